@@ -1,0 +1,1 @@
+"""Runs diffusion pipelines on one device; knows nothing of the market."""

@@ -1,0 +1,254 @@
+"""The one contract between the two planes: message types, task, queue and key names.
+
+Both planes import this module, so it imports neither Django nor torch. Every message is a
+frozen dataclass that travels as JSON; `from_dict` ignores fields it does not know, so that
+one side can be upgraded before the other, and refuses a message that lacks a field.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+PROTOCOL_VERSION = 1
+
+QUEUE_CONTROL = "control"
+"""State changes reported by GPU workers: short database transactions."""
+QUEUE_OUTBOUND = "outbound"
+"""Calls to other people's servers (Stripe, webhooks): slow, and apart so they delay no job."""
+
+TASK_RUN = "inference.run"
+TASK_STARTED = "jobs.started"
+TASK_FINISHED = "jobs.finished"
+TASK_FAILED = "jobs.failed"
+
+WORKERS_KEY = "workers"
+"""Valkey set of worker ids; each has a key of its own that expires unless it is renewed."""
+HEARTBEAT_EVERY_S = 2.0
+HEARTBEAT_TTL_S = 10.0
+
+EVENTS_MAXLEN = 1000
+EVENTS_TTL_S = 3600
+
+
+def gpu_queue(hardware_class: str) -> str:
+    """Return the queue that workers of `hardware_class` consume."""
+    return f"gpu.{hardware_class}"
+
+
+def events_key(job_id: str) -> str:
+    """Return the Valkey stream of a job's events: entries have the fields `type` and `data`."""
+    return f"job:{job_id}:events"
+
+
+def cancel_key(job_id: str) -> str:
+    """Return the Valkey key whose existence asks a running job to stop at its next step."""
+    return f"job:{job_id}:cancel"
+
+
+def claim_key(job_id: str, attempt: int) -> str:
+    """Return the Valkey key that one worker sets (NX) before it runs an attempt."""
+    return f"job:{job_id}:claim:{attempt}"
+
+
+def worker_key(worker_id: str) -> str:
+    """Return the Valkey key that holds a worker's latest heartbeat."""
+    return f"worker:{worker_id}"
+
+
+def _build(annotation: Any, value: Any, where: str) -> Any:
+    """Turn plain JSON into the type a field declares. Raises ValueError naming the field."""
+    origin = typing.get_origin(annotation)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        (annotation,) = (a for a in typing.get_args(annotation) if a is not types.NoneType)
+        return _build(annotation, value, where)
+    if origin is list:
+        if not isinstance(value, list):
+            raise ValueError(f"{where} is not a list")
+        (inner,) = typing.get_args(annotation)
+        return [_build(inner, item, where) for item in value]
+    if isinstance(annotation, type) and issubclass(annotation, Message):
+        return annotation.from_dict(value)
+    if annotation is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    expected = origin or annotation
+    if expected is Any:
+        return value
+    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
+        raise ValueError(f"{where} is {type(value).__name__}, not {expected.__name__}")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """Base of everything that crosses between the planes."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the message as plain JSON types."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Self:
+        """Build a message from JSON. Raises ValueError naming the first bad or absent field."""
+        if not isinstance(data, dict):
+            raise ValueError(f"{cls.__name__} is not an object")
+        hints = typing.get_type_hints(cls)
+        values: dict[str, Any] = {}
+        for f in dataclasses.fields(cls):
+            where = f"{cls.__name__}.{f.name}"
+            if f.name in data:
+                values[f.name] = _build(hints[f.name], data[f.name], where)
+            elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+                raise ValueError(f"{where} is absent")
+        return cls(**values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionSpec(Message):
+    """Which weights to run: `weights_digest` is verified before the first use."""
+
+    id: str
+    ref: str
+    weights_uri: str
+    weights_digest: str
+    family: str
+    profile: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadSlot(Message):
+    """Where output number `index` goes: an HTTP PUT with exactly these headers."""
+
+    index: int
+    key: str
+    url: str
+    headers: dict[str, str] = field(default_factory=dict)
+    max_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunJob(Message):
+    """control → gpu. One attempt at a job.
+
+    `token` proves to the control plane that an answer comes from the holder of this message.
+    `deadline` is epoch seconds; `max_engine_s` bounds the time on the device. `inputs` maps a
+    field of `input` to a short-lived URL to GET its content from.
+    """
+
+    job_id: str
+    attempt: int
+    token: str
+    trace_id: str
+    version: VersionSpec
+    input: dict[str, Any]
+    inputs: dict[str, str] = field(default_factory=dict)
+    uploads: list[UploadSlot]
+    deadline: float
+    max_engine_s: float
+    queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output(Message):
+    """One uploaded file. Sizes are in bytes and pixels, `seconds` is set for video and audio."""
+
+    index: int
+    key: str
+    content_type: str
+    size: int
+    sha256: str
+    width: int | None = None
+    height: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage(Message):
+    """What the engine measured; the control plane rates it and never charges above the quote."""
+
+    images: int = 0
+    megapixels: float = 0.0
+    output_seconds: float = 0.0
+    steps: int = 0
+    engine_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStarted(Message):
+    """gpu → control."""
+
+    job_id: str
+    attempt: int
+    token: str
+    trace_id: str
+    worker_id: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFinished(Message):
+    """gpu → control. `result` holds extra fields for the caller, such as the seed."""
+
+    job_id: str
+    attempt: int
+    token: str
+    trace_id: str
+    worker_id: str
+    outputs: list[Output]
+    usage: Usage
+    result: dict[str, Any] = field(default_factory=dict)
+    timings_ms: dict[str, int] = field(default_factory=dict)
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFailed(Message):
+    """gpu → control. `code` is one of FAILURES; a retryable one may be tried on another worker."""
+
+    job_id: str
+    attempt: int
+    token: str
+    trace_id: str
+    worker_id: str
+    code: str
+    message: str
+    retryable: bool = False
+    usage: Usage = field(default_factory=Usage)
+    at: float
+
+
+FAILURES = {
+    "cancelled": "The job was cancelled.",
+    "invalid_input": "The model refused this input.",
+    "deadline_exceeded": "The job did not finish in time.",
+    "engine_error": "The model failed on this input.",
+    "weights_unavailable": "The model's weights could not be loaded.",
+    "weights_mismatch": "The model's weights do not match their registered digest.",
+    "upload_failed": "The result could not be stored.",
+    "input_unavailable": "An input file could not be read.",
+    "out_of_memory": "The device ran out of memory.",
+    "worker_lost": "The worker was lost while it ran the job.",
+    "worker_shutdown": "The worker shut down while it ran the job.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat(Message):
+    """gpu → Valkey, every HEARTBEAT_EVERY_S seconds. `busy` lists the ids of running jobs."""
+
+    worker_id: str
+    hostname: str
+    device: str
+    device_name: str
+    memory_bytes: int
+    classes: list[str]
+    slots: int
+    busy: list[str] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+    started_at: float
+    at: float

@@ -1,0 +1,1 @@
+"""GPU kernels of the engine, each beside its reference; imports nothing from the other packages."""
