@@ -34,6 +34,10 @@ EVENTS_MAXLEN = 1000
 EVENTS_TTL_S = 3600
 
 
+FAMILIES = ("flux", "sd", "sdxl", "noop")
+"""Architectures that the engine knows; `noop` measures the market without the engine."""
+
+
 def gpu_queue(hardware_class: str) -> str:
     """Return the queue that workers of `hardware_class` consume."""
     return f"gpu.{hardware_class}"

@@ -1,0 +1,1 @@
+"""Rating, ledger, wallets, meters and their invariants. Knows nothing of jobs or models."""

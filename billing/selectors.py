@@ -1,0 +1,105 @@
+"""Reads of wallets, charges and earnings."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from django.db.models import Count, Sum
+from django.db.models.functions import TruncDate
+
+from billing.models import AccountKind, Charge, MeterBatch, Transfer, TransferKind, Wallet
+from marketplace.core.outbox import Delivery
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What an organisation can spend, in nano-USD."""
+
+    prepaid_nano: int
+    owed_nano: int
+    held_nano: int
+    credit_limit_nano: int
+    available_nano: int
+
+
+def balance_of(org_id: uuid.UUID) -> Balance:
+    """Return the balance; all zero for an organisation without a wallet."""
+    wallet = Wallet.objects.for_org(org_id).first() or Wallet(org_id=org_id)
+    return Balance(
+        wallet.prepaid_nano,
+        wallet.owed_nano,
+        wallet.held_nano,
+        wallet.credit_limit_nano,
+        wallet.available_nano,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """Sums of one UTC day."""
+
+    day: date
+    count: int
+    amount_nano: int
+
+
+def spending_by_day(org_id: uuid.UUID, since: datetime) -> list[Day]:
+    """Return what an organisation spent per day, oldest first."""
+    rows = (
+        Charge.objects.for_org(org_id)
+        .filter(occurred_at__gte=since)
+        .annotate(day=TruncDate("occurred_at"))
+        .values("day")
+        .annotate(count=Count("pk"), amount=Sum("amount_nano"))
+        .order_by("day")
+    )
+    return [Day(row["day"], row["count"], int(row["amount"])) for row in rows]
+
+
+def earnings_by_day(org_id: uuid.UUID, since: datetime) -> list[Day]:
+    """Return what a vendor earned per day in shares and royalties, oldest first."""
+    rows = (
+        Transfer.objects.filter(
+            credit__org_id=org_id,
+            credit__kind=AccountKind.PAYABLE,
+            kind=TransferKind.SHARE,
+            occurred_at__gte=since,
+        )
+        .annotate(day=TruncDate("occurred_at"))
+        .values("day")
+        .annotate(count=Count("pk"), amount=Sum("amount_nano"))
+        .order_by("day")
+    )
+    return [Day(row["day"], row["count"], int(row["amount"])) for row in rows]
+
+
+def earnings_total(org_id: uuid.UUID) -> int:
+    """Return all that a vendor has earned."""
+    total = Transfer.objects.filter(
+        credit__org_id=org_id, credit__kind=AccountKind.PAYABLE, kind=TransferKind.SHARE
+    ).aggregate(total=Sum("amount_nano"))["total"]
+    return int(total or 0)
+
+
+def charge_of(source_id: uuid.UUID) -> Charge | None:
+    """Return the charge of a source, if it has ended."""
+    return Charge.objects.filter(pk=source_id).first()
+
+
+def batches_accepted() -> int:
+    """Return how many meter events Stripe has accepted."""
+    return MeterBatch.objects.filter(
+        delivery=Delivery.DELIVERED, micro_usd__gt=0, attempts__gt=0
+    ).count()
+
+
+def oldest_unsealed() -> datetime | None:
+    """Return when the oldest charge that is in no batch yet occurred."""
+    moments = [
+        Charge.objects.filter(**{f"{name}_batch__isnull": True, f"{name}_nano__gt": 0})
+        .order_by("occurred_at")
+        .values_list("occurred_at", flat=True)
+        .first()
+        for name in ("prepaid", "postpaid")
+    ]
+    return min((moment for moment in moments if moment), default=None)

@@ -1,0 +1,25 @@
+"""Celery entry points of billing."""
+
+from celery import shared_task
+
+from billing import invariants, meters
+
+
+@shared_task(name="billing.seal_batches")
+def seal_batches() -> None:
+    """Seal finished minutes into batches."""
+    meters.batches_seal()
+
+
+@shared_task(name="billing.relay_batches")
+def relay_batches() -> None:
+    """Tell Stripe of sealed batches."""
+    meters.batches_relay()
+
+
+@shared_task(name="billing.audit")
+def audit() -> None:
+    """Check the invariants; each broken one becomes an incident."""
+    for finding in invariants.audit():
+        if finding.rows:
+            invariants.incident_open(finding.rule, repr(finding.rows))

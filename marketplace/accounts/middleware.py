@@ -1,0 +1,31 @@
+"""Tells which organisation a signed-in person is acting for."""
+
+from collections.abc import Callable
+
+from django.http import HttpRequest, HttpResponse
+from django.utils.functional import SimpleLazyObject
+
+from marketplace.accounts.models import Organisation
+from marketplace.accounts.selectors import organisations_of
+
+SESSION_KEY = "organisation_id"
+
+
+def _choose(request: HttpRequest) -> Organisation | None:
+    if not request.user.is_authenticated:
+        return None
+    mine = organisations_of(request.user)
+    wanted = request.session.get(SESSION_KEY)
+    return next((org for org in mine if str(org.pk) == wanted), mine[0] if mine else None)
+
+
+def current_organisation(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
+    """Set `request.org`, looked up when it is first used."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        request.org = SimpleLazyObject(lambda: _choose(request))  # type: ignore[attr-defined]
+        return get_response(request)
+
+    return middleware

@@ -1,0 +1,13 @@
+"""Tenant scoping, in one method that every table with an owner has."""
+
+from typing import Any, Self
+
+from django.db import models
+
+
+class OrgQuerySet(models.QuerySet[Any]):
+    """A QuerySet of rows that belong to an organisation through the column `org`."""
+
+    def for_org(self, org: Any) -> Self:
+        """Return only what belongs to `org`."""
+        return self.filter(org=org)

@@ -1,0 +1,195 @@
+"""Everything that changes users, organisations, memberships, invitations and keys."""
+
+import base64
+import re
+import secrets
+import unicodedata
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.core.mail import send_mail
+from django.db import IntegrityError, transaction
+
+from marketplace.accounts import tokens
+from marketplace.accounts.models import (
+    SLUG,
+    ApiKey,
+    Invitation,
+    Membership,
+    Organisation,
+    Role,
+    Scope,
+    User,
+)
+from marketplace.core.clock import now
+from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
+
+INVITATION_PREFIX = "mi_"
+_RESERVED = {"admin", "api", "v1", "console", "dashboard", "vendor", "files", "docs", "static"} | {
+    "accounts", "models", "requests", "workflows", "comfy", "mercato", "healthz", "metrics"
+}  # fmt: skip
+
+
+def _free_slug(wanted: str) -> str:
+    plain = unicodedata.normalize("NFKD", wanted).encode("ascii", "ignore").decode().lower()
+    base = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:32].strip("-") or "org"
+    if base not in _RESERVED and not Organisation.objects.filter(slug=base).exists():
+        return base
+    return f"{base}-{secrets.token_hex(3)}"
+
+
+@transaction.atomic
+def organisation_create(*, name: str, owner: User, slug: str = "") -> Organisation:
+    """Create an organisation with one owner. Raises InvalidInput for a taken or reserved slug."""
+    name = name.strip()
+    if not 1 <= len(name) <= 120:
+        raise InvalidInput("Give a name.", fields={"name": ["1 to 120 characters."]})
+    if slug and (not SLUG.regex.match(slug) or slug in _RESERVED):  # type: ignore[union-attr]
+        raise InvalidInput("This address cannot be used.", fields={"slug": [str(SLUG.message)]})
+    if slug and Organisation.objects.filter(slug=slug).exists():
+        raise InvalidInput("This address is taken.", fields={"slug": ["It is taken."]})
+    org = Organisation.objects.create(
+        name=name,
+        slug=slug or _free_slug(name),
+        webhook_secret="whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
+    )
+    Membership.objects.create(org=org, user=owner, role=Role.OWNER)
+    return org
+
+
+def membership_require(*, user: User, org: Organisation, roles: Sequence[Role]) -> Membership:
+    """Return the membership. Raises NotFound for outsiders, NotAllowed for another role."""
+    membership = Membership.objects.for_org(org).filter(user=user).first()
+    if membership is None:
+        raise NotFound("There is no such organisation.")
+    if membership.role not in (Role.OWNER, Role.ADMIN, *roles):
+        raise NotAllowed(f"Your role in {org.name} ({membership.role}) does not allow this.")
+    return membership
+
+
+@transaction.atomic
+def invitation_create(
+    *, org: Organisation, email: str, role: Role, invited_by: User
+) -> tuple[Invitation, str]:
+    """Invite an address and send the link. Returns the invitation and its secret token."""
+    acting = membership_require(user=invited_by, org=org, roles=[])
+    if role == Role.OWNER and acting.role != Role.OWNER:
+        raise NotAllowed("Only an owner can invite an owner.")
+    if Membership.objects.for_org(org).filter(user__email__iexact=email).exists():
+        raise InvalidInput("They are a member already.", fields={"email": ["Already a member."]})
+    token = tokens.new_token(INVITATION_PREFIX)
+    invitation = Invitation.objects.create(
+        org=org,
+        email=email.strip().lower(),
+        role=role,
+        token_digest=tokens.digest(token),
+        invited_by=invited_by,
+        expires_at=now() + timedelta(days=settings.INVITATION_DAYS),
+    )
+    link = f"{settings.PUBLIC_URL}/dashboard/invitations/{token}/"
+    transaction.on_commit(
+        lambda: send_mail(
+            f"Join {org.name} on {settings.SITE_NAME}",
+            f"{invited_by} invites you to {org.name} as {role}.\n\nAccept: {link}\n\n"
+            f"The link works for {settings.INVITATION_DAYS} days.",
+            None,
+            [invitation.email],
+        )
+    )
+    return invitation, token
+
+
+@transaction.atomic
+def invitation_accept(*, token: str, user: User) -> Membership:
+    """Join the organisation. Raises NotFound for a bad token, NotAllowed for another address."""
+    invitation = (
+        Invitation.objects.select_for_update(of=("self",))
+        .select_related("org")
+        .filter(token_digest=tokens.digest(token))
+        .first()
+    )
+    if invitation is None or invitation.expires_at < now():
+        raise NotFound("This invitation is not valid, or no longer.")
+    if invitation.email != user.email.lower():
+        raise NotAllowed("This invitation is for another e-mail address.")
+    if invitation.accepted_at is not None:
+        raise WrongState("This invitation was accepted already.")
+    invitation.accepted_at = now()
+    invitation.save(update_fields=["accepted_at"])
+    membership, _ = Membership.objects.get_or_create(
+        org=invitation.org, user=user, defaults={"role": invitation.role}
+    )
+    return membership
+
+
+@transaction.atomic
+def membership_remove(*, org: Organisation, user: User, removed_by: User) -> None:
+    """End a membership. Raises WrongState when it would leave no owner."""
+    if user != removed_by:
+        membership_require(user=removed_by, org=org, roles=[])
+    owners = list(Membership.objects.select_for_update().for_org(org).filter(role=Role.OWNER))
+    if len(owners) == 1 and owners[0].user_id == user.pk:
+        raise WrongState("An organisation needs an owner: name another one first.")
+    Membership.objects.for_org(org).filter(user=user).delete()
+
+
+def api_key_create(
+    *,
+    org: Organisation,
+    name: str,
+    scopes: Sequence[str] = (Scope.RUN, Scope.READ),
+    created_by: User | None = None,
+    expires_at: datetime | None = None,
+    monthly_budget_nano: int | None = None,
+    allowed_models: Sequence[str] = (),
+) -> tuple[ApiKey, str]:
+    """Create a key. Returns it and the secret, which cannot be read again."""
+    fields: dict[str, list[str]] = {}
+    if not 1 <= len(name.strip()) <= 80:
+        fields["name"] = ["Give a name of 1 to 80 characters."]
+    if not scopes or any(scope not in Scope.values for scope in scopes):
+        fields["scopes"] = [f"Choose from {', '.join(Scope.values)}."]
+    if expires_at is not None and expires_at <= now():
+        fields["expires_at"] = ["It is in the past."]
+    if monthly_budget_nano is not None and not 0 <= monthly_budget_nano < 2**63:
+        fields["monthly_budget_nano"] = ["It is out of range."]
+    if any(not re.fullmatch(r"[a-z0-9-]{1,40}/[a-z0-9.-]{1,40}", ref) for ref in allowed_models):
+        fields["allowed_models"] = ["Write each model as vendor/name."]
+    if fields:
+        raise InvalidInput("The key cannot be created.", fields=fields)
+    token = tokens.new_token()
+    key = ApiKey.objects.create(
+        org=org,
+        name=name.strip(),
+        prefix=token[: tokens.VISIBLE],
+        digest=tokens.digest(token),
+        scopes=sorted(set(scopes)),
+        created_by=created_by,
+        expires_at=expires_at,
+        monthly_budget_nano=monthly_budget_nano,
+        allowed_models=list(allowed_models),
+    )
+    return key, token
+
+
+def api_key_revoke(*, org: Organisation, key_id: object) -> ApiKey:
+    """Revoke a key at once; revoking it again changes nothing. Raises NotFound."""
+    key = ApiKey.objects.for_org(org).filter(pk=key_id).first()
+    if key is None:
+        raise NotFound("There is no such key.")
+    if key.revoked_at is None:
+        key.revoked_at = now()
+        key.save(update_fields=["revoked_at"])
+    return key
+
+
+def user_signed_up(*, user: User) -> Organisation:
+    """Give a new user an organisation of their own. The welcome credit is billing's part."""
+    local = user.name or user.email.partition("@")[0]
+    for _ in range(3):
+        try:
+            return organisation_create(name=local, owner=user)
+        except IntegrityError:
+            continue  # somebody took the same slug in between
+    return organisation_create(name=local, owner=user, slug=f"org-{secrets.token_hex(6)}")

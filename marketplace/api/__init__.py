@@ -1,0 +1,1 @@
+"""The HTTP edge for programs: authentication, limits, errors and API v1."""

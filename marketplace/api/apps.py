@@ -1,0 +1,10 @@
+"""App configuration."""
+
+from django.apps import AppConfig
+
+
+class ApiConfig(AppConfig):
+    """The HTTP edge for programs."""
+
+    name = "marketplace.api"
+    label = "api"

@@ -1,0 +1,81 @@
+"""One envelope for every error: {"error": {code, message, fields, …}, "request_id"}."""
+
+from typing import Any
+
+import structlog
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, JsonResponse
+from rest_framework import exceptions
+from rest_framework.response import Response
+
+from marketplace.core.errors import MarketError, NotFound
+
+log = structlog.get_logger("mercato.api")
+
+
+def envelope(error: MarketError, request_id: str) -> dict[str, Any]:
+    """Return the body that describes `error`."""
+    body = {"code": error.code, "message": error.message, "fields": error.fields, **error.extra}
+    return {"error": body, "request_id": request_id}
+
+
+def _flatten(detail: Any, where: str = "") -> dict[str, list[str]]:
+    """Turn DRF's nested details into {dotted field: [messages]}."""
+    if isinstance(detail, dict):
+        found: dict[str, list[str]] = {}
+        for name, inner in detail.items():
+            found |= _flatten(inner, f"{where}.{name}" if where else str(name))
+        return found
+    if isinstance(detail, list) and any(isinstance(item, dict) for item in detail):
+        found = {}
+        for position, inner in enumerate(detail):
+            found |= _flatten(inner, f"{where}.{position}")
+        return found
+    return {where: [str(item) for item in (detail if isinstance(detail, list) else [detail])]}
+
+
+def as_market_error(error: Exception) -> MarketError | None:
+    """Return what we say of an exception, or None if it is a fault of ours."""
+    if isinstance(error, MarketError):
+        return error
+    if isinstance(error, Http404):
+        return NotFound("There is no such thing.")
+    if isinstance(error, PermissionDenied):
+        error = exceptions.PermissionDenied()
+    if isinstance(error, exceptions.ValidationError):
+        fields = _flatten(error.detail)
+        first = next(iter(fields), "")
+        made = MarketError(
+            f"{first}: {fields[first][0]}" if first else "The request is not valid.",
+            code="invalid_input",
+            fields=fields,
+        )
+        made.status = 422
+        return made
+    if isinstance(error, exceptions.APIException):
+        made = MarketError(str(error.detail), code=str(error.default_code))
+        made.status = error.status_code
+        return made
+    return None
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    """Answer an exception in the envelope; unknown ones go on to be a logged 500."""
+    known = as_market_error(error)
+    if known is None:
+        return None
+    request = context["request"]
+    response = Response(
+        envelope(known, getattr(request, "trace_id", "")), status=known.status
+    )
+    if known.status == 401:
+        response["WWW-Authenticate"] = 'Bearer realm="mercato"'
+    if "retry_after" in known.extra:
+        response["Retry-After"] = str(known.extra["retry_after"])
+    return response
+
+
+def json_error(request: HttpRequest, status: int, code: str, message: str) -> JsonResponse:
+    """Return an error outside DRF in the same envelope."""
+    error = MarketError(message, code=code)
+    return JsonResponse(envelope(error, getattr(request, "trace_id", "")), status=status)

@@ -1,0 +1,170 @@
+"""API v1: jobs."""
+
+import re
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import connection
+from django.http import HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from marketplace.accounts.models import Scope
+from marketplace.api.auth import caller_of
+from marketplace.api.pagination import paginate
+from marketplace.api.v1 import events, present, serializers
+from marketplace.core.errors import InvalidInput
+from marketplace.jobs import selectors, services
+from marketplace.jobs.events import wait_done
+from marketplace.jobs.models import Job, JobStatus
+
+_PREFER_WAIT = re.compile(r"\bwait(?:\s*=\s*(\d{1,4}))?")
+
+
+def _answer(job: Job, status: int) -> Response:
+    """Return a job with its cost in headers too."""
+    response = Response(present.job(job, with_position=True), status=status)
+    response["X-Mercato-Quote-Nano-Usd"] = str(job.quote_nano)
+    if job.charge_nano is not None:
+        response["X-Mercato-Charge-Nano-Usd"] = str(job.charge_nano)
+    return response
+
+
+def _wait_seconds(request: Request) -> float:
+    """Return how long `Prefer: wait=N` (RFC 7240) asks us to hold the answer."""
+    found = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
+    if not found:
+        return 0.0
+    return float(min(int(found[1] or settings.MAX_PREFER_WAIT_S), settings.MAX_PREFER_WAIT_S))
+
+
+class JobList(APIView):
+    """Submit and list."""
+
+    scopes: ClassVar[dict[str, str]] = {"POST": Scope.RUN}
+
+    @extend_schema(
+        operation_id="jobs_create",
+        request=serializers.JobCreate,
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                str,
+                OpenApiParameter.HEADER,
+                description="Repeating a request with the same key returns the first job.",
+            ),
+            OpenApiParameter(
+                "Prefer",
+                str,
+                OpenApiParameter.HEADER,
+                description="`wait=N`: answer when the job has ended, at most N (60) seconds.",
+            ),
+        ],
+        responses={
+            200: serializers.Job,
+            202: serializers.Job,
+            402: serializers.Error,
+            404: serializers.Error,
+            422: serializers.Error,
+        },
+    )
+    def post(self, request: Request) -> Response:
+        """Submit a job. It is queued, never refused for load; the quote is reserved."""
+        body = serializers.JobCreate(data=request.data)
+        body.is_valid(raise_exception=True)
+        idempotency_key = request.headers.get("Idempotency-Key", "")
+        if len(idempotency_key) > 255 or not idempotency_key.isprintable():
+            raise InvalidInput(
+                "The Idempotency-Key is not valid.",
+                fields={"Idempotency-Key": ["At most 255 printable characters."]},
+            )
+        caller = caller_of(request)
+        job, replayed = services.job_submit(
+            org=caller.org,
+            ref=body.validated_data["model"],
+            given=body.validated_data["input"],
+            api_key=caller.key,
+            idempotency_key=idempotency_key or None,
+            webhook_url=body.validated_data.get("webhook_url", ""),
+            trace_id=getattr(request, "trace_id", ""),
+        )
+        wait = _wait_seconds(request)
+        if wait and not job.is_ended:
+            connection.close()  # gives the connection back to the pool while we wait
+            wait_done(job.pk, wait)
+            job = selectors.job_get(org=caller.org, job_id=job.pk)
+        response = _answer(job, 200 if job.is_ended or replayed else 202)
+        response["Location"] = f"{settings.PUBLIC_URL}/v1/jobs/{job.pk}"
+        if replayed:
+            response["Idempotent-Replayed"] = "true"
+        return response
+
+    @extend_schema(
+        operation_id="jobs_list",
+        parameters=[
+            OpenApiParameter("status", str, enum=JobStatus.values),
+            OpenApiParameter("cursor", str),
+            OpenApiParameter("limit", int),
+        ],
+        responses=serializers.Job(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        """List jobs, newest first."""
+        rows = selectors.jobs_of(caller_of(request).org)
+        if status := request.query_params.get("status"):
+            if status not in JobStatus.values:
+                raise InvalidInput(
+                    "There is no such status.",
+                    fields={"status": [f"One of {', '.join(JobStatus.values)}."]},
+                )
+            rows = rows.filter(status=status)
+        return paginate(self, request, rows, present.job)
+
+
+class JobDetail(APIView):
+    """One job."""
+
+    @extend_schema(operation_id="jobs_get", responses=serializers.Job)
+    def get(self, request: Request, job_id: str) -> Response:
+        """Return a job: its status, outputs with signed URLs, quote and charge."""
+        return _answer(selectors.job_get(org=caller_of(request).org, job_id=job_id), 200)
+
+
+class JobCancel(APIView):
+    """Stop a job."""
+
+    scopes: ClassVar[dict[str, str]] = {"POST": Scope.RUN}
+
+    @extend_schema(
+        operation_id="jobs_cancel",
+        request=None,
+        responses={200: serializers.Job, 202: serializers.Job, 409: serializers.Error},
+    )
+    def post(self, request: Request, job_id: str) -> Response:
+        """Cancel: a queued job at once, a running one at its next step. Both are free."""
+        org = caller_of(request).org
+        services.job_cancel(org=org, job=selectors.job_get(org=org, job_id=job_id))
+        job = selectors.job_get(org=org, job_id=job_id)
+        return _answer(job, 200 if job.is_ended else 202)
+
+
+class JobEvents(APIView):
+    """Progress as it happens."""
+
+    @extend_schema(
+        operation_id="jobs_events",
+        parameters=[OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER)],
+        responses={
+            (200, "text/event-stream"): OpenApiResponse(
+                OpenApiTypes.STR, description="Events: status, started, progress, log, done."
+            )
+        },
+    )
+    def get(self, request: Request, job_id: str) -> HttpResponseBase:
+        """Follow a job: `status` first, `progress` with step and steps, `done` at the end."""
+        org = caller_of(request).org
+        job: Any = selectors.job_get(org=org, job_id=job_id)
+        return events.stream(org, job, request.headers.get("Last-Event-ID", ""))

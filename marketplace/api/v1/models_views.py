@@ -1,0 +1,104 @@
+"""API v1: models, versions, quotes."""
+
+from typing import Any, ClassVar
+
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from marketplace.accounts.models import Scope
+from marketplace.api.auth import PublicRead, caller_of, org_of
+from marketplace.api.pagination import paginate
+from marketplace.api.v1 import present, serializers
+from marketplace.catalog import selectors
+from marketplace.catalog.models import Status, Task
+from marketplace.core.money import format_usd
+from marketplace.jobs.services import quote_make
+
+
+class ModelList(APIView):
+    """The gallery."""
+
+    permission_classes = (PublicRead,)
+
+    @extend_schema(
+        operation_id="models_list",
+        parameters=[
+            OpenApiParameter("search", str, description="In name, title and summary."),
+            OpenApiParameter("task", str, enum=Task.values),
+            OpenApiParameter("cursor", str),
+            OpenApiParameter("limit", int),
+        ],
+        responses=serializers.Model(many=True),
+    )
+    def get(self, request: Request) -> Response:
+        """List public models, newest first."""
+        rows = selectors.models_public()
+        if text := request.query_params.get("search", "").replace("\x00", "")[:100]:
+            rows = selectors.search(rows, text)
+        if task := request.query_params.get("task"):
+            rows = rows.filter(task=task.replace("\x00", ""))
+        return paginate(self, request, rows, present.model)
+
+
+class ModelDetail(APIView):
+    """One model."""
+
+    permission_classes = (PublicRead,)
+
+    @extend_schema(operation_id="models_get", responses=serializers.Model)
+    def get(self, request: Request, vendor: str, name: str) -> Response:
+        """Return a model with its current version, price, licence and input schema."""
+        return Response(
+            present.model(selectors.model_get(vendor=vendor, name=name, org=org_of(request)))
+        )
+
+
+class VersionList(APIView):
+    """All listed versions of a model."""
+
+    permission_classes = (PublicRead,)
+
+    @extend_schema(operation_id="versions_list", responses=serializers.Version(many=True))
+    def get(self, request: Request, vendor: str, name: str) -> Response:
+        """List the versions of a model, newest first; a vendor sees its drafts too."""
+        org = org_of(request)
+        model = selectors.model_get(vendor=vendor, name=name, org=org)
+        return Response(
+            [
+                present.version(version)
+                for version in model.versions.all()
+                if version.status == Status.LISTED or model.org_id == (org.pk if org else None)
+            ]
+        )
+
+
+class Quote(APIView):
+    """What a call would cost."""
+
+    scopes: ClassVar[dict[str, str]] = {"POST": Scope.READ}
+
+    @extend_schema(
+        operation_id="models_quote",
+        request=serializers.QuoteCreate,
+        responses={200: serializers.Quote, 422: serializers.Error},
+    )
+    def post(self, request: Request, vendor: str, name: str) -> Response:
+        """Return the most that a job with this input can cost. Nothing is reserved."""
+        body = serializers.QuoteCreate(data=request.data)
+        body.is_valid(raise_exception=True)
+        given: Any = body.validated_data["input"]
+        version = selectors.version_runnable(
+            ref=f"{vendor}/{name}", org=caller_of(request).org
+        )
+        values, _, rating = quote_make(version=version, given=given)
+        return Response(
+            {
+                "model": str(version),
+                "quote_nano_usd": rating.amount_nano,
+                "quote_usd": format_usd(rating.amount_nano),
+                "lines": rating.lines_json(),
+                "input": values,
+            }
+        )

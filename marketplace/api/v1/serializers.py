@@ -1,0 +1,265 @@
+"""The shapes of API v1, for validation of requests and for the OpenAPI document."""
+
+from rest_framework import serializers
+
+from marketplace.accounts.models import Scope
+from marketplace.catalog.models import LicenceKind, Task, Unit
+from marketplace.jobs.models import JobStatus
+
+
+class Strict(serializers.Serializer):  # type: ignore[type-arg]
+    """Refuses fields that it does not know, so that a typo is told."""
+
+    def to_internal_value(self, data: object) -> object:
+        """Check for unknown fields first."""
+        if isinstance(data, dict) and (unknown := set(data) - set(self.fields)):
+            raise serializers.ValidationError(
+                {name: ["There is no such field."] for name in sorted(map(str, unknown))}
+            )
+        return super().to_internal_value(data)
+
+
+class JobCreate(Strict):
+    """A call of a model."""
+
+    model = serializers.CharField(
+        max_length=100, help_text="`vendor/name`, or `vendor/name:3` for version 3."
+    )
+    input = serializers.JSONField(help_text="As the version's input schema says.")
+    webhook_url = serializers.CharField(
+        required=False, allow_blank=True, max_length=2000, help_text="Is told when the job ends."
+    )
+
+
+class QuoteCreate(Strict):
+    """An input to price."""
+
+    input = serializers.JSONField()
+
+
+class KeyCreate(Strict):
+    """A new API key."""
+
+    name = serializers.CharField(max_length=80)
+    scopes = serializers.ListField(
+        child=serializers.ChoiceField(Scope.choices), required=False, min_length=1
+    )
+    expires_at = serializers.DateTimeField(required=False, allow_null=True)
+    monthly_budget_nano_usd = serializers.IntegerField(
+        required=False, allow_null=True, min_value=0, max_value=2**63 - 1
+    )
+    allowed_models = serializers.ListField(
+        child=serializers.CharField(max_length=81), required=False, max_length=100
+    )
+
+
+class FileCreate(Strict):
+    """A file that is about to be uploaded."""
+
+    name = serializers.CharField(max_length=200)
+    content_type = serializers.ChoiceField(
+        ["image/png", "image/jpeg", "image/webp", "video/mp4", "application/octet-stream"]
+    )
+
+
+class Line(serializers.Serializer):  # type: ignore[type-arg]
+    """One line of an explained charge."""
+
+    what = serializers.CharField()
+    quantity = serializers.CharField()
+    unit_price_usd = serializers.CharField()
+    amount_usd = serializers.CharField()
+
+
+class Quote(serializers.Serializer):  # type: ignore[type-arg]
+    """The most that a job with this input can cost."""
+
+    model = serializers.CharField()
+    quote_nano_usd = serializers.IntegerField()
+    quote_usd = serializers.CharField()
+    lines = Line(many=True)
+    input = serializers.JSONField(help_text="With defaults filled in.")
+
+
+class Price(serializers.Serializer):  # type: ignore[type-arg]
+    """The current price of a version."""
+
+    unit = serializers.ChoiceField(Unit.choices)
+    unit_price_usd = serializers.CharField()
+    minimum_usd = serializers.CharField()
+    tiers = serializers.JSONField()
+
+
+class Licence(serializers.Serializer):  # type: ignore[type-arg]
+    """The terms of a version."""
+
+    title = serializers.CharField()
+    kind = serializers.ChoiceField(LicenceKind.choices)
+    number = serializers.IntegerField()
+    text_digest = serializers.CharField()
+    revenue_share_bps = serializers.IntegerField()
+    royalty_bps = serializers.IntegerField()
+
+
+class Version(serializers.Serializer):  # type: ignore[type-arg]
+    """An immutable version."""
+
+    id = serializers.UUIDField()
+    number = serializers.IntegerField()
+    family = serializers.CharField()
+    hardware_class = serializers.CharField()
+    weights_digest = serializers.CharField()
+    input_schema = serializers.JSONField()
+    price = Price(allow_null=True)
+    licence = Licence()
+    base = serializers.CharField(allow_null=True)
+    listed_at = serializers.DateTimeField(allow_null=True)
+
+
+class Model(serializers.Serializer):  # type: ignore[type-arg]
+    """A listing with its current version."""
+
+    id = serializers.UUIDField()
+    model = serializers.CharField(help_text="`vendor/name`")
+    vendor = serializers.CharField()
+    name = serializers.CharField()
+    title = serializers.CharField()
+    summary = serializers.CharField()
+    description = serializers.CharField()
+    task = serializers.ChoiceField(Task.choices)
+    created_at = serializers.DateTimeField()
+    version = Version(allow_null=True)
+
+
+class JobError(serializers.Serializer):  # type: ignore[type-arg]
+    """Why a job failed."""
+
+    code = serializers.CharField()
+    message = serializers.CharField()
+
+
+class Output(serializers.Serializer):  # type: ignore[type-arg]
+    """A file that a job made; the URL is signed and short-lived."""
+
+    id = serializers.UUIDField()
+    url = serializers.CharField(allow_null=True)
+    content_type = serializers.CharField()
+    size = serializers.IntegerField(allow_null=True)
+    sha256 = serializers.CharField()
+    width = serializers.IntegerField(allow_null=True)
+    height = serializers.IntegerField(allow_null=True)
+    seconds = serializers.FloatField(allow_null=True)
+
+
+class JobUrls(serializers.Serializer):  # type: ignore[type-arg]
+    """Where to go from here."""
+
+    get = serializers.CharField()
+    cancel = serializers.CharField()
+    events = serializers.CharField()
+
+
+class Job(serializers.Serializer):  # type: ignore[type-arg]
+    """One call of a model."""
+
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(JobStatus.choices)
+    model = serializers.CharField(help_text="`vendor/name:version`")
+    input = serializers.JSONField()
+    outputs = Output(many=True)
+    result = serializers.JSONField()
+    error = JobError(allow_null=True)
+    quote_nano_usd = serializers.IntegerField()
+    charge_nano_usd = serializers.IntegerField(allow_null=True)
+    queue_position = serializers.IntegerField(allow_null=True)
+    attempt = serializers.IntegerField()
+    usage = serializers.JSONField()
+    timings_ms = serializers.JSONField()
+    created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
+    finished_at = serializers.DateTimeField(allow_null=True)
+    deadline_at = serializers.DateTimeField()
+    urls = JobUrls()
+
+
+class Key(serializers.Serializer):  # type: ignore[type-arg]
+    """An API key, without its secret."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    prefix = serializers.CharField()
+    scopes = serializers.ListField(child=serializers.ChoiceField(Scope.choices))
+    monthly_budget_nano_usd = serializers.IntegerField(allow_null=True)
+    allowed_models = serializers.ListField(child=serializers.CharField())
+    expires_at = serializers.DateTimeField(allow_null=True)
+    revoked_at = serializers.DateTimeField(allow_null=True)
+    last_used_at = serializers.DateTimeField(allow_null=True)
+    created_at = serializers.DateTimeField()
+
+
+class NewKey(Key):
+    """A key just made: the only time its secret is shown."""
+
+    key = serializers.CharField()
+
+
+class Upload(serializers.Serializer):  # type: ignore[type-arg]
+    """How to send the bytes: an HTTP request with exactly this method and these headers."""
+
+    method = serializers.CharField()
+    url = serializers.CharField()
+    headers = serializers.DictField(child=serializers.CharField())
+    max_bytes = serializers.IntegerField()
+
+
+class File(serializers.Serializer):  # type: ignore[type-arg]
+    """A stored file."""
+
+    id = serializers.UUIDField()
+    name = serializers.CharField()
+    content_type = serializers.CharField()
+    size = serializers.IntegerField(allow_null=True)
+    url = serializers.CharField(allow_null=True)
+    upload = Upload(required=False)
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
+
+
+class Balance(serializers.Serializer):  # type: ignore[type-arg]
+    """What the organisation can spend."""
+
+    prepaid_nano_usd = serializers.IntegerField()
+    owed_nano_usd = serializers.IntegerField()
+    held_nano_usd = serializers.IntegerField()
+    credit_limit_nano_usd = serializers.IntegerField()
+    available_nano_usd = serializers.IntegerField()
+
+
+class Day(serializers.Serializer):  # type: ignore[type-arg]
+    """Sums of one UTC day."""
+
+    day = serializers.DateField()
+    count = serializers.IntegerField()
+    amount_nano_usd = serializers.IntegerField()
+
+
+class Usage(serializers.Serializer):  # type: ignore[type-arg]
+    """Spending of the last 30 days, and the balance."""
+
+    total_nano_usd = serializers.IntegerField()
+    days = Day(many=True)
+    balance = Balance()
+
+
+class Earnings(serializers.Serializer):  # type: ignore[type-arg]
+    """Shares and royalties earned: in all, and by day for the last 30 days."""
+
+    total_nano_usd = serializers.IntegerField()
+    days = Day(many=True)
+
+
+class Error(serializers.Serializer):  # type: ignore[type-arg]
+    """Every error has this form."""
+
+    error = serializers.JSONField(help_text="code, message, fields {field: [messages]}, …")
+    request_id = serializers.CharField()

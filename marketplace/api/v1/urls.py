@@ -1,0 +1,22 @@
+"""Routes of API v1."""
+
+from django.urls import path
+
+from marketplace.api.v1 import account_views, jobs_views, models_views
+
+urlpatterns = [
+    path("models", models_views.ModelList.as_view()),
+    path("models/<str:vendor>/<str:name>", models_views.ModelDetail.as_view()),
+    path("models/<str:vendor>/<str:name>/versions", models_views.VersionList.as_view()),
+    path("models/<str:vendor>/<str:name>/quote", models_views.Quote.as_view()),
+    path("jobs", jobs_views.JobList.as_view()),
+    path("jobs/<str:job_id>", jobs_views.JobDetail.as_view()),
+    path("jobs/<str:job_id>/cancel", jobs_views.JobCancel.as_view()),
+    path("jobs/<str:job_id>/events", jobs_views.JobEvents.as_view()),
+    path("files", account_views.FileList.as_view()),
+    path("files/<str:file_id>", account_views.FileDetail.as_view()),
+    path("usage", account_views.Usage.as_view()),
+    path("earnings", account_views.Earnings.as_view()),
+    path("keys", account_views.KeyList.as_view()),
+    path("keys/<str:key_id>", account_views.KeyDetail.as_view()),
+]

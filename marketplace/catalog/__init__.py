@@ -1,0 +1,1 @@
+"""Models, immutable versions, input schemas, licences, prices and review."""

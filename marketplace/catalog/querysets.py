@@ -1,0 +1,35 @@
+"""Which models and versions a caller may see."""
+
+from typing import Any, Self
+
+from django.db.models import Q, QuerySet
+
+from marketplace.accounts.querysets import OrgQuerySet
+
+
+class ModelQuerySet(OrgQuerySet):
+    """Models: public ones with a listed version are everybody's, the rest their vendor's."""
+
+    def public(self) -> Self:
+        """Return what the gallery shows."""
+        return self.filter(visibility="public", versions__status="listed").distinct()
+
+    def visible_to(self, org: Any | None) -> Self:
+        """Return what `org` may read: listed public or unlisted models, and its own."""
+        listed = Q(visibility__in=["public", "unlisted"], versions__status="listed")
+        return self.filter(listed | Q(org=org) if org is not None else listed).distinct()
+
+
+class VersionQuerySet(QuerySet[Any]):
+    """Versions belong to the organisation of their model."""
+
+    def for_org(self, org: Any) -> Self:
+        """Return only versions of `org`'s models."""
+        return self.filter(model__org=org)
+
+    def runnable_by(self, org: Any) -> Self:
+        """Return versions that `org` may call: listed ones not private, and its own listed ones."""
+        listed = Q(status="listed")
+        return self.filter(
+            listed & (Q(model__visibility__in=["public", "unlisted"]) | Q(model__org=org))
+        )

@@ -1,0 +1,120 @@
+"""Reads of the catalogue: who sees which model, its current version, price and shares."""
+
+from typing import Any
+
+from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery
+
+from billing.rating import PriceTerms
+from billing.split import Share
+from marketplace.catalog.models import Model, Price, Status, Version
+from marketplace.core.errors import NotFound
+
+MAX_CHAIN = 32
+
+
+def ancestors(version: Version) -> list[Version]:
+    """Return the base of a version, the base's base, and so on. Raises NotFound past 32."""
+    found: list[Version] = []
+    base_id = version.base_id
+    while base_id is not None:
+        if len(found) >= MAX_CHAIN:
+            raise NotFound(f"The chain of base versions is longer than {MAX_CHAIN}.")
+        base = Version.objects.select_related("licence", "model").get(pk=base_id)
+        found.append(base)
+        base_id = base.base_id
+    return found
+
+
+def shares(version: Version) -> list[Share]:
+    """Return who is owed which part of each charge of `version`, nearest first.
+
+    The version's own vendor comes first with what the royalties leave of the revenue share.
+    """
+    chain = [
+        Share(org_id=str(a.model.org_id), bps=a.licence.royalty_bps, version_id=str(a.pk))
+        for a in ancestors(version)
+        if a.licence.royalty_bps
+    ]
+    own = version.licence.revenue_share_bps - sum(share.bps for share in chain)
+    vendor = Share(org_id=str(version.model.org_id), bps=own, version_id=str(version.pk))
+    return [vendor, *chain]
+
+
+def price_current(version: Version) -> Price | None:
+    """Return the newest price of a version."""
+    return Price.objects.filter(version=version).order_by("-created_at", "-id").first()
+
+
+def terms(price: Price) -> PriceTerms:
+    """Return a price as the pure value that rating works on."""
+    return PriceTerms.from_parts(
+        unit=price.unit, unit_price=price.unit_price, minimum=price.minimum, tiers=price.tiers
+    )
+
+
+def _with_versions(queryset: Any) -> Any:
+    newest = Price.objects.filter(version=OuterRef("pk")).order_by("-created_at", "-id")
+    versions = Version.objects.select_related("licence").annotate(
+        price_id=Subquery(newest.values("pk")[:1])
+    )
+    return queryset.select_related("org").prefetch_related(Prefetch("versions", versions))
+
+
+def models_public() -> "QuerySet[Model]":
+    """Return the gallery, newest first, with organisations and versions loaded."""
+    found: QuerySet[Model] = _with_versions(Model.objects.public()).order_by("-created_at")
+    return found
+
+
+def models_of(org: Any) -> "QuerySet[Model]":
+    """Return an organisation's own listings."""
+    found: QuerySet[Model] = _with_versions(Model.objects.for_org(org)).order_by("-created_at")
+    return found
+
+
+def model_get(*, vendor: str, name: str, org: Any | None) -> Model:
+    """Return a model that `org` (or a visitor: None) may read. Raises NotFound."""
+    model = (
+        _with_versions(Model.objects.visible_to(org)).filter(org__slug=vendor, name=name).first()
+    )
+    if model is None:
+        raise NotFound(f"There is no model {vendor}/{name}.")
+    found: Model = model
+    return found
+
+
+def listed_version(model: Model) -> Version | None:
+    """Return the newest listed version of a model whose versions are loaded."""
+    return next((v for v in model.versions.all() if v.status == Status.LISTED), None)
+
+
+def version_runnable(*, ref: str, org: Any) -> Version:
+    """Return the version that `vendor/name` or `vendor/name:number` names. Raises NotFound."""
+    path, _, number = ref.partition(":")
+    vendor, _, name = path.partition("/")
+    versions = (
+        Version.objects.runnable_by(org)
+        .filter(model__org__slug=vendor, model__name=name)
+        .select_related("model__org", "licence")
+        .order_by("-number")
+    )
+    if number:
+        versions = versions.filter(number=int(number)) if number.isdecimal() and len(
+            number
+        ) < 10 else versions.none()
+    version: Version | None = versions.first()
+    if version is None:
+        raise NotFound(f"There is no model {ref!r} that you can run.", code="model_not_found")
+    return version
+
+
+def search(rows: "QuerySet[Model]", text: str) -> "QuerySet[Model]":
+    """Keep models whose name, vendor, title or summary contains every word of `text`."""
+    for word in text.split()[:8]:
+        rows = rows.filter(
+            Q(name__icontains=word)
+            | Q(org__slug__icontains=word)
+            | Q(title__icontains=word)
+            | Q(summary__icontains=word)
+        )
+    return rows

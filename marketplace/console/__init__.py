@@ -1,0 +1,1 @@
+"""The staff edge: review, money and repair, on Django's admin site."""

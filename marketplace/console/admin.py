@@ -1,0 +1,348 @@
+"""What staff see and may do: review versions, read money, replay what failed."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.db.models import Model as Row
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from billing.models import Account, Charge, Hold, Incident, MeterBatch, Transfer, Wallet
+from billing.services import credit_grant, credit_limit_set
+from marketplace.accounts.models import ApiKey, Membership, Organisation, User
+from marketplace.catalog.models import Licence, Model, Price, ReviewDecision, Status, Version
+from marketplace.catalog.services import version_decide
+from marketplace.core.clock import now
+from marketplace.core.errors import MarketError
+from marketplace.core.money import format_usd
+from marketplace.jobs.models import Job, WebhookDelivery
+
+
+class ReadOnly(admin.ModelAdmin[Any]):
+    """Rows that the console shows but never changes by hand."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody changes; viewing needs only the view permission."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes."""
+        return False
+
+
+@admin.register(User)
+class UserAdmin(admin.ModelAdmin[User]):
+    """People."""
+
+    list_display = ("email", "name", "is_staff", "is_active", "date_joined")
+    list_filter = ("is_staff", "is_active")
+    search_fields = ("email", "name")
+    fields = ("email", "name", "is_active", "is_staff", "is_superuser", "date_joined")
+    readonly_fields = ("email", "date_joined")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """People sign up themselves."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Deactivate instead: the ledger must stay explicable."""
+        return False
+
+
+class MembershipInline(admin.TabularInline[Membership, Organisation]):
+    """Members of an organisation."""
+
+    model = Membership
+    extra = 0
+    raw_id_fields = ("user",)
+
+
+class CreditForm(forms.ModelForm):  # type: ignore[type-arg]
+    """An organisation with two acts of money, each its own ledger entry."""
+
+    grant_usd = forms.DecimalField(
+        required=False, min_value=0, max_value=100_000, decimal_places=9, label="Grant credit, USD",
+        help_text="Booked at once as promotion, with you and the time as its source.",
+    )  # fmt: skip
+    credit_limit_usd = forms.DecimalField(
+        required=False, min_value=0, max_value=1_000_000, decimal_places=9,
+        label="Set credit limit, USD", help_text="How much may be owed until it is invoiced.",
+    )  # fmt: skip
+
+    class Meta:
+        """Only descriptive fields are edited."""
+
+        model = Organisation
+        fields = ("name", "about", "website", "country")
+
+
+@admin.register(Organisation)
+class OrganisationAdmin(admin.ModelAdmin[Organisation]):
+    """Tenants and their credit."""
+
+    form = CreditForm
+    list_display = ("name", "slug", "country", "created_at")
+    search_fields = ("name", "slug", "memberships__user__email")
+    readonly_fields = ("slug", "created_at", "balance")
+    fields = (
+        "name", "slug", "about", "website", "country", "created_at",
+        "balance", "grant_usd", "credit_limit_usd",
+    )  # fmt: skip
+    inlines = (MembershipInline,)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Organisations are founded by their owners."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """The ledger refers to them for good."""
+        return False
+
+    def balance(self, obj: Organisation) -> str:
+        """Write the wallet in a line."""
+        wallet = Wallet.objects.for_org(obj).first()
+        if wallet is None:
+            return "no wallet yet"
+        return (
+            f"{format_usd(wallet.available_nano)} available: "
+            f"{format_usd(wallet.prepaid_nano)} prepaid, {format_usd(wallet.owed_nano)} owed of "
+            f"a limit of {format_usd(wallet.credit_limit_nano)}, "
+            f"{format_usd(wallet.held_nano)} held"
+        )
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Save, then book what was asked for."""
+        super().save_model(request, obj, form, change)
+        if grant := form.cleaned_data.get("grant_usd"):
+            source = f"staff:{request.user.pk}:{obj.pk}:{now().isoformat()}"
+            credit_grant(org_id=obj.pk, amount_nano=int(grant * 10**9), source=source)
+            self.message_user(request, f"Granted {format_usd(int(grant * 10**9))}.")
+        limit = form.cleaned_data.get("credit_limit_usd")
+        if limit is not None:
+            credit_limit_set(org_id=obj.pk, limit_nano=int(limit * 10**9))
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(ReadOnly):
+    """Keys, by their visible prefix."""
+
+    list_display = ("prefix", "name", "org", "scopes", "last_used_at", "expires_at", "revoked_at")
+    search_fields = ("prefix", "name", "org__slug")
+    list_select_related = ("org",)
+    exclude = ("digest",)
+
+
+class PriceInline(admin.TabularInline[Price, Version]):
+    """The price history of a version."""
+
+    model = Price
+    extra = 0
+    can_delete = False
+    fields = ("created_at", "unit", "unit_price", "minimum", "tiers", "created_by")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Vendors set prices."""
+        return False
+
+
+class DecisionInline(admin.TabularInline[ReviewDecision, Version]):
+    """The review history of a version."""
+
+    model = ReviewDecision
+    extra = 0
+    can_delete = False
+    fields = ("created_at", "before", "after", "note", "by")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Decisions are made by the actions."""
+        return False
+
+
+class NoteForm(admin.helpers.ActionForm):
+    """An action with a note for the vendor."""
+
+    note = forms.CharField(required=False, max_length=4000, label="Note to the vendor")
+
+
+@admin.register(Version)
+class VersionAdmin(ReadOnly):
+    """The review queue."""
+
+    list_display = ("__str__", "status", "family", "hardware_class", "licence", "created_at")
+    list_filter = ("status", "family", "hardware_class")
+    list_select_related = ("model__org", "licence")
+    search_fields = ("model__name", "model__org__slug")
+    inlines = (PriceInline, DecisionInline)
+    action_form = NoteForm
+    actions = ("list_versions", "send_back", "suspend")
+
+    def _decide(
+        self, request: HttpRequest, queryset: "QuerySet[Version]", after: Status, verb: str
+    ) -> None:
+        note = request.POST.get("note", "")
+        for version in queryset.select_related("model__org", "licence"):
+            try:
+                version_decide(version=version, after=after, by=request.user, note=note)  # type: ignore[arg-type]
+                self.message_user(request, f"{version} was {verb}.")
+            except MarketError as error:
+                self.message_user(request, f"{version}: {error.message}", messages.ERROR)
+
+    @admin.action(description="List: open to callers")
+    def list_versions(self, request: HttpRequest, queryset: "QuerySet[Version]") -> None:
+        """List submitted or suspended versions."""
+        self._decide(request, queryset, Status.LISTED, "listed")
+
+    @admin.action(description="Send back to draft (needs a note)")
+    def send_back(self, request: HttpRequest, queryset: "QuerySet[Version]") -> None:
+        """Return submitted versions to their vendor."""
+        self._decide(request, queryset, Status.DRAFT, "sent back")
+
+    @admin.action(description="Suspend (needs a note)")
+    def suspend(self, request: HttpRequest, queryset: "QuerySet[Version]") -> None:
+        """Close listed versions to callers; running jobs go on."""
+        self._decide(request, queryset, Status.SUSPENDED, "suspended")
+
+
+@admin.register(Model)
+class ModelAdmin(ReadOnly):
+    """Listings."""
+
+    list_display = ("__str__", "title", "task", "visibility", "created_at")
+    list_filter = ("task", "visibility")
+    list_select_related = ("org",)
+    search_fields = ("name", "title", "org__slug")
+
+
+@admin.register(Licence)
+class LicenceAdmin(ReadOnly):
+    """Terms."""
+
+    list_display = ("__str__", "org", "kind", "revenue_share_bps", "royalty_bps", "created_at")
+    list_filter = ("kind",)
+    list_select_related = ("org",)
+
+
+@admin.register(Job)
+class JobAdmin(ReadOnly):
+    """Calls, without their prompts."""
+
+    list_display = ("id", "status", "org", "version", "attempt", "quote", "charge", "created_at")
+    list_filter = ("status", "queue")
+    list_select_related = ("org", "version__model__org")
+    search_fields = ("=id", "org__slug", "trace_id")
+    exclude = ("input", "result", "webhook_url", "request_digest")
+    show_full_result_count = False
+
+    def quote(self, obj: Job) -> str:
+        """Write the quote."""
+        return format_usd(obj.quote_nano)
+
+    def charge(self, obj: Job) -> str:
+        """Write the charge."""
+        return "" if obj.charge_nano is None else format_usd(obj.charge_nano)
+
+
+@admin.register(Transfer)
+class TransferAdmin(ReadOnly):
+    """The ledger."""
+
+    list_display = ("occurred_at", "kind", "debit", "credit", "amount", "source_id")
+    list_filter = ("kind",)
+    list_select_related = ("debit__org", "credit__org")
+    search_fields = ("=source_id", "debit__org__slug", "credit__org__slug")
+    date_hierarchy = "occurred_at"
+    show_full_result_count = False
+
+    def amount(self, obj: Transfer) -> str:
+        """Write the amount."""
+        return format_usd(obj.amount_nano)
+
+
+@admin.register(Account)
+class AccountAdmin(ReadOnly):
+    """The chart of accounts."""
+
+    list_display = ("kind", "org")
+    list_filter = ("kind",)
+    list_select_related = ("org",)
+    search_fields = ("org__slug",)
+
+
+@admin.register(Charge)
+class ChargeAdmin(ReadOnly):
+    """Charges with their explanation."""
+
+    list_display = ("occurred_at", "org", "vendor", "amount", "source_id")
+    list_select_related = ("org", "vendor")
+    search_fields = ("=source_id", "org__slug", "vendor__slug")
+    show_full_result_count = False
+
+    def amount(self, obj: Charge) -> str:
+        """Write the amount."""
+        return format_usd(obj.amount_nano)
+
+
+@admin.register(Hold)
+class HoldAdmin(ReadOnly):
+    """Reservations."""
+
+    list_display = ("created_at", "org", "state", "amount_nano", "source_id")
+    list_filter = ("state",)
+    list_select_related = ("org",)
+    search_fields = ("=source_id", "org__slug")
+    show_full_result_count = False
+
+
+class OutboxAdmin(ReadOnly):
+    """A table that is also a queue: failed rows can be replayed."""
+
+    list_filter = ("delivery",)
+    actions = ("replay",)
+
+    @admin.action(description="Replay failed rows")
+    def replay(self, request: HttpRequest, queryset: "QuerySet[Row]") -> None:
+        """Make failed rows due again."""
+        self.message_user(request, f"{queryset.model.replay(queryset)} rows are due again.")  # type: ignore[attr-defined]
+
+
+@admin.register(MeterBatch)
+class MeterBatchAdmin(OutboxAdmin):
+    """What Stripe is told."""
+
+    list_display = ("minute", "org", "funding", "micro_usd", "delivery", "attempts", "last_error")
+    list_select_related = ("org",)
+    search_fields = ("=id", "org__slug")
+
+
+@admin.register(WebhookDelivery)
+class WebhookDeliveryAdmin(OutboxAdmin):
+    """What developers' servers are told."""
+
+    list_display = ("created_at", "event", "org", "delivery", "attempts", "last_status")
+    list_select_related = ("org",)
+    search_fields = ("=id", "=job__id", "org__slug")
+    exclude = ("payload",)
+
+
+@admin.register(Incident)
+class IncidentAdmin(ReadOnly):
+    """What went wrong and is not settled."""
+
+    list_display = ("rule", "opened_at", "resolved_at")
+    list_filter = (("resolved_at", admin.EmptyFieldListFilter),)
+    actions = ("resolve",)
+
+    @admin.action(description="Mark as resolved")
+    def resolve(self, request: HttpRequest, queryset: "QuerySet[Incident]") -> None:
+        """Close incidents; the next audit opens them again if they are not settled."""
+        count = queryset.filter(resolved_at__isnull=True).update(resolved_at=now())
+        self.message_user(request, f"{count} incidents were resolved.")
+
+

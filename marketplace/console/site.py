@@ -1,0 +1,110 @@
+"""The admin site with its own front page, health summary and ledger figures."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin
+from django.db.models import Count
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
+from redis.exceptions import RedisError
+
+from billing import invariants
+from billing.models import Incident, MeterBatch
+from billing.stripe.gateway import gateway_from_settings
+from marketplace.catalog.models import Status, Version
+from marketplace.core.outbox import Delivery
+from marketplace.jobs.models import Job, WebhookDelivery
+from marketplace.jobs.workers import workers_alive
+
+
+class ConsoleSite(admin.AdminSite):
+    """Staff only; the front page says what needs a person."""
+
+    site_header = "Mercato console"
+    site_title = "Mercato console"
+    index_title = "The market today"
+    site_url = "/"
+    index_template = "console/index.html"
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Add the ledger pages."""
+        return [
+            path("ledger/", self.admin_view(self.ledger), name="ledger"),
+            path("ledger/balance.json", self.admin_view(self.balance), name="ledger-balance"),
+            *super().get_urls(),
+        ]
+
+    def index(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show what waits for staff, the fleet and the state of Stripe."""
+        return super().index(request, {**(extra_context or {}), **_overview()})
+
+    def balance(self, request: HttpRequest) -> JsonResponse:
+        """Return the ledger's totals and whether every invariant holds."""
+        totals = invariants.totals()
+        broken = [finding.rule for finding in invariants.audit() if finding.rows]
+        return JsonResponse(
+            {
+                "balanced": totals["debits"] == totals["credits"] and not broken,
+                "debits_nano_usd": totals["debits"],
+                "credits_nano_usd": totals["credits"],
+                "accounts_nano_usd": {
+                    name.removeprefix("balance_"): value
+                    for name, value in totals.items()
+                    if name.startswith("balance_")
+                },
+                "broken_rules": broken,
+                "meter_events_accepted": MeterBatch.objects.filter(
+                    delivery=Delivery.DELIVERED, attempts__gt=0
+                ).count(),
+                "meter_events_waiting": MeterBatch.objects.filter(
+                    delivery=Delivery.PENDING
+                ).count(),
+            }
+        )
+
+    def ledger(self, request: HttpRequest) -> HttpResponse:
+        """Show the ledger's totals and every invariant."""
+        totals = invariants.totals()
+        context = {
+            **self.each_context(request),
+            "title": "Ledger",
+            "debits": totals["debits"],
+            "credits": totals["credits"],
+            "accounts": sorted(
+                (name.removeprefix("balance_"), value)
+                for name, value in totals.items()
+                if name.startswith("balance_")
+            ),
+            "findings": invariants.audit(),
+        }
+        return TemplateResponse(request, "console/ledger.html", context)
+
+
+def _overview() -> dict[str, Any]:
+    gateway = gateway_from_settings()
+    try:
+        workers: Any = workers_alive()
+    except RedisError:
+        workers = []
+    return {
+        "submitted": Version.objects.filter(status=Status.SUBMITTED)
+        .select_related("model__org")
+        .order_by("created_at")[:20],
+        "incidents": Incident.objects.filter(resolved_at__isnull=True)[:20],
+        "workers": workers,
+        "jobs_by_status": Job.objects.values("status").annotate(n=Count("pk")).order_by("status"),
+        "meters_waiting": MeterBatch.objects.filter(delivery=Delivery.PENDING).count(),
+        "meters_failed": MeterBatch.objects.filter(delivery=Delivery.FAILED).count(),
+        "webhooks_failed": WebhookDelivery.objects.filter(delivery=Delivery.FAILED).count(),
+        "stripe": {
+            "configured": gateway is not None,
+            "stand_in": bool(settings.STRIPE_API_BASE),
+        },
+    }
+
+
+console = admin.site

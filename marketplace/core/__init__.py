@@ -1,0 +1,1 @@
+"""Helpers without a domain: money, ids, clock, errors, outbox, storage, outbound HTTP."""

@@ -1,0 +1,21 @@
+"""Identifiers: time-ordered for rows, derived for everything that may be sent twice."""
+
+import os
+import time
+import uuid
+
+_NAMESPACE = uuid.UUID("6d657263-6174-4f00-8000-000000000001")
+
+
+def new_id() -> uuid.UUID:
+    """Return a UUIDv7 (RFC 9562, section 5.7): sorts by creation time, so indexes stay dense."""
+    milliseconds = time.time_ns() // 1_000_000
+    value = milliseconds << 80 | int.from_bytes(os.urandom(10), "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return uuid.UUID(int=value)
+
+
+def derived_id(*parts: object) -> uuid.UUID:
+    """Return the same UUIDv5 for the same parts, so that a repeated emission is recognised."""
+    return uuid.uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts))

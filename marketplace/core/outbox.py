@@ -1,0 +1,104 @@
+"""Rows that must reach somebody else: claimed with a lease, sent, marked, retried with backoff."""
+
+import random
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Self
+
+from django.db import models, transaction
+
+from marketplace.core.clock import now
+
+
+class Delivery(models.TextChoices):
+    """Where a row stands on its way out."""
+
+    PENDING = "pending"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+class OutboxRow(models.Model):
+    """Base of every table that is also a queue of messages to another party.
+
+    A row is written in the transaction that makes it true. A sender claims rows by moving
+    `next_attempt_at` into the future (the lease), commits, sends, and then marks the outcome;
+    if the sender dies, the lease runs out and another one sends again. What is sent carries an
+    id derived from the row, so that the receiver can tell a repetition.
+    """
+
+    lease_s: ClassVar[int] = 60
+    backoff_s: ClassVar[tuple[int, ...]] = (5, 30, 120, 600, 1800, 3600)
+
+    delivery = models.CharField(max_length=10, choices=Delivery, default=Delivery.PENDING)
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(default=now)
+    first_attempt_at = models.DateTimeField(null=True, blank=True)
+    delivered_at = models.DateTimeField(null=True, blank=True)
+    last_error = models.TextField(blank=True, default="")
+
+    class Meta:
+        """No table of its own."""
+
+        abstract = True
+
+    @classmethod
+    def claim(cls, limit: int, **only: Any) -> list[Self]:
+        """Lease up to `limit` due rows to the caller, oldest first."""
+        with transaction.atomic():
+            rows = list(
+                cls._default_manager.select_for_update(skip_locked=True, of=("self",))
+                .filter(delivery=Delivery.PENDING, next_attempt_at__lte=now(), **only)
+                .order_by("next_attempt_at")[:limit]
+            )
+            moment = now()
+            for row in rows:
+                row.attempts += 1
+                row.first_attempt_at = row.first_attempt_at or moment
+                row.next_attempt_at = moment + timedelta(seconds=cls.lease_s)
+            cls._default_manager.bulk_update(
+                rows, ["attempts", "first_attempt_at", "next_attempt_at"]
+            )
+        return rows
+
+    def _finish(self, **changes: Any) -> bool:
+        """Write the outcome unless a later claim has taken the row over."""
+        return bool(
+            type(self)
+            ._default_manager.filter(
+                pk=self.pk, attempts=self.attempts, delivery=Delivery.PENDING
+            )
+            .update(**changes)
+        )
+
+    def mark_delivered(self) -> None:
+        """Record that the other party has it."""
+        self._finish(delivery=Delivery.DELIVERED, delivered_at=now(), last_error="")
+
+    def mark_retry(self, why: str, after_s: float | None = None) -> None:
+        """Record a passing failure; the next attempt is later, with jitter."""
+        wait = after_s or self.backoff_s[min(self.attempts - 1, len(self.backoff_s) - 1)]
+        wait *= random.uniform(0.8, 1.2)  # noqa: S311  (jitter, not a secret)
+        self._finish(next_attempt_at=now() + timedelta(seconds=wait), last_error=why[:2000])
+
+    def mark_failed(self, why: str) -> None:
+        """Record a lasting failure: nobody tries again until a person replays the row."""
+        self._finish(delivery=Delivery.FAILED, last_error=why[:2000])
+
+    @classmethod
+    def replay(cls, queryset: "models.QuerySet[Any]") -> int:
+        """Make failed rows due again. Returns how many."""
+        return queryset.filter(delivery=Delivery.FAILED).update(
+            delivery=Delivery.PENDING, next_attempt_at=now(), attempts=0, last_error=""
+        )
+
+    @classmethod
+    def oldest_due(cls) -> datetime | None:
+        """Return since when the oldest undelivered row has been waiting."""
+        row = (
+            cls._default_manager.filter(delivery=Delivery.PENDING)
+            .order_by("next_attempt_at")
+            .values_list("next_attempt_at", flat=True)
+            .first()
+        )
+        return row
+

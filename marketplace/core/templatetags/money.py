@@ -1,0 +1,19 @@
+"""Template filters that write amounts and sizes the way a person reads them."""
+
+from django import template
+
+from marketplace.core.money import format_usd
+
+register = template.Library()
+
+
+@register.filter
+def usd(nano: int | None) -> str:
+    """Write nano-USD as dollars; nothing for an absent amount."""
+    return "" if nano is None else format_usd(int(nano))
+
+
+@register.filter
+def bps(value: int) -> str:
+    """Write basis points as a percentage: 250 is 2.5 %."""
+    return f"{value / 100:g} %"

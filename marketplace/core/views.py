@@ -1,0 +1,97 @@
+"""Signed file routes of the embedded store, health, and metrics."""
+
+from collections.abc import Iterator
+
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.utils.http import http_date
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_safe
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from marketplace.core import health
+from marketplace.core.errors import InvalidInput, MarketError
+from marketplace.core.storage import LocalStorage, read_token, storage
+
+_CHUNK = 256 * 1024
+
+
+def _body(request: HttpRequest) -> Iterator[bytes]:
+    while chunk := request.read(_CHUNK):
+        yield chunk
+
+
+def _put(request: HttpRequest, store: LocalStorage, token: str) -> HttpResponse:
+    claims = read_token(token, "put")
+    if request.content_type != claims["type"]:
+        raise InvalidInput(f"Send it as {claims['type']}.", code="wrong_content_type")
+    declared = request.headers.get("Content-Length", "")
+    if declared.isdecimal() and int(declared) > claims["max"]:
+        raise InvalidInput(f"More than {claims['max']} bytes.", code="file_too_large")
+    size, digest = store.write(claims["key"], _body(request), claims["max"])
+    return JsonResponse({"size": size, "sha256": digest}, status=201)
+
+
+def _get(request: HttpRequest, store: LocalStorage, token: str) -> HttpResponseBase:
+    claims = read_token(token, "get")
+    size = store.size(claims["key"])
+    response: HttpResponseBase
+    if size is None:
+        raise MarketError("There is no such file.", code="not_found")
+    if request.method == "HEAD":
+        response = HttpResponse(content_type=claims["type"])
+    else:
+        response = StreamingHttpResponse(store.read(claims["key"]), content_type=claims["type"])
+    response["Content-Length"] = str(size)
+    response["Cache-Control"] = f"private, max-age={claims['ttl']}, immutable"
+    response["Content-Disposition"] = "inline"
+    # Whatever was uploaded, a browser must not run it.
+    response["Content-Security-Policy"] = "sandbox; default-src 'none'"
+    response["Last-Modified"] = http_date(store.path(claims["key"]).stat().st_mtime)
+    return response
+
+
+@csrf_exempt
+@require_http_methods(["GET", "HEAD", "PUT"])
+def file(request: HttpRequest, token: str) -> HttpResponseBase:
+    """Store or return one object: the token is the permission."""
+    store = storage()
+    if not isinstance(store, LocalStorage):
+        return JsonResponse({"error": {"code": "not_found", "message": "Ask S3."}}, status=404)
+    try:
+        handler = _put if request.method == "PUT" else _get
+        return handler(request, store, token)
+    except MarketError as error:
+        status = 404 if error.code == "not_found" else error.status
+        body = {"error": {"code": error.code, "message": error.message}}
+        return JsonResponse(body, status=status)
+
+
+@require_safe
+def healthz(request: HttpRequest) -> JsonResponse:
+    """Tell that this process answers."""
+    return JsonResponse({"ok": True})
+
+
+@require_safe
+def readyz(request: HttpRequest) -> JsonResponse:
+    """Tell whether database, broker and storage answer; 503 and which one if not."""
+    checks = health.check_all()
+    ready = all(value == "ok" for value in checks.values())
+    return JsonResponse({"ok": ready, "checks": checks}, status=200 if ready else 503)
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Return Prometheus metrics, to loopback and the networks of METRICS_ALLOW only."""
+    if not health.may_scrape(request.META.get("REMOTE_ADDR", "")):
+        return HttpResponse("Not allowed from here.\n", status=403, content_type="text/plain")
+    health.refresh_gauges()
+    return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
+
+

@@ -1,0 +1,1 @@
+"""The life of a job: submit, dispatch, progress, end, webhook."""

@@ -1,0 +1,98 @@
+"""Job events on Valkey streams: written by workers and by us, read by whoever follows a job."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+import redis.exceptions
+import structlog
+
+from inference import protocol
+from marketplace.core import valkey
+
+log = structlog.get_logger("mercato.jobs.events")
+DONE = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry: `id` is the stream's, so that a reader can go on after a lost connection."""
+
+    id: str
+    type: str
+    data: dict[str, Any]
+
+
+def _parse(entry: tuple[str, dict[str, str]]) -> Event:
+    event_id, fields = entry
+    return Event(event_id, fields.get("type", "log"), json.loads(fields.get("data", "{}")))
+
+
+def emit(job_id: object, kind: str, data: dict[str, Any]) -> None:
+    """Append an event. Events inform; losing one loses no state, so failures are only logged."""
+    key = protocol.events_key(str(job_id))
+    try:
+        pipe = valkey.client().pipeline(transaction=False)
+        pipe.xadd(
+            key,
+            {"type": kind, "data": json.dumps(data)},
+            maxlen=protocol.EVENTS_MAXLEN,
+            approximate=True,
+        )
+        pipe.expire(key, protocol.EVENTS_TTL_S)
+        pipe.execute()
+    except redis.exceptions.RedisError as error:
+        log.warning("event not emitted", job_id=str(job_id), error=repr(error))
+
+
+def request_cancel(job_id: object, ttl_s: int) -> None:
+    """Ask whichever worker runs the job to stop at its next step."""
+    try:
+        valkey.client().set(protocol.cancel_key(str(job_id)), "1", ex=max(ttl_s, 60))
+    except redis.exceptions.RedisError as error:
+        log.warning("cancel not announced", job_id=str(job_id), error=repr(error))
+
+
+def wait_done(job_id: object, timeout_s: float) -> bool:
+    """Block until the job has ended or the time is up. Returns whether it has ended."""
+    key, last = protocol.events_key(str(job_id)), "0"
+    until = time.monotonic() + timeout_s
+    try:
+        while (left := until - time.monotonic()) > 0:
+            block = max(int(min(left, 2) * 1000), 1)
+            answer: Any = valkey.client().xread({key: last}, block=block)
+            for _, entries in answer or []:
+                for entry in entries:
+                    last = entry[0]
+                    if entry[1].get("type") == DONE:
+                        return True
+    except redis.exceptions.RedisError as error:
+        log.warning("cannot wait for events", job_id=str(job_id), error=repr(error))
+    return False
+
+
+async def follow(job_id: object, after: str, idle_s: float) -> AsyncIterator[Event | None]:
+    """Yield events after the id `after`, and None whenever nothing came for `idle_s` seconds."""
+    client = valkey.async_client()
+    key, last = protocol.events_key(str(job_id)), after
+    try:
+        while True:
+            try:
+                answer: Any = await client.xread({key: last}, block=int(idle_s * 1000), count=100)
+            except redis.exceptions.RedisError as error:
+                log.warning("cannot read events", job_id=str(job_id), error=repr(error))
+                await asyncio.sleep(idle_s)
+                answer = None
+            if not answer:
+                yield None
+                continue
+            for _, entries in answer:
+                for entry in entries:
+                    last = entry[0]
+                    yield _parse(entry)
+    finally:
+        await client.aclose()

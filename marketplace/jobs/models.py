@@ -1,0 +1,183 @@
+"""Tables of jobs, files and webhook deliveries."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models import Q
+
+from marketplace.accounts.models import ApiKey, Organisation, User
+from marketplace.accounts.querysets import OrgQuerySet
+from marketplace.catalog.models import Price, Version
+from marketplace.core.clock import now
+from marketplace.core.ids import new_id
+from marketplace.core.outbox import OutboxRow
+
+
+class JobStatus(models.TextChoices):
+    """A job only ever moves to the right; a retry goes back to queued with a new attempt."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+LIVE = (JobStatus.QUEUED, JobStatus.RUNNING)
+ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+class Job(models.Model):
+    """One call. While it is queued the row is its own outbox: see `dispatch_at`."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    org = models.ForeignKey(Organisation, models.PROTECT, related_name="jobs")
+    api_key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, blank=True)
+    user = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
+    version = models.ForeignKey(Version, models.PROTECT, related_name="jobs")
+    price = models.ForeignKey(Price, models.PROTECT)
+    shares = models.JSONField(help_text="Who is owed which part, pinned at submission.")
+    input = models.JSONField()
+    quote_nano = models.BigIntegerField()
+    charge_nano = models.BigIntegerField(null=True, blank=True)
+
+    status = models.CharField(max_length=10, choices=JobStatus, default=JobStatus.QUEUED)
+    attempt = models.PositiveSmallIntegerField(default=1)
+    queue = models.CharField(max_length=40)
+    dispatch_at = models.DateTimeField(
+        help_text="When a queued job is sent (again) to its queue, unless it has started."
+    )
+    dispatches = models.PositiveSmallIntegerField(default=0)
+    deadline_at = models.DateTimeField()
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+    worker_id = models.CharField(max_length=120, blank=True)
+    created_at = models.DateTimeField(default=now, editable=False)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    result = models.JSONField(default=dict, blank=True)
+    usage = models.JSONField(default=dict, blank=True)
+    timings_ms = models.JSONField(default=dict, blank=True)
+    error_code = models.CharField(max_length=40, blank=True)
+    error_message = models.TextField(blank=True)
+
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)
+    request_digest = models.CharField(max_length=64, blank=True)
+    webhook_url = models.URLField(max_length=2000, blank=True)
+    trace_id = models.CharField(max_length=64, blank=True)
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        """Lists by organisation, newest first; small partial indexes for the sweeper."""
+
+        ordering: ClassVar[list[str]] = ["-created_at", "-id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["org", "-created_at", "-id"], name="job_org_newest"),
+            models.Index(fields=["version", "-created_at"], name="job_version_newest"),
+            models.Index(
+                fields=["dispatch_at"], condition=Q(status="queued"), name="job_dispatch_due"
+            ),
+            models.Index(
+                fields=["queue", "created_at"], condition=Q(status="queued"), name="job_position"
+            ),
+            models.Index(
+                fields=["deadline_at"],
+                condition=Q(status__in=["queued", "running"]),
+                name="job_live_deadline",
+            ),
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["org", "idempotency_key"], name="job_idempotency"),
+            models.CheckConstraint(
+                condition=Q(charge_nano__isnull=True)
+                | (Q(charge_nano__gte=0) & Q(charge_nano__lte=models.F("quote_nano"))),
+                name="job_charge_within_quote",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.status} job {self.pk}"
+
+    @property
+    def is_ended(self) -> bool:
+        """Tell whether nothing more will happen to the job."""
+        return self.status in ENDED
+
+
+class Purpose(models.TextChoices):
+    """Which way a file goes."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+
+
+class File(models.Model):
+    """A stored object: an upload of a developer or an output of a job."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    org = models.ForeignKey(Organisation, models.PROTECT, related_name="files")
+    purpose = models.CharField(max_length=6, choices=Purpose)
+    job = models.ForeignKey(
+        Job, models.PROTECT, null=True, blank=True, related_name="outputs"
+    )
+    index = models.PositiveSmallIntegerField(default=0)
+    key = models.CharField(max_length=300, unique=True)
+    name = models.CharField(max_length=200, blank=True)
+    content_type = models.CharField(max_length=100)
+    size = models.BigIntegerField(null=True, blank=True)
+    sha256 = models.CharField(max_length=64, blank=True)
+    width = models.PositiveIntegerField(null=True, blank=True)
+    height = models.PositiveIntegerField(null=True, blank=True)
+    seconds = models.FloatField(null=True, blank=True)
+    created_at = models.DateTimeField(default=now, editable=False)
+    expires_at = models.DateTimeField()
+    deleted_at = models.DateTimeField(null=True, blank=True)
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        """Outputs of a job are numbered."""
+
+        ordering: ClassVar[list[str]] = ["index"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["expires_at"], condition=Q(deleted_at__isnull=True), name="file_expiry"
+            )
+        ]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["job", "index"], condition=Q(job__isnull=False), name="output_index"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class WebhookDelivery(OutboxRow):
+    """One event for one URL; `id` is derived from job and event, and sent as `webhook-id`."""
+
+    backoff_s = (5, 15, 60, 300, 900, 1800, 3600)
+    max_attempts: ClassVar[int] = 8
+
+    id = models.UUIDField(primary_key=True)
+    org = models.ForeignKey(Organisation, models.PROTECT, related_name="webhook_deliveries")
+    job = models.ForeignKey(Job, models.PROTECT, related_name="webhook_deliveries")
+    event = models.CharField(max_length=40)
+    url = models.URLField(max_length=2000)
+    payload = models.JSONField()
+    last_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    created_at = models.DateTimeField(default=now, editable=False)
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        """Due rows are found by a partial index."""
+
+        ordering: ClassVar[list[str]] = ["-created_at"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["next_attempt_at"], condition=Q(delivery="pending"), name="webhook_due"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} to {self.url}"

@@ -1,0 +1,76 @@
+"""From an input to the most it can cost, and from a worker's report to what is rated. Pure.
+
+Inputs use the field names that the ecosystem uses (diffusers, fal): width, height, num_images,
+num_inference_steps, num_frames, fps.
+"""
+
+from decimal import Decimal
+from typing import Any
+
+from billing.rating import PriceTerms, Rating, RatingError, clamp, quantity_of
+from inference.protocol import Output, Usage
+from marketplace.core.errors import InvalidInput
+
+DEFAULTS = {"width": 1024, "height": 1024, "num_images": 1, "num_inference_steps": 50}
+MAX_OUTPUTS = 16
+
+
+def _bound(schema: dict[str, Any], values: dict[str, Any], field: str) -> int:
+    """Return the input's value, else the schema's default or maximum, else the convention's."""
+    node = schema.get("properties", {}).get(field, {})
+    for candidate in (values.get(field), node.get("default"), node.get("maximum")):
+        if isinstance(candidate, int | float) and not isinstance(candidate, bool):
+            return max(int(candidate), 0)
+    return DEFAULTS.get(field, 0)
+
+
+def output_count(schema: dict[str, Any], values: dict[str, Any]) -> int:
+    """Return how many files the job makes. Raises InvalidInput above MAX_OUTPUTS."""
+    count = max(_bound(schema, values, "num_images"), 1)
+    if count > MAX_OUTPUTS:
+        raise InvalidInput(
+            f"At most {MAX_OUTPUTS} images in one job.",
+            fields={"input.num_images": [f"At most {MAX_OUTPUTS}."]},
+        )
+    return count
+
+
+def upper_bound(
+    schema: dict[str, Any], values: dict[str, Any], max_engine_s: int
+) -> dict[str, Any]:
+    """Return the most that a job with these values can measure."""
+    count = output_count(schema, values)
+    pixels = _bound(schema, values, "width") * _bound(schema, values, "height")
+    frames, fps = _bound(schema, values, "num_frames"), _bound(schema, values, "fps")
+    return {
+        "images": count,
+        "megapixels": str(Decimal(pixels * count) / 1_000_000),
+        "output_seconds": str(Decimal(frames) / max(fps, 1) * count) if frames else "0",
+        "steps": _bound(schema, values, "num_inference_steps") * count,
+        "engine_ms": max_engine_s * 1000,
+    }
+
+
+def quote(terms: PriceTerms, bound: dict[str, Any]) -> Rating:
+    """Return the most that a job can cost. Raises InvalidInput if that is out of all bounds."""
+    try:
+        return terms.rate(quantity_of(terms.unit, bound))
+    except RatingError as error:
+        raise InvalidInput(str(error), code="quote_out_of_range") from error
+
+
+def measured(usage: Usage, outputs: list[Output], max_engine_s: int) -> dict[str, Any]:
+    """Return what is rated: outputs as stored, time on the device within its limit."""
+    pixels = sum((o.width or 0) * (o.height or 0) for o in outputs)
+    return {
+        "images": len(outputs),
+        "megapixels": str(Decimal(pixels) / 1_000_000),
+        "output_seconds": str(sum(Decimal(str(o.seconds or 0)) for o in outputs)),
+        "steps": max(usage.steps, 0),
+        "engine_ms": min(max(usage.engine_ms, 0), max_engine_s * 1000),
+    }
+
+
+def charge(terms: PriceTerms, usage: dict[str, Any], quote_nano: int) -> Rating:
+    """Return the charge for measured usage, never above the quote."""
+    return clamp(terms.rate(quantity_of(terms.unit, usage)), quote_nano)

@@ -1,0 +1,57 @@
+"""Reads of jobs and files, always within one organisation."""
+
+import uuid
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db.models import QuerySet
+
+from marketplace.core.errors import NotFound
+from marketplace.core.storage import storage
+from marketplace.jobs.models import File, Job, JobStatus
+
+_LOADED = ("version__model__org", "api_key")
+
+
+def jobs_of(org: Any) -> "QuerySet[Job]":
+    """Return an organisation's jobs, newest first, with what a list shows."""
+    found: QuerySet[Job] = (
+        Job.objects.for_org(org).select_related(*_LOADED).prefetch_related("outputs")
+    )
+    return found.order_by("-created_at", "-id")
+
+
+def job_get(*, org: Any, job_id: object) -> Job:
+    """Return a job of the organisation. Raises NotFound, for a stranger's job too."""
+    try:
+        uuid.UUID(str(job_id))
+        return jobs_of(org).get(pk=job_id)
+    except (Job.DoesNotExist, ValidationError, ValueError) as error:
+        raise NotFound("There is no such job.") from error
+
+
+def queue_position(job: Job) -> int | None:
+    """Return how many queued jobs are before this one (0: next), or None if not queued."""
+    if job.status != JobStatus.QUEUED:
+        return None
+    ahead = Job.objects.filter(
+        status=JobStatus.QUEUED, queue=job.queue, created_at__lt=job.created_at
+    )
+    return ahead[:10_000].count()
+
+
+def file_get(*, org: Any, file_id: object) -> File:
+    """Return a file of the organisation. Raises NotFound."""
+    try:
+        uuid.UUID(str(file_id))
+        file: File = File.objects.for_org(org).filter(deleted_at__isnull=True).get(pk=file_id)
+    except (File.DoesNotExist, ValidationError, ValueError) as error:
+        raise NotFound("There is no such file.") from error
+    return file
+
+
+def file_url(file: File, ttl_s: int) -> str | None:
+    """Return a signed URL of a file, or None if it was deleted."""
+    if file.deleted_at is not None:
+        return None
+    return storage().signed_get(file.key, file.content_type, ttl_s)

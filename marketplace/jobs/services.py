@@ -1,0 +1,335 @@
+"""Everything that changes a job. Each function is one transaction with billing inside it."""
+
+import hashlib
+import json
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import IntegrityError, transaction
+
+from billing import services as billing
+from billing.rating import Rating
+from billing.split import Share
+from inference import protocol
+from marketplace.accounts.models import ApiKey, Organisation, User
+from marketplace.catalog import schemas
+from marketplace.catalog import selectors as catalog
+from marketplace.catalog.models import Price, Version
+from marketplace.core import http, metrics
+from marketplace.core.clock import now
+from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
+from marketplace.core.ids import new_id
+from marketplace.core.storage import storage
+from marketplace.jobs import dispatch, events, quoting, webhooks
+from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
+
+log = structlog.get_logger("mercato.jobs")
+MAX_INPUT_BYTES = 64 * 1024
+
+
+def quote_make(*, version: Version, given: Any) -> tuple[dict[str, Any], Price, Rating]:
+    """Return the full input, the price and the most the job can cost. Raises InvalidInput."""
+    if len(json.dumps(given)) > MAX_INPUT_BYTES:
+        raise InvalidInput(
+            "The input is too large; upload files and pass their URLs.",
+            fields={"input": [f"At most {MAX_INPUT_BYTES} bytes of JSON."]},
+        )
+    values = schemas.validate_input(version.input_schema, given)
+    price = catalog.price_current(version)
+    if price is None:
+        raise WrongState("This model has no price yet.")
+    bound = quoting.upper_bound(version.input_schema, values, version.max_engine_s)
+    return values, price, quoting.quote(catalog.terms(price), bound)
+
+
+def _replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
+    """Return the job that this key made before. Raises InvalidInput if the request differs."""
+    job: Job | None = Job.objects.for_org(org).filter(idempotency_key=idempotency_key).first()
+    if job is not None and job.request_digest != digest:
+        raise InvalidInput(
+            "This Idempotency-Key was used for another request.",
+            code="idempotency_key_reused",
+            fields={"Idempotency-Key": ["Used for another request."]},
+        )
+    return job
+
+
+def _check_key(api_key: ApiKey | None, ref: str) -> None:
+    if api_key is not None and api_key.allowed_models:
+        if ref.partition(":")[0] not in api_key.allowed_models:
+            raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
+
+
+def job_submit(
+    *,
+    org: Organisation,
+    ref: str,
+    given: Any,
+    api_key: ApiKey | None = None,
+    user: User | None = None,
+    idempotency_key: str | None = None,
+    webhook_url: str = "",
+    trace_id: str = "",
+) -> tuple[Job, bool]:
+    """Accept a call. Returns the job and whether it is a replay of an earlier request.
+
+    Job and hold commit together; the message goes out after the commit. Raises NotFound,
+    NotAllowed, InvalidInput or InsufficientFunds, and then nothing was written.
+    """
+    _check_key(api_key, ref)
+    digest = hashlib.sha256(
+        json.dumps([ref, given, webhook_url], sort_keys=True).encode()
+    ).hexdigest()
+    if idempotency_key and (earlier := _replay(org, idempotency_key, digest)):
+        return earlier, True
+    version = catalog.version_runnable(ref=ref, org=org)
+    values, price, quote = quote_make(version=version, given=given)
+    if webhook_url:
+        http.check_url(webhook_url)
+    moment = now()
+    job = Job(
+        id=new_id(),
+        org=org,
+        api_key=api_key,
+        user=user,
+        version=version,
+        price=price,
+        shares=[share.to_dict() for share in catalog.shares(version)],
+        input=values,
+        quote_nano=quote.amount_nano,
+        queue=protocol.gpu_queue(version.hardware_class),
+        created_at=moment,
+        dispatch_at=moment + timedelta(seconds=settings.DISPATCH_RETRY_S),
+        deadline_at=moment + timedelta(seconds=settings.JOB_DEADLINE_S),
+        idempotency_key=idempotency_key or None,
+        request_digest=digest,
+        webhook_url=webhook_url,
+        trace_id=trace_id or uuid.uuid4().hex,
+    )
+    cap = None
+    if api_key is not None and api_key.monthly_budget_nano is not None:
+        cap = billing.Cap(api_key.pk, api_key.monthly_budget_nano)
+    try:
+        with transaction.atomic():
+            job.save(force_insert=True)
+            billing.hold_reserve(
+                source_id=job.pk, org_id=org.pk, amount_nano=job.quote_nano, cap=cap
+            )
+            dispatch.publish_after_commit(job)
+    except IntegrityError:
+        # The same key came twice at once: the other request has made the job.
+        earlier = _replay(org, idempotency_key, digest) if idempotency_key else None
+        if earlier is None:
+            raise
+        return earlier, True
+    metrics.JOBS_SUBMITTED.labels(ref.partition(":")[0]).inc()
+    return job, False
+
+
+def job_started(message: protocol.JobStarted) -> bool:
+    """Note that a worker runs the attempt. Returns False if that attempt is not awaited."""
+    return bool(
+        Job.objects.filter(
+            pk=message.job_id, attempt=message.attempt, status=JobStatus.QUEUED
+        ).update(
+            status=JobStatus.RUNNING,
+            worker_id=message.worker_id[:120],
+            started_at=datetime.fromtimestamp(message.at, tz=now().tzinfo),
+        )
+    )
+
+
+def _lock(job_id: str, attempt: int) -> Job | None:
+    """Lock the job for its end, if this very attempt is the one awaited: the fence."""
+    return (
+        Job.objects.select_for_update(of=("self",))
+        .select_related("version__model__org", "price", "org")
+        .filter(pk=job_id, attempt=attempt, status__in=LIVE)
+        .first()
+    )
+
+
+def _check_outputs(message: protocol.JobFinished, job: Job) -> None:
+    """Raise ValueError unless the outputs are the ones we gave places for, stored whole."""
+    expected = quoting.output_count(job.version.input_schema, job.input)
+    if sorted(o.index for o in message.outputs) != list(range(len(message.outputs))):
+        raise ValueError("the outputs are not numbered from 0")
+    if not 1 <= len(message.outputs) <= expected:
+        raise ValueError(f"{len(message.outputs)} outputs where {expected} were asked for")
+    for output in message.outputs:
+        if output.key != dispatch.output_key(job, output.index):
+            raise ValueError(f"output {output.index} is not where it belongs")
+        if storage().size(output.key) != output.size:
+            raise ValueError(f"output {output.index} was not stored whole")
+
+
+def _end(job: Job, status: JobStatus, **changes: Any) -> None:
+    """Write the end of a locked job, its webhook, and after the commit its last event."""
+    job.status = status
+    job.finished_at = now()
+    for field, value in changes.items():
+        setattr(job, field, value)
+    job.save(update_fields=["status", "finished_at", *changes])
+    webhooks.delivery_create(job)
+    transaction.on_commit(lambda: events.emit(job.pk, events.DONE, {"status": str(status)}))
+
+
+def job_finished(message: protocol.JobFinished) -> bool:
+    """End a job well: charge, split, files, webhook, all in one transaction.
+
+    Returns False, changing nothing, for a repetition or a zombie's report. A report whose
+    outputs are not as promised counts as a failed upload.
+    """
+    with transaction.atomic():
+        job = _lock(message.job_id, message.attempt)
+        if job is None:
+            log.info("late report ignored", job_id=message.job_id, attempt=message.attempt)
+            return False
+        try:
+            _check_outputs(message, job)
+        except ValueError as error:
+            log.error("outputs refused", job_id=message.job_id, error=str(error))
+            _fail(job, "upload_failed", retryable=True)
+            return True
+        usage = quoting.measured(message.usage, message.outputs, job.version.max_engine_s)
+        rating = quoting.charge(catalog.terms(job.price), usage, job.quote_nano)
+        moment = now()
+        settled = billing.charge_settle(
+            source_id=job.pk,
+            vendor_id=job.version.model.org_id,
+            version_id=job.version_id,
+            price_id=job.price_id,
+            rating=rating,
+            shares=[Share.from_dict(share) for share in job.shares],
+            occurred_at=moment,
+        )
+        if not settled:
+            raise RuntimeError(f"job {job.pk} is live but its hold has ended")
+        File.objects.bulk_create(
+            File(
+                org=job.org,
+                purpose=Purpose.OUTPUT,
+                job=job,
+                index=output.index,
+                key=output.key,
+                content_type=dispatch.OUTPUT_TYPE,
+                size=output.size,
+                sha256=output.sha256[:64],
+                width=output.width,
+                height=output.height,
+                seconds=output.seconds,
+                expires_at=moment + timedelta(days=settings.FILE_KEEP_DAYS),
+            )
+            for output in message.outputs
+        )
+        _end(
+            job,
+            JobStatus.SUCCEEDED,
+            charge_nano=rating.amount_nano,
+            usage=usage,
+            result=message.result,
+            timings_ms=message.timings_ms,
+            worker_id=message.worker_id[:120],
+            started_at=job.started_at or moment,
+        )
+    return True
+
+
+def _release(job: Job) -> None:
+    billing.hold_release(
+        source_id=job.pk,
+        vendor_id=job.version.model.org_id,
+        version_id=job.version_id,
+        price_id=job.price_id,
+        occurred_at=now(),
+    )
+
+
+def _fail(job: Job, code: str, *, retryable: bool, message: str = "") -> None:
+    """End a locked job badly and free of charge, or queue its next attempt."""
+    again = (
+        retryable
+        and job.attempt < settings.JOB_MAX_ATTEMPTS
+        and job.cancel_requested_at is None
+        and job.deadline_at > now()
+    )
+    if again:
+        job.attempt += 1
+        job.status = JobStatus.QUEUED
+        job.started_at, job.worker_id, job.dispatches = None, "", 0
+        job.dispatch_at = now() + timedelta(seconds=settings.DISPATCH_RETRY_S)
+        job.save(
+            update_fields=[
+                "attempt", "status", "started_at", "worker_id", "dispatches", "dispatch_at"
+            ]
+        )  # fmt: skip
+        text = f"attempt {job.attempt - 1} failed ({code}); trying again"
+        transaction.on_commit(lambda: events.emit(job.pk, "log", {"message": text}))
+        dispatch.publish_after_commit(job)
+        return
+    cancelled = code == "cancelled"
+    _release(job)
+    _end(
+        job,
+        JobStatus.CANCELLED if cancelled else JobStatus.FAILED,
+        charge_nano=0,
+        error_code="" if cancelled else code[:40],
+        error_message="" if cancelled else (message or protocol.FAILURES.get(code, code))[:2000],
+    )
+
+
+def job_failed(message: protocol.JobFailed) -> bool:
+    """End an attempt badly. Returns False for a repetition or a zombie's report."""
+    with transaction.atomic():
+        job = _lock(message.job_id, message.attempt)
+        if job is None:
+            return False
+        if message.code == "cancelled" and job.cancel_requested_at is None:
+            # A worker that stops a job nobody cancelled has only lost it.
+            _fail(job, "worker_lost", retryable=True)
+        else:
+            _fail(job, message.code, retryable=message.retryable, message=message.message)
+    return True
+
+
+def job_lost(job: Job, code: str) -> bool:
+    """Give up on an attempt whose worker is gone, or on a job whose time is up."""
+    with transaction.atomic():
+        locked = _lock(str(job.pk), job.attempt)
+        if locked is None:
+            return False
+        _fail(locked, code, retryable=code == "worker_lost")
+    if code != "worker_lost":
+        events.request_cancel(job.pk, ttl_s=3600)
+    metrics.JOBS_REPAIRED.labels(code).inc()
+    return True
+
+
+def job_cancel(*, org: Organisation, job: Job) -> Job:
+    """Cancel: at once and free while queued, at the next step while running.
+
+    Cancelling again changes nothing. Raises WrongState for a job that has ended otherwise.
+    """
+    with transaction.atomic():
+        locked = (
+            Job.objects.select_for_update(of=("self",))
+            .select_related("version__model__org", "org")
+            .for_org(org)
+            .get(pk=job.pk)
+        )
+        if locked.status == JobStatus.CANCELLED:
+            return locked
+        if locked.is_ended:
+            raise WrongState(f"The job has {locked.status} already.", code="already_ended")
+        locked.cancel_requested_at = locked.cancel_requested_at or now()
+        locked.save(update_fields=["cancel_requested_at"])
+        ttl = int((locked.deadline_at - now()).total_seconds()) + 60
+        # Before the commit on purpose: a cancelled job must find the mark when it is delivered.
+        events.request_cancel(locked.pk, ttl)
+        if locked.status == JobStatus.QUEUED:
+            _fail(locked, "cancelled", retryable=False)
+    return locked
+

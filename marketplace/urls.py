@@ -1,0 +1,28 @@
+"""Routes of the whole control plane."""
+
+from django.urls import include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+
+from marketplace.console.site import console
+from marketplace.core import views
+
+urlpatterns = [
+    path("healthz", views.healthz),
+    path("readyz", views.readyz),
+    path("metrics", views.metrics),
+    path("files/<str:token>", views.file, name="file"),
+    path("v1/", include("marketplace.api.v1.urls")),
+    path(
+        "v1/openapi.yaml",
+        SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]),
+        name="openapi",
+    ),
+    path("console/", console.urls),
+    path("accounts/", include("allauth.urls")),
+    path("", include("marketplace.dashboard.urls")),
+]
+
+handler404 = "marketplace.dashboard.views.public.not_found"
+handler500 = "marketplace.dashboard.views.public.server_error"
+
+__all__ = ["SpectacularSwaggerView", "urlpatterns"]
