@@ -1,0 +1,1 @@
+"""Money: rating, ledger, wallets, meters, invoices, statements and Stripe."""
