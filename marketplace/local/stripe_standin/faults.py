@@ -76,7 +76,7 @@ def parse(raw: Any) -> Fault:
         value = raw.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, types)):
             raise ValueError(f"{name}: not a number")
-        if value is not None and name != "seed" and value < 0:
+        if isinstance(value, int | float) and name != "seed" and value < 0:
             raise ValueError(f"{name}: negative")
     given = {name: value for name, value in raw.items() if value is not None}
     return Fault(**given)

@@ -114,7 +114,9 @@ def _unit_amount(params: Params) -> Decimal:
 def _price_product(call: Call) -> str:
     params = call.params
     if ("product" in params) == ("product_data" in params):
-        raise ApiError("You must pass exactly one of `product` and `product_data`.", param="product")
+        raise ApiError(
+            "You must pass exactly one of `product` and `product_data`.", param="product"
+        )
     if "product" in params:
         if params["product"] not in call.store.kind("product"):
             raise resource_missing("product", params["product"], param="product", status=400)

@@ -20,6 +20,7 @@ from typing import IO, Any
 
 IDENTIFIER_WINDOW_S = 24 * 3600
 IDEMPOTENCY_WINDOW_S = 24 * 3600
+_LINE_FIELDS = {"objects", "event", "cancel", "duplicate", "answer"}
 
 
 class StateLocked(RuntimeError):
@@ -169,6 +170,8 @@ class Store:
         good = 0
         for raw in journal:
             if not raw.endswith(b"\n"):
+                if not raw.startswith(b"{"):
+                    raise ValueError("its last line is no JSON object")
                 break
             self._apply(_read_line(raw))
             good += len(raw)
@@ -179,6 +182,8 @@ class Store:
 
 def _read_line(raw: bytes) -> Change:
     line = json.loads(raw)
+    if not isinstance(line, dict) or not line.keys() <= _LINE_FIELDS:
+        raise ValueError(f"a line is none of its own: {raw[:40]!r}")
     answer = line.get("answer")
     return Change(
         objects=line.get("objects", []),

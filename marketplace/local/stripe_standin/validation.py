@@ -48,7 +48,9 @@ def _coerce(schema: Mapping[str, Any], value: Form, name: str) -> Any:
 def _scalar(schema: Mapping[str, Any], kind: str, value: str, name: str) -> Any:
     if kind == "integer":
         if not _INTEGER.match(value):
-            raise ApiError(f"Invalid integer: {value}", code="parameter_invalid_integer", param=name)
+            raise ApiError(
+                f"Invalid integer: {value}", code="parameter_invalid_integer", param=name
+            )
         return int(value)
     if kind == "boolean":
         if value not in ("true", "false"):
