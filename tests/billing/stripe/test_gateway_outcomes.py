@@ -6,6 +6,7 @@ import socket
 import time
 import uuid
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -169,17 +170,10 @@ def test_a_slow_answer_is_a_retry_after_the_timeout(sender: Sender) -> None:
     assert sender.total() == 5
 
 
-def test_an_amount_that_is_no_int_is_a_programming_error(sender: Sender) -> None:
-    for value in (1.0, "1", True):
-        with pytest.raises(TypeError):
-            sender.gateway.meter_event_send(
-                "e",
-                "x",
-                "cus_1",
-                value,
-                int(time.time()),
-                "x:1",  # type: ignore[arg-type]
-            )
+@pytest.mark.parametrize("value", [1.0, "1", True])
+def test_an_amount_that_is_no_int_is_a_programming_error(sender: Sender, value: Any) -> None:
+    with pytest.raises(TypeError):
+        sender.send(uuid.uuid4().hex, value=value)
 
 
 def test_a_batch_sent_through_every_fault_is_counted_exactly_once(sender: Sender) -> None:
