@@ -1,0 +1,1 @@
+"""The edge to Stripe: the only package that talks to it."""

@@ -1,0 +1,1 @@
+"""The HTML edge for people: gallery, developer pages and vendor pages."""

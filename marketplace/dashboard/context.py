@@ -1,0 +1,17 @@
+"""What every page may show: the site's name, the organisation, whether Stripe is a stand-in."""
+
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest
+
+
+def site(request: HttpRequest) -> dict[str, Any]:
+    """Return the context of every template."""
+    return {
+        "site_name": settings.SITE_NAME,
+        "public_url": settings.PUBLIC_URL,
+        "org": getattr(request, "org", None),
+        "stripe_stand_in": bool(settings.STRIPE_API_BASE),
+        "stripe_configured": bool(settings.STRIPE_API_KEY),
+    }

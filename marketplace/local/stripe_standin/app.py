@@ -1,0 +1,227 @@
+"""The HTTP side: authentication, routing, validation, idempotency and faults around handlers."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+from . import metering, page, prices, resources
+from .calls import Body, Call
+from .checks import (
+    authenticate,
+    check_key,
+    check_version,
+    fits,
+    parse_params,
+    rate_limited,
+    replay,
+)
+from .description import Description, Operation
+from .errors import ApiError
+from .faults import Faults, parse
+from .store import Store, StoredAnswer
+from .wire import (
+    MAX_BODY,
+    Answer,
+    Receive,
+    Request,
+    Scope,
+    Send,
+    cut,
+    lifespan,
+    read,
+    send_answer,
+    to_json,
+)
+
+log = logging.getLogger("stripe_standin")
+
+Handler = Callable[[Call], Body]
+
+HANDLERS: dict[tuple[str, str], Handler] = {
+    ("post", "/v1/customers"): resources.customer_create,
+    ("get", "/v1/customers"): resources.customer_list,
+    ("get", "/v1/customers/{customer}"): resources.customer_retrieve,
+    ("post", "/v1/customers/{customer}"): resources.customer_update,
+    ("post", "/v1/billing/meters"): resources.meter_create,
+    ("get", "/v1/billing/meters"): resources.meter_list,
+    ("get", "/v1/billing/meters/{id}"): resources.meter_retrieve,
+    ("post", "/v1/billing/meters/{id}/deactivate"): resources.meter_deactivate,
+    ("post", "/v1/billing/meters/{id}/reactivate"): resources.meter_reactivate,
+    ("get", "/v1/billing/meters/{id}/event_summaries"): metering.summaries_list,
+    ("post", "/v1/billing/meter_events"): metering.event_create,
+    ("post", "/v1/billing/meter_event_adjustments"): metering.adjustment_create,
+    ("post", "/v1/products"): prices.product_create,
+    ("get", "/v1/products"): prices.product_list,
+    ("get", "/v1/products/{id}"): prices.product_retrieve,
+    ("post", "/v1/prices"): prices.price_create,
+    ("get", "/v1/prices"): prices.price_list,
+    ("get", "/v1/prices/{price}"): prices.price_retrieve,
+}
+
+
+class Dropped(Exception):
+    """A fault asks for the connection to be cut instead of an answer."""
+
+
+class App:
+    """The ASGI application; one event loop, so a handler and its commit are never interleaved."""
+
+    def __init__(self, description: Description, store: Store) -> None:
+        self.description = description
+        self.store = store
+        self.faults = Faults()
+        self.requests: Counter[str] = Counter()
+        self._routes = [
+            (re.compile(r"\A" + re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path) + r"\Z"), path)
+            for path in sorted({path for _, path in HANDLERS}, key=len)
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event of ASGI."""
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        started = time.perf_counter()
+        request = await read(scope, receive)
+        try:
+            answer = await self._answer(request)
+        except Dropped as reason:
+            log.info("%s %s: %s", request.method, request.path, reason)
+            cut(scope)
+            await asyncio.sleep(0.01)
+            return
+        self.requests[f"{request.method} {request.path.split('?')[0]} {answer.status}"] += 1
+        elapsed_ms = (time.perf_counter() - started) * 1000
+        log.info(
+            "%s %s %d %.1f ms %s", request.method, request.path, answer.status, elapsed_ms,
+            request.id,
+        )  # fmt: skip
+        await send_answer(send, answer, request, self.description.api_version)
+
+    async def _answer(self, request: Request) -> Answer:
+        try:
+            if len(request.body) > MAX_BODY:
+                raise ApiError("The request is too large.", status=413)
+            if request.path.startswith("/_standin/") or request.path == "/":
+                return self._control(request)
+            return await self._api(request)
+        except ApiError as error:
+            return Answer(error.status, to_json(error.body()), error.headers)
+
+    async def _api(self, request: Request) -> Answer:
+        authenticate(request.headers)
+        check_version(request.headers)
+        operation, path_params = self._route(request)
+        fault = self.faults.draw(request.path)
+        mode = fault.mode if fault else None
+        if mode == "drop_before":
+            raise Dropped("fault drop_before: not applied, connection cut")
+        if fault and mode == "delay":
+            await asyncio.sleep(fault.delay_s)
+        if fault and mode == "429":
+            raise rate_limited(fault.retry_after)
+        params = parse_params(operation, request)
+        key = request.headers.get("idempotency-key") if request.method == "POST" else None
+        answer = self._replay_or_run(
+            request, operation, path_params, params, key, fail=mode == "500_stored"
+        )
+        if mode == "drop_after":
+            raise Dropped("fault drop_after: applied, answer lost")
+        return answer
+
+    def _route(self, request: Request) -> tuple[Operation, dict[str, str]]:
+        for pattern, path in self._routes:
+            if match := pattern.match(request.path):
+                operation = self.description.operations.get((request.method.lower(), path))
+                if operation is not None:
+                    return operation, match.groupdict()
+        message = f"Unrecognized request URL ({request.method}: {request.path})."
+        if any(fits(path, request.path) for path in self.description.all_paths):
+            message += " Stripe publishes this path; this Stripe stand-in does not carry it."
+        raise ApiError(message, status=404)
+
+    def _replay_or_run(
+        self,
+        request: Request,
+        operation: Operation,
+        path_params: dict[str, str],
+        params: dict[str, Any],
+        key: str | None,
+        *,
+        fail: bool,
+    ) -> Answer:
+        print_ = hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
+        if key is not None:
+            check_key(key)
+            if (stored := self.store.stored_answer(key)) is not None:
+                return replay(stored, key, request.path, print_)
+        call = Call(self.store, params, path_params, key, request.path)
+        headers: dict[str, str] = {}
+        keep = True
+        try:
+            if fail:
+                raise ApiError(
+                    "An unknown error occurred (a fault of the Stripe stand-in).",
+                    status=500,
+                    type_="api_error",
+                    headers={"Stripe-Should-Retry": "false"},
+                    stored=True,
+                )
+            status, body = 200, to_json(HANDLERS[operation.method, operation.path](call))
+        except ApiError as error:
+            status, body, headers, keep = error.status, to_json(error.body()), error.headers, False
+            keep = error.stored
+        if key is not None and keep:
+            now = self.store.now()
+            stored = StoredAnswer(request.path, print_, status, body, request.id, now)
+            call.change.answer = (key, stored)
+        self.store.commit(call.change)
+        return Answer(status, body, headers)
+
+    def _control(self, request: Request) -> Answer:
+        match (request.method, request.path):
+            case ("GET", "/"):
+                return Answer(200, page.html(self.store, self._state()), {}, "text/html")
+            case ("GET", "/_standin/state"):
+                return Answer(200, to_json(self._state(events="events=1" in request.query)), {})
+            case ("GET", "/_standin/faults"):
+                return Answer(200, to_json([rule.describe() for rule in self.faults.rules]), {})
+            case ("DELETE", "/_standin/faults"):
+                self.faults.rules.clear()
+                return Answer(200, "[]", {})
+            case ("POST", "/_standin/faults"):
+                try:
+                    self.faults.rules.append(parse(json.loads(request.body)))
+                except ValueError as error:
+                    raise ApiError(str(error)) from None
+                return Answer(200, to_json([rule.describe() for rule in self.faults.rules]), {})
+            case ("POST", "/_standin/clock"):
+                return self._set_clock(request.body)
+        raise ApiError(f"The Stripe stand-in has no {request.method} {request.path}.", status=404)
+
+    def _set_clock(self, raw: bytes) -> Answer:
+        try:
+            offset = json.loads(raw)["offset_s"]
+            if type(offset) is not int:
+                raise ValueError
+        except (ValueError, KeyError, TypeError):
+            raise ApiError('offset_s: whole seconds, as in {"offset_s": 86400}') from None
+        self.store.clock_offset_s = offset
+        return Answer(200, to_json({"offset_s": offset, "now": self.store.now()}), {})
+
+    def _state(self, *, events: bool = False) -> dict[str, Any]:
+        versions = {
+            "api_version": self.description.api_version,
+            "wheel_version": self.description.wheel_version,
+        }
+        return page.state(self.store, self.faults, self.requests, versions, events=events)

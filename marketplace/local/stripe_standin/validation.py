@@ -1,0 +1,111 @@
+"""Checks a decoded form against a schema of Stripe's description and gives it its types.
+
+Form values arrive as strings; the schema says which are integers, booleans or numbers. The
+refusals follow Stripe's wording, and name the parameter as Stripe does: `payload[value]`.
+An object that lists its properties is closed, also where the description leaves that open:
+Stripe refuses an unknown parameter at any depth.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import ApiError
+from .forms import Form
+
+_INTEGER = re.compile(r"\A-?\d{1,18}\Z")
+_DECIMAL = re.compile(r"\A-?\d{1,18}(?:\.\d{1,12})?\Z")
+_CURRENCY = re.compile(r"\A[a-zA-Z]{3}\Z")
+
+
+def coerce_object(schema: Mapping[str, Any], value: Mapping[str, Form]) -> dict[str, Any]:
+    """Return `value` with the types of `schema`. Raises ApiError (400) naming the parameter."""
+    typed: dict[str, Any] = _object(schema, dict(value), "")
+    return typed
+
+
+def _coerce(schema: Mapping[str, Any], value: Form, name: str) -> Any:
+    if "anyOf" in schema:
+        return _any_of(schema["anyOf"], value, name)
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    if kind == "object":
+        if not isinstance(value, dict):
+            raise ApiError("Invalid object", param=name)
+        return _object(schema, value, name)
+    if kind == "array":
+        if value == "":
+            return []
+        if not isinstance(value, list):
+            raise ApiError("Invalid array", param=name)
+        return [_coerce(schema["items"], v, f"{name}[{i}]") for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        raise ApiError(f"Invalid {'string' if kind == 'string' else kind}: {value}", param=name)
+    return _scalar(schema, kind, value, name)
+
+
+def _scalar(schema: Mapping[str, Any], kind: str, value: str, name: str) -> Any:
+    if kind == "integer":
+        if not _INTEGER.match(value):
+            raise ApiError(
+                f"Invalid integer: {value}", code="parameter_invalid_integer", param=name
+            )
+        return int(value)
+    if kind == "boolean":
+        if value not in ("true", "false"):
+            raise ApiError(f"Invalid boolean: {value}", param=name)
+        return value == "true"
+    if kind == "number":
+        if not _DECIMAL.match(value):
+            raise ApiError(f"Invalid number: {value}", param=name)
+        return float(value)
+    if schema.get("format") == "decimal" and not _DECIMAL.match(value):
+        raise ApiError(f"Invalid decimal: {value}", param=name)
+    if schema.get("format") == "currency" and not _CURRENCY.match(value):
+        raise ApiError(f"Invalid currency: {value}", param=name)
+    limit = schema.get("maxLength")
+    if limit is not None and len(value) > limit:
+        raise ApiError(
+            f"Invalid string: {value[:32]}…; must be at most {limit} characters", param=name
+        )
+    options = schema.get("enum")
+    if options and value not in options:
+        raise ApiError(f"Invalid {name}: must be one of {', '.join(map(str, options))}", param=name)
+    return value
+
+
+def _object(schema: Mapping[str, Any], value: dict[str, Form], name: str) -> dict[str, Any]:
+    properties: Mapping[str, Any] = schema.get("properties", {})
+    extra = schema.get("additionalProperties")
+    typed: dict[str, Any] = {}
+    for key, item in value.items():
+        param = f"{name}[{key}]" if name else key
+        if key in properties:
+            typed[key] = _coerce(properties[key], item, param)
+        elif isinstance(extra, Mapping):
+            typed[key] = _coerce(extra, item, param)
+        else:
+            raise ApiError(
+                f"Received unknown parameter: {param}", code="parameter_unknown", param=param
+            )
+    for key in schema.get("required", ()):
+        if key not in value:
+            param = f"{name}[{key}]" if name else key
+            raise ApiError(
+                f"Missing required param: {param}.", code="parameter_missing", param=param
+            )
+    return typed
+
+
+def _any_of(choices: list[Mapping[str, Any]], value: Form, name: str) -> Any:
+    """Take the first choice that fits; the last refusal stands when none does."""
+    refusal: ApiError | None = None
+    for choice in choices:
+        try:
+            return _coerce(choice, value, name)
+        except ApiError as error:
+            if refusal is None or len(error.param or "") > len(refusal.param or ""):
+                refusal = error
+    assert refusal is not None
+    raise refusal

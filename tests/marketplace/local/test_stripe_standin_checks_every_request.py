@@ -1,0 +1,128 @@
+"""What breaks Stripe's published description is refused as Stripe refuses it."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.stripe_standin import Handle
+
+EVENTS = "/v1/billing/meter_events"
+VALID = {
+    "event_name": "spend_micro_usd",
+    "payload[stripe_customer_id]": "cus_1",
+    "payload[value]": "25",
+}
+
+
+def test_a_valid_event_is_accepted(standin: Handle) -> None:
+    fields = {**VALID, "identifier": f"valid-{time.time_ns()}", "timestamp": str(int(time.time()))}
+    reply = standin.call("POST", EVENTS, fields)
+    assert reply.status == 200
+    assert reply.json["object"] == "billing.meter_event"
+    assert reply.json["payload"] == {"stripe_customer_id": "cus_1", "value": "25"}
+    assert reply.json["timestamp"] == int(fields["timestamp"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"event_name": "spend_micro_usd"}, "payload"),
+        ({k: v for k, v in VALID.items() if k != "event_name"}, "event_name"),
+        ({**VALID, "quantity": "3"}, "quantity"),
+        ({**VALID, "timestamp": "yesterday"}, "timestamp"),
+        ({**VALID, "timestamp": "1.5"}, "timestamp"),
+        ({**VALID, "identifier": "i" * 101}, "identifier"),
+        ({**VALID, "event_name": "e" * 101}, "event_name"),
+        ({"event_name": "e", "payload": "25"}, "payload"),
+        ({"event_name": "e", "payload[value][x]": "25"}, "payload[value]"),
+    ],
+)
+def test_a_wrong_event_is_refused_naming_the_parameter(
+    standin: Handle, fields: dict[str, str], param: str
+) -> None:
+    before = standin.state()["events_accepted"]
+    reply = standin.call("POST", EVENTS, fields)
+    assert reply.status == 400
+    assert reply.error["type"] == "invalid_request_error"
+    assert reply.error["param"] == param
+    assert standin.state()["events_accepted"] == before
+
+
+def test_a_json_body_with_a_number_as_value_is_refused(standin: Handle) -> None:
+    reply = standin.raw(
+        "POST",
+        EVENTS,
+        '{"event_name": "e", "payload": {"stripe_customer_id": "cus_1", "value": 1}}',
+        {"Authorization": "Bearer sk_test_x", "Content-Type": "application/json"},
+    )
+    assert reply.status == 400
+    assert "content type" in reply.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/v1/prices", {"currency": "usd", "unit_amount": "10.5"}, "unit_amount"),
+        ("/v1/prices", {"currency": "dollars", "unit_amount": "10"}, "currency"),
+        (
+            "/v1/prices",
+            {"currency": "usd", "unit_amount": "1", "recurring[interval]": "fortnight"},
+            "recurring[interval]",
+        ),
+        (
+            "/v1/prices",
+            {"currency": "usd", "unit_amount": "1", "recurring[every]": "month"},
+            "recurring[every]",
+        ),
+        ("/v1/billing/meters", {"display_name": "d", "event_name": "e"}, "default_aggregation"),
+        (
+            "/v1/billing/meters",
+            {"display_name": "d", "event_name": "e", "default_aggregation[formula]": "median"},
+            "default_aggregation[formula]",
+        ),
+        ("/v1/customers", {"name": "n" * 257}, "name"),
+        ("/v1/customers", {"org_id": "1"}, "org_id"),
+    ],
+)
+def test_wrong_fields_are_refused_on_the_other_paths(
+    standin: Handle, path: str, fields: dict[str, str], param: str
+) -> None:
+    reply = standin.call("POST", path, fields)
+    assert (reply.status, reply.error["param"]) == (400, param)
+
+
+def test_usage_records_which_stripe_removed_do_not_exist(standin: Handle) -> None:
+    reply = standin.call("POST", "/v1/subscription_items/si_1/usage_records", {"quantity": "1"})
+    assert reply.status == 404
+    assert reply.error["message"].startswith("Unrecognized request URL (POST:")
+    assert "does not carry" not in reply.error["message"]
+
+
+def test_a_path_of_stripes_that_is_not_carried_says_so(standin: Handle) -> None:
+    reply = standin.call("POST", "/v1/transfers", {"amount": "1"})
+    assert reply.status == 404
+    assert "this Stripe stand-in does not carry it" in reply.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("authorization", "words"),
+    [
+        ("", "did not provide an API key"),
+        ("Bearer nonsense", "Invalid API Key provided"),
+        ("Bearer sk_live_abc", "This is a Stripe stand-in"),
+        ("Bearer rk_live_abc", "This is a Stripe stand-in"),
+    ],
+)
+def test_only_test_keys_are_let_in(standin: Handle, authorization: str, words: str) -> None:
+    reply = standin.call("POST", EVENTS, VALID, Authorization=authorization)
+    assert reply.status == 401
+    assert words in reply.error["message"]
+    assert "sk_live_abc" not in reply.error["message"]
+    assert "live_abc" not in standin.log.read_text()
+
+
+def test_a_malformed_parameter_name_is_refused(standin: Handle) -> None:
+    reply = standin.call("POST", EVENTS, {**VALID, "payload[value": "1"})
+    assert (reply.status, reply.error["param"]) == (400, "payload[value")
