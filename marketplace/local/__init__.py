@@ -1,0 +1,1 @@
+"""Everything one machine needs to run the whole market: services, processes, the demo."""
