@@ -28,9 +28,9 @@ $(STAMP): requirements.lock
 	@$(PY) -c 'import importlib.metadata as m, sys; v = m.version("torch").split("+")[0]; \
 	  sys.exit(f"torch=={v}" != "$(TORCH)")' 2>/dev/null || { \
 	  echo "Installing $(TORCH) (the largest part: minutes on a slow line)"; \
-	  $(PY) -m pip install --quiet --disable-pip-version-check "$(TORCH)"; }
+	  $(PY) -m pip install -qq --disable-pip-version-check "$(TORCH)"; }
 	@echo "Installing the other $$(grep -c == requirements.lock) packages (1 to 3 minutes)"
-	@$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r requirements.lock
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps -r requirements.lock
 	@$(PY) -m pip check >/dev/null || { $(PY) -m pip check >&2; exit 1; }
 	@touch $@
 	@echo "Set-up is done"
@@ -69,7 +69,7 @@ openapi: $(STAMP) ## Write the committed API schema anew
 	$(CHECK_ENV) $(PY) manage.py spectacular --validate --fail-on-warn --file $(OPENAPI)
 
 lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml (UPGRADE=1 takes newer ones)
-	$(PY) -m pip install --quiet --disable-pip-version-check uv
+	$(PY) -m pip install -qq --disable-pip-version-check uv
 	@constraint=$$(mktemp); trap 'rm -f "$$constraint"' EXIT; echo "$(TORCH)" > "$$constraint"; \
 	  .venv/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 	    --constraint "$$constraint" $(if $(UPGRADE),--upgrade) \

@@ -53,7 +53,8 @@ def _die_with_parent(death_signal: int) -> Callable[[], None]:
     """Return what a forked child runs so that the kernel signals it when the runner dies.
 
     The kernel watches the *thread* that forked, so children are started from the main thread.
-    A change of user clears the setting; `subprocess` changes user before it calls this.
+    A change of user clears the setting; `subprocess` changes user before it calls this. Code
+    between fork and exec is unsafe beside other threads: the runner has none.
     """
     parent = os.getpid()
 
@@ -106,7 +107,7 @@ class Child:
                     group=self.group,
                     extra_groups=None if self.user is None else [],
                     process_group=0,
-                    preexec_fn=_die_with_parent(self.death_signal),  # noqa: PLW1509
+                    preexec_fn=_die_with_parent(self.death_signal),  # noqa: PLW1509 - see there
                 )
             except OSError as error:
                 raise LocalError(f"{self.name} cannot start: {error}") from error
@@ -152,12 +153,44 @@ class Child:
         self.process.wait()
 
 
+def run_to_end(name: str, argv: Sequence[str], *, env: Mapping[str, str], cwd: Path) -> str:
+    """Run a command that ends by itself and return its stdout. Raises LocalError with its stderr.
+
+    It dies with the runner too.
+    """
+    with subprocess.Popen(
+        list(argv),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=dict(env),
+        cwd=cwd,
+        preexec_fn=_die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - see there
+    ) as process:
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        detail = "\n".join((err or out).splitlines()[-15:])
+        raise LocalError(f"{name} failed with code {process.returncode}", detail)
+    return out
+
+
 def stop_together(children: Sequence[Child]) -> None:
     """Stop several children at the cost of the slowest: ask all, then wait for each."""
     for child in children:
         child.request_stop()
     for child in children:
         child.stop()
+
+
+def ignore_interrupts() -> None:
+    """From here on a second Ctrl-C does not leave half of the processes behind."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def wait_until(

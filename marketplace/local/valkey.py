@@ -127,7 +127,11 @@ class ValkeyServer:
         ]
 
     def _choose_port(self) -> int:
-        """Take the port of this process, else of the last run, else any free one."""
+        """Take the port of the last run, else any free one; a restart must keep its port."""
+        if self.port:
+            if not port_is_free(self.port):
+                raise LocalError(f"another program took Valkey's port {self.port}")
+            return self.port
         stored = self.data / "port"
         with contextlib.suppress(OSError, ValueError):
             port = int(stored.read_text())

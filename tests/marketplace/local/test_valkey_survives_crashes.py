@@ -14,6 +14,7 @@ import psutil
 import pytest
 import redis
 
+from marketplace.local.processes import LocalError
 from marketplace.local.valkey import HOST, ValkeyServer
 
 
@@ -47,16 +48,23 @@ def test_it_listens_on_loopback_only_and_writes_every_second(server: ValkeyServe
     }
 
 
-def test_it_moves_when_its_port_was_taken_meanwhile(server: ValkeyServer) -> None:
+def test_the_next_run_moves_when_the_port_was_taken_meanwhile(server: ValkeyServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.set("kept", "7")
     server.stop()
     with socket.socket() as thief:
         thief.bind((HOST, server.port))
         thief.listen()
-        taken = server.port
-        server.start()
-        assert server.port != taken
-    with redis.Redis.from_url(server.url) as client:
-        assert client.ping()
+        with pytest.raises(LocalError, match=f"took Valkey's port {server.port}"):
+            server.start()  # its clients know it by the old port
+        successor = ValkeyServer(server.data)
+        successor.start()
+        try:
+            assert successor.port != server.port
+            with redis.Redis.from_url(successor.url) as client:
+                assert client.get("kept") == b"7"
+        finally:
+            successor.stop()
 
 
 def test_it_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
