@@ -1,1 +1,93 @@
-# One command each: `make help`.
+# One command each: `make help`. Nothing here needs root or a running service.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+T ?=
+PY := .venv/bin/python
+STAMP := .venv/.installed
+# Tools that only read settings need neither a secret nor a server.
+CHECK_ENV := DEBUG=1 DJANGO_SETTINGS_MODULE=marketplace.settings
+OPENAPI := marketplace/api/openapi.yaml
+
+.PHONY: help setup run demo test test-slow lint format lock openapi bench-market clean chromium
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Create .venv with the pinned dependencies (the other commands do it themselves)
+
+# torch goes first and apart: it is the one package of which machines have builds of their own.
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Mercato needs Python 3.11 or newer, and $(PYTHON) is older or absent." \
+	       "Name another one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(PY) || { echo "Creating .venv"; $(PYTHON) -m venv .venv; }
+	@$(PY) -c 'import importlib.metadata as m, sys; v = m.version("torch").split("+")[0]; \
+	  sys.exit(f"torch=={v}" != "$(TORCH)")' 2>/dev/null || { \
+	  echo "Installing $(TORCH) (the largest part: minutes on a slow line)"; \
+	  $(PY) -m pip install -qq --disable-pip-version-check "$(TORCH)"; }
+	@echo "Installing the other $$(grep -c == requirements.lock) packages (1 to 3 minutes)"
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps -r requirements.lock
+	@$(PY) -m pip check >/dev/null || { $(PY) -m pip check >&2; exit 1; }
+	@touch $@
+	@echo "Set-up is done"
+
+run: $(STAMP) ## Run the whole market on http://127.0.0.1:8000 (PORT=n) until Ctrl-C
+	@exec $(PY) -m marketplace.local run
+
+demo: $(STAMP) ## Start a fresh market, play the whole story over HTTP, stop
+	@exec $(PY) -m marketplace.local demo
+
+test: $(STAMP) chromium ## Run the tests (T=path runs some)
+	$(PY) -m pytest -n 2 -m "not slow and not gpu" $(T)
+
+test-slow: $(STAMP) chromium ## Run the tests that take long
+	$(PY) -m pytest -m "slow and not gpu" $(T)
+
+lint: $(STAMP) ## Check style, templates, layers, types, migrations and the API schema
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	git ls-files -z 'templates/*.html' 'marketplace/**.html' | \
+	  xargs -0 -r .venv/bin/djade --target-version 5.2 --check
+	.venv/bin/lint-imports --no-cache
+	$(CHECK_ENV) $(PY) -m mypy
+	$(CHECK_ENV) $(PY) manage.py makemigrations --check --dry-run
+	@fresh=$$(mktemp); trap 'rm -f "$$fresh"' EXIT; \
+	  $(CHECK_ENV) $(PY) manage.py spectacular --validate --fail-on-warn --file "$$fresh"; \
+	  diff -u $(OPENAPI) "$$fresh" || { echo "$(OPENAPI) is stale: run \`make openapi\`" >&2; exit 1; }
+
+format: $(STAMP) ## Rewrite Python and templates in the agreed style
+	$(PY) -m ruff check --fix-only --quiet .
+	$(PY) -m ruff format .
+	git ls-files -z 'templates/*.html' 'marketplace/**.html' | \
+	  xargs -0 -r .venv/bin/djade --target-version 5.2
+
+openapi: $(STAMP) ## Write the committed API schema anew
+	$(CHECK_ENV) $(PY) manage.py spectacular --validate --fail-on-warn --file $(OPENAPI)
+
+lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml (UPGRADE=1 takes newer ones)
+	$(PY) -m pip install -qq --disable-pip-version-check uv
+	@constraint=$$(mktemp); trap 'rm -f "$$constraint"' EXIT; echo "$(TORCH)" > "$$constraint"; \
+	  .venv/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	    --constraint "$$constraint" $(if $(UPGRADE),--upgrade) \
+	    --no-annotate --no-header --quiet --output-file requirements.lock
+	@sed -i.bak -E '/^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==/d' requirements.lock
+	@rm -f requirements.lock.bak
+
+bench-market: $(STAMP) ## Measure the market itself: submits/s, dispatch, platform tax
+	@exec $(PY) -m marketplace.local.bench
+
+clean: ## Remove caches and pictures; .venv and var/ stay
+	rm -rf out dist build staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -path ./.venv -prune -o -name __pycache__ -type d -print0 | xargs -0 rm -rf
+
+chromium:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing chromium for the browser tests"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } \
+	    >/dev/null 2>&1 || echo "chromium could not be installed: the browser tests will skip"; \
+	else echo "chromium is not installed: the browser tests will skip"; fi

@@ -1,0 +1,98 @@
+"""`python -m marketplace.local run|demo`: the market on this machine, kept up or shown once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+from marketplace.local import demo
+from marketplace.local.environment import DEFAULT_PORT, var_dir
+from marketplace.local.market import Market
+from marketplace.local.processes import LocalError, ignore_interrupts
+from marketplace.local.supervisor import Supervisor
+
+
+def main() -> int:
+    """Run one command. Problems become one line on stderr and exit status 1."""
+    parser = argparse.ArgumentParser(prog="python -m marketplace.local", description=__doc__)
+    parser.add_argument("command", choices=["run", "demo"])
+    command = parser.parse_args().command
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    try:
+        return run() if command == "run" else demo.main(progress())
+    except LocalError as error:
+        if error.detail:
+            print(error.detail, file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Stopped", file=sys.stderr)
+        return 130
+
+
+def run() -> int:
+    """Keep the market up until Ctrl-C or SIGTERM."""
+    market = Market(var=var_dir(), port=_port(), say=progress())
+    try:
+        market.start()
+        print(welcome(market.url, market.seed), flush=True)
+        Supervisor(market.managed, market.say).run()
+    except KeyboardInterrupt:
+        print("\nStopping", flush=True)
+    finally:
+        ignore_interrupts()
+        market.stop()
+    print("Stopped; the data is kept in", market.var)
+    return 0
+
+
+def progress() -> Callable[[str], None]:
+    """Return a function that prints a line with the seconds since now in front."""
+    begin = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - begin:5.1f} s] {text}", flush=True)
+
+    return say
+
+
+def welcome(url: str, seed: dict[str, Any]) -> str:
+    """Return what a newcomer needs: where to sign in, and a curl line that works as it stands."""
+    body = json.dumps({"model": seed["model"], "input": {"prompt": "a red circle"}})
+    curl = [
+        *("curl", "-s", f"{url}/v1/jobs", "-H", f"Authorization: Bearer {seed['api_key']}"),
+        *("-H", "Content-Type: application/json", "-H", "Prefer: wait=30", "-d", body),
+    ]
+    logins = "\n".join(
+        f"  {login['role']:<10} {login['email']:<28} {login['password']}"
+        for login in seed["logins"]
+    )
+    return (
+        f"\nMercato is up on {url}   (Ctrl-C stops it)\n\n"
+        f"Sign in at {url}/accounts/login/ as\n{logins}\n\n"
+        f"API key: {seed['api_key']}\n\nMake a picture:\n{shlex.join(curl)}\n"
+    )
+
+
+def _port() -> int:
+    text = os.environ.get("PORT") or str(DEFAULT_PORT)
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise LocalError(f"PORT must be a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Which variables each process gets: the control plane its secrets, a GPU worker none."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+DEFAULT_PORT = 8000
+
+# What a GPU worker may see of the environment: its own settings, where programs and caches are,
+# and what steers the numeric libraries. Nothing that opens the database or moves money.
+WORKER_VARIABLES = frozenset(
+    {
+        "BROKER_URL",
+        "HOME",
+        "LANG",
+        "LD_LIBRARY_PATH",
+        "LOG_LEVEL",
+        "PATH",
+        "PYTHONUNBUFFERED",
+        "SSL_CERT_DIR",
+        "SSL_CERT_FILE",
+        "TMPDIR",
+        "VALKEY_URL",
+        "VIRTUAL_ENV",
+        "XDG_CACHE_HOME",
+    }
+)
+WORKER_PREFIXES = (
+    "CUDA_",
+    "HIP_",
+    "INFERENCE_",
+    "KMP_",
+    "LC_",
+    "MKL_",
+    "NVIDIA_",
+    "OMP_",
+    "PYTORCH_",
+    "TORCH",
+    "TRITON_",
+    "WORKER_",
+)
+
+
+def var_dir() -> Path:
+    """Return where everything that changes is kept: $VAR_DIR, else `var/` in the repository."""
+    return Path(os.environ.get("VAR_DIR") or REPOSITORY / "var").absolute()
+
+
+def secret_key(var: Path) -> str:
+    """Return the installation's secret key; the first call makes it, readable by us alone."""
+    path = var / "secret_key"
+    if path.exists():
+        return path.read_text().strip()
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(48) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    return path.read_text().strip()
+
+
+def without_real_services() -> dict[str, str]:
+    """Return the environment without addresses and secrets of services that others may use."""
+    named = {"DATABASE_URL", "BROKER_URL", "VALKEY_URL", "PUBLIC_URL", "SECRET_KEY"}
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key not in named and not key.startswith(("S3_", "STRIPE_", "EMAIL_"))
+    }
+
+
+def uses_redis(url: str) -> bool:
+    """Tell whether a broker URL is a Redis or Valkey server, which also serves as VALKEY_URL."""
+    return url.startswith(("redis://", "rediss://"))
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of `environment` that a GPU worker gets."""
+    return {
+        key: value
+        for key, value in environment.items()
+        if key in WORKER_VARIABLES or key.startswith(WORKER_PREFIXES)
+    }
