@@ -150,7 +150,7 @@ def models(arguments: argparse.Namespace) -> int:
 
 def worker(_arguments: argparse.Namespace) -> int:
     """Serve jobs from the broker until SIGTERM."""
-    from inference.worker.app import main
+    from inference.worker.celery import main
 
     return main()
 

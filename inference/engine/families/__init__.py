@@ -8,6 +8,7 @@ from pathlib import Path
 
 from inference.engine.errors import WeightsUnavailable
 from inference.engine.families.base import Family
+from inference.engine.weights import NOOP_DIGEST, Model, WeightsStore, digest_of
 
 FAMILIES = {
     "flux": "inference.engine.families.flux:Flux",
@@ -43,3 +44,11 @@ def family_of(directory: Path) -> str:
     except KeyError:
         known = ", ".join(sorted(PIPELINES))
         raise WeightsUnavailable(f"{directory} is none of the pipelines {known}") from None
+
+
+def model_at(uri: str) -> Model:
+    """Return the model at a weights URI as it is now. Raises WeightsUnavailable or -Mismatch."""
+    directory = WeightsStore().locate(uri)
+    if directory is None:
+        return Model(uri=uri, digest=NOOP_DIGEST, family="noop")
+    return Model(uri=uri, digest=digest_of(directory), family=family_of(directory))
