@@ -1,1 +1,1 @@
-"""Runs diffusion pipelines on one device; knows nothing of the market."""
+"""Loads diffusion models from verified weights and runs requests on one device."""

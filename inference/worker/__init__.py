@@ -1,1 +1,5 @@
-"""The Celery side of the GPU plane: takes a message, runs the engine, uploads, answers."""
+"""The GPU plane's Celery worker: takes a job's message, makes media, uploads it, answers.
+
+Start it with `python -m inference worker`, or with
+`celery -A inference.worker worker --pool=threads --concurrency=4 -Q gpu.small`.
+"""

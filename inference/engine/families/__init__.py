@@ -1,0 +1,54 @@
+"""The architectures the engine knows, by name; each is imported when it is first asked for."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+from inference.engine.errors import WeightsUnavailable
+from inference.engine.families.base import Family
+from inference.engine.weights import NOOP_DIGEST, Model, WeightsStore, digest_of
+
+FAMILIES = {
+    "flux": "inference.engine.families.flux:Flux",
+    "sd": "inference.engine.families.sd:StableDiffusion",
+    "sdxl": "inference.engine.families.sd:StableDiffusionXL",
+    "noop": "inference.engine.families.noop:Noop",
+}
+PIPELINES = {
+    "FluxPipeline": "flux",
+    "StableDiffusionPipeline": "sd",
+    "StableDiffusionXLPipeline": "sdxl",
+}
+
+
+def get_family(name: str) -> Family:
+    """Return the adapter called `name`. Raises WeightsUnavailable where there is none."""
+    try:
+        module, _, attribute = FAMILIES[name].partition(":")
+    except KeyError:
+        known = ", ".join(sorted(FAMILIES))
+        raise WeightsUnavailable(f"family {name!r} is unknown; known are {known}") from None
+    adapter: Family = getattr(import_module(module), attribute)()
+    return adapter
+
+
+def family_of(directory: Path) -> str:
+    """Return the family of a pipeline directory from its index. Raises WeightsUnavailable."""
+    try:
+        pipeline = json.loads((directory / "model_index.json").read_text())["_class_name"]
+        return PIPELINES[pipeline]
+    except (OSError, ValueError, TypeError):
+        raise WeightsUnavailable(f"{directory} has no readable model_index.json") from None
+    except KeyError:
+        known = ", ".join(sorted(PIPELINES))
+        raise WeightsUnavailable(f"{directory} is none of the pipelines {known}") from None
+
+
+def model_at(uri: str) -> Model:
+    """Return the model at a weights URI as it is now. Raises WeightsUnavailable or -Mismatch."""
+    directory = WeightsStore().locate(uri)
+    if directory is None:
+        return Model(uri=uri, digest=NOOP_DIGEST, family="noop")
+    return Model(uri=uri, digest=digest_of(directory), family=family_of(directory))

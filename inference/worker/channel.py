@@ -1,0 +1,63 @@
+"""A running job's line to Valkey: events out, the wish to cancel in."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import redis
+import structlog
+
+from inference.protocol import EVENTS_MAXLEN, EVENTS_TTL_S, RunJob, cancel_key, events_key
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 0.05
+"""Progress is sent at most this often; the last step always is."""
+REST_S = 1.0
+"""How long Valkey is left alone after it failed to answer."""
+
+
+class JobChannel:
+    """Never raises: a job goes on when Valkey is away, only unseen and not cancellable."""
+
+    def __init__(self, client: redis.Redis, job: RunJob) -> None:
+        self._client = client
+        self._events = events_key(job.job_id)
+        self._cancel = cancel_key(job.job_id)
+        self._asked_at = 0.0
+        self._rest_until = 0.0
+        self.cancelled = False
+
+    def send(self, kind: str, **data: Any) -> None:
+        """Append an event of type `kind`, and look for a cancellation in the same round trip."""
+        self._exchange(kind, data)
+
+    def progress(self, step: int, steps: int) -> bool:
+        """Append a progress event unless one went out just now; return whether it did."""
+        if step < steps and time.monotonic() - self._asked_at < EVERY_S:
+            return False
+        self._exchange("progress", {"step": step, "steps": steps})
+        return True
+
+    def listen(self) -> None:
+        """Look for a cancellation only."""
+        self._exchange(None, None)
+
+    def _exchange(self, kind: str | None, data: dict[str, Any] | None) -> None:
+        now = time.monotonic()
+        self._asked_at = now
+        if now < self._rest_until:
+            return
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                if kind is not None:
+                    fields: dict[Any, Any] = {"type": kind, "data": json.dumps(data)}
+                    pipe.xadd(self._events, fields, maxlen=EVENTS_MAXLEN, approximate=True)
+                    pipe.expire(self._events, EVENTS_TTL_S)
+                pipe.exists(self._cancel)
+                self.cancelled = bool(pipe.execute()[-1])
+        except redis.RedisError as error:
+            self._rest_until = time.monotonic() + REST_S
+            log.warning("valkey does not answer, the job goes on", error=type(error).__name__)

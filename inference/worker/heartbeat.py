@@ -1,0 +1,88 @@
+"""Tells Valkey every two seconds that this worker lives, what it runs and what it holds."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import redis
+import structlog
+
+from inference.protocol import (
+    HEARTBEAT_EVERY_S,
+    HEARTBEAT_TTL_S,
+    WORKERS_KEY,
+    Heartbeat,
+    worker_key,
+)
+
+if TYPE_CHECKING:
+    from inference.engine.device import Device
+    from inference.worker.jobs import JobRunner
+    from inference.worker.settings import WorkerSettings
+
+log = structlog.get_logger(__name__)
+
+
+class HeartbeatThread(threading.Thread):
+    """Beats until `stop`, which takes the worker off the list; a killed one expires from it."""
+
+    def __init__(
+        self, client: redis.Redis, settings: WorkerSettings, device: Device, jobs: JobRunner
+    ) -> None:
+        super().__init__(name="heartbeat", daemon=True)
+        self._client = client
+        self._settings = settings
+        self._device = device
+        self._jobs = jobs
+        self._started_at = time.time()
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Beat, through restarts of Valkey."""
+        away = False
+        while not self._ended.is_set():
+            try:
+                self._beat()
+                away = False
+            except redis.RedisError as error:
+                if not away:
+                    log.warning("no heartbeat: valkey is away", error=type(error).__name__)
+                away = True
+            self._ended.wait(HEARTBEAT_EVERY_S)
+
+    def stop(self) -> None:
+        """Stop beating and take the worker off the list."""
+        self._ended.set()
+        self.join(timeout=5)
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                pipe.delete(worker_key(self._settings.worker_id))
+                pipe.srem(WORKERS_KEY, self._settings.worker_id)
+                pipe.execute()
+        except redis.RedisError:
+            log.warning("heartbeat left to expire: valkey is away")
+
+    def _beat(self) -> None:
+        settings, device = self._settings, self._device
+        beat = Heartbeat(
+            worker_id=settings.worker_id,
+            hostname=socket.gethostname(),
+            device=device.torch.type,
+            device_name=device.name,
+            memory_bytes=device.memory_bytes,
+            classes=settings.classes,
+            slots=settings.slots,
+            busy=self._jobs.busy(),
+            loaded=self._jobs.loaded(),
+            started_at=self._started_at,
+            at=time.time(),
+        )
+        with self._client.pipeline(transaction=False) as pipe:
+            ttl = int(HEARTBEAT_TTL_S * 1000)
+            pipe.set(worker_key(settings.worker_id), json.dumps(beat.to_dict()), px=ttl)
+            pipe.sadd(WORKERS_KEY, settings.worker_id)
+            pipe.execute()

@@ -1,0 +1,260 @@
+"""Runs one attempt at a job from its message to the answer."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from inference.engine.errors import EngineError, InvalidRequest
+from inference.engine.request import GenerationRequest, GenerationResult
+from inference.engine.weights import Model
+from inference.protocol import (
+    FAILURES,
+    JobFailed,
+    JobFinished,
+    JobStarted,
+    Output,
+    RunJob,
+    Usage,
+)
+from inference.worker import metrics
+from inference.worker.channel import JobChannel
+from inference.worker.claim import Claim, claim, mark_done
+from inference.worker.reports import report
+from inference.worker.upload import encode_png, upload
+
+if TYPE_CHECKING:
+    import redis
+    import urllib3
+    from celery import Celery
+
+    from inference.engine.runner import Engine
+
+log = structlog.get_logger(__name__)
+
+LISTEN_EVERY_S = 0.25
+"""How often a job that makes no progress looks for its cancellation."""
+
+
+class WorkerShutdown(EngineError):
+    """This worker is going away and cut the job off."""
+
+    code = "worker_shutdown"
+    retryable = True
+
+
+@dataclass(slots=True)
+class _Progress:
+    """The latest step, handed from the engine thread to the job's own."""
+
+    step: int = 0
+    steps: int = 0
+    news: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, step: int, steps: int) -> None:
+        self.step, self.steps = step, steps
+        self.news.set()
+
+
+def _request(job: RunJob) -> GenerationRequest:
+    """Read the job's input. Raises InvalidRequest naming the field.
+
+    A job without a seed gets one from its id, so that another attempt draws the same picture.
+    """
+    if job.inputs:
+        raise InvalidRequest(f"{min(job.inputs)} is a file, and this model takes none")
+    values = dict(job.input)
+    if values.get("seed") is None:
+        values["seed"] = int.from_bytes(hashlib.sha256(job.job_id.encode()).digest()[:4], "big")
+    request = GenerationRequest.from_dict(values)
+    if request.num_images > len(job.uploads):
+        raise InvalidRequest(f"num_images is {request.num_images} for {len(job.uploads)} uploads")
+    return request
+
+
+class JobRunner:
+    """Shared by all slots of a worker; `run` is called by many threads at once."""
+
+    def __init__(
+        self,
+        app: Celery,
+        worker_id: str,
+        engine: Engine,
+        valkey: redis.Redis,
+        http: urllib3.PoolManager,
+    ) -> None:
+        self._app = app
+        self._worker_id = worker_id
+        self._engine = engine
+        self._valkey = valkey
+        self._http = http
+        self._lock = threading.Lock()
+        self._running: dict[tuple[str, int], RunJob] = {}
+        self._versions: dict[Model, str] = {}
+        self.abort = threading.Event()
+        """Set to cut running jobs off at their next step."""
+
+    def busy(self) -> list[str]:
+        """Return the ids of the jobs that hold a slot."""
+        with self._lock:
+            return [job_id for job_id, _ in self._running]
+
+    def loaded(self) -> list[str]:
+        """Return the ids of the versions whose weights are on the device."""
+        return [self._versions[m] for m in self._engine.loaded() if m in self._versions]
+
+    def run(self, message: Any) -> None:
+        """Run one attempt to its end. Raises nothing: every end is reported or logged."""
+        try:
+            job = RunJob.from_dict(message)
+        except ValueError as error:
+            log.error("message dropped: not a job", problem=str(error))
+            return
+        key = (job.job_id, job.attempt)
+        with structlog.contextvars.bound_contextvars(
+            trace_id=job.trace_id, job_id=job.job_id, attempt=job.attempt
+        ):
+            with self._lock:
+                if key in self._running:
+                    log.info("duplicate dropped: it is running here")
+                    return
+                self._running[key] = job
+            metrics.RUNNING.inc()
+            try:
+                self._attempt(job)
+            except Exception:
+                log.exception("attempt ended without an answer")
+            finally:
+                metrics.RUNNING.dec()
+                with self._lock:
+                    del self._running[key]
+
+    def _attempt(self, job: RunJob) -> None:
+        received = time.monotonic()
+        claimed = claim(self._valkey, job, self._worker_id)
+        if claimed is Claim.HELD:
+            log.info("duplicate dropped: another delivery of it was claimed")
+            return
+        if claimed is Claim.LATE:
+            self._fail(job, "deadline_exceeded", FAILURES["deadline_exceeded"])
+            return
+        if claimed is Claim.CANCELLED:
+            self._fail(job, "cancelled", FAILURES["cancelled"])
+            return
+        now = time.time()
+        report(self._app, JobStarted(**self._who(job), at=now), job.deadline)
+        channel = JobChannel(self._valkey, job)
+        channel.send("started", worker_id=self._worker_id, attempt=job.attempt, at=now)
+        log.info("job started", version=job.version.ref)
+        try:
+            finished = self._make(job, channel, received)
+        except EngineError as error:
+            self._fail_with(job, error)
+        except Exception:
+            log.exception("job failed for a reason of ours")
+            self._fail(job, "engine_error", FAILURES["engine_error"])
+        else:
+            report(self._app, finished, job.deadline)
+            metrics.JOBS.labels("succeeded").inc()
+            log.info("job finished", **finished.timings_ms)
+        mark_done(self._valkey, job, self._worker_id)
+
+    def _make(self, job: RunJob, channel: JobChannel, received: float) -> JobFinished:
+        """Generate, encode and upload. Raises EngineError with the code to report."""
+        result = self._generate(job, channel, _request(job))
+        outputs: list[Output] = []
+        encoding = uploading = 0.0
+        for slot, image in zip(job.uploads, result.images, strict=False):
+            began = time.monotonic()
+            body = encode_png(image)
+            encoded = time.monotonic()
+            outputs.append(upload(self._http, slot, body, image))
+            encoding += encoded - began
+            uploading += time.monotonic() - encoded
+        metrics.SECONDS.labels("upload").observe(uploading)
+        return JobFinished(
+            **self._who(job),
+            outputs=outputs,
+            usage=result.usage,
+            result={"seed": result.seed},
+            timings_ms={
+                **result.timings_ms,
+                "encode": round(encoding * 1000),
+                "upload": round(uploading * 1000),
+                "total": round((time.monotonic() - received) * 1000),
+            },
+            at=time.time(),
+        )
+
+    def _generate(
+        self, job: RunJob, channel: JobChannel, request: GenerationRequest
+    ) -> GenerationResult:
+        """Run the request on the engine; tell of its progress and watch for its cancellation."""
+        version = job.version
+        model = Model(
+            uri=version.weights_uri, digest=version.weights_digest, family=version.family
+        )
+        self._versions[model] = version.id
+        if model not in self._engine.loaded():
+            channel.send("log", level="info", message="loading the model's weights")
+        progress = _Progress()
+        future = self._engine.submit(
+            model,
+            request,
+            on_progress=progress,
+            should_stop=lambda: channel.cancelled or self.abort.is_set(),
+            deadline=job.deadline,
+            max_engine_s=job.max_engine_s,
+        )
+        future.add_done_callback(lambda _: progress.news.set())
+        sent = 0
+        while not future.done():
+            progress.news.wait(LISTEN_EVERY_S)
+            progress.news.clear()
+            step = progress.step
+            if step == sent:
+                channel.listen()
+            elif channel.progress(step, progress.steps):
+                sent = step
+        if progress.step != sent:
+            channel.progress(progress.steps, progress.steps)
+        result = future.result()
+        for stage in ("wait", "load", "denoise", "decode"):
+            metrics.SECONDS.labels(stage).observe(result.timings_ms[stage] / 1000)
+        return result
+
+    def _fail_with(self, job: RunJob, error: EngineError) -> None:
+        if error.code == "cancelled" and self.abort.is_set():
+            error = WorkerShutdown(FAILURES["worker_shutdown"])
+        if error.code == "engine_error":
+            log.error("the model raised", exc_info=error.__cause__ or error)
+        self._fail(job, error.code, str(error), error.retryable, error.engine_ms)
+
+    def _fail(
+        self, job: RunJob, code: str, message: str, retryable: bool = False, engine_ms: int = 0
+    ) -> None:
+        failed = JobFailed(
+            **self._who(job),
+            code=code,
+            message=message,
+            retryable=retryable,
+            usage=Usage(engine_ms=engine_ms),
+            at=time.time(),
+        )
+        report(self._app, failed, job.deadline)
+        metrics.JOBS.labels(code).inc()
+        log.warning("job failed", code=code, problem=message, retryable=retryable)
+
+    def _who(self, job: RunJob) -> dict[str, Any]:
+        return {
+            "job_id": job.job_id,
+            "attempt": job.attempt,
+            "token": job.token,
+            "trace_id": job.trace_id,
+            "worker_id": self._worker_id,
+        }

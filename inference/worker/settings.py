@@ -1,0 +1,67 @@
+"""The worker's settings, all from the environment, and the secrets it refuses to hold."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+FORBIDDEN = ("DATABASE_URL", "STRIPE_API_KEY", "DJANGO_SECRET_KEY")
+DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
+
+
+def _positive(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{name} must be a whole number above 0, not {text}")
+    return int(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """`drain_s` bounds how long running jobs may go on after SIGTERM; None waits for them all.
+
+    A job that is cut off so fails with worker_shutdown, which the control plane retries.
+    `preload` are weights URIs to load before the first job is taken.
+    """
+
+    worker_id: str
+    classes: list[str]
+    slots: int
+    broker_url: str
+    valkey_url: str
+    preload: list[str]
+    visibility_timeout_s: int
+    drain_s: int | None
+    metrics_port: int | None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """Read the settings. Raises ValueError naming the variable that is wrong."""
+        broker = env.get("BROKER_URL") or DEFAULT_BROKER
+        classes = [c.strip() for c in (env.get("WORKER_CLASSES") or "small").split(",")]
+        if not all(classes):
+            raise ValueError("WORKER_CLASSES must be names separated by commas, such as small")
+        own_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        drains, metrics = env.get("WORKER_DRAIN_S"), env.get("WORKER_METRICS_PORT")
+        return cls(
+            worker_id=env.get("WORKER_ID") or own_id,
+            classes=classes,
+            slots=_positive(env, "WORKER_SLOTS", 4),
+            broker_url=broker,
+            valkey_url=env.get("VALKEY_URL") or broker,
+            preload=(env.get("WORKER_PRELOAD") or "").split(),
+            visibility_timeout_s=_positive(env, "WORKER_VISIBILITY_TIMEOUT_S", 7200),
+            drain_s=_positive(env, "WORKER_DRAIN_S", 1) if drains else None,
+            metrics_port=_positive(env, "WORKER_METRICS_PORT", 1) if metrics else None,
+        )
+
+
+def refuse_secrets(env: Mapping[str, str]) -> None:
+    """Raise ValueError if the environment holds what a GPU worker must never be given."""
+    held = [name for name in FORBIDDEN if env.get(name)]
+    if held:
+        raise ValueError(f"a GPU worker must not be given {', '.join(held)}; unset it")

@@ -1,0 +1,87 @@
+"""Puts a result where the control plane said, by the presigned address it gave."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import structlog
+import urllib3
+
+from inference.engine.errors import EngineError
+from inference.protocol import Output, UploadSlot
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = structlog.get_logger(__name__)
+
+TRIES = 3
+TIMEOUT = urllib3.Timeout(connect=5.0, read=60.0)
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""HTTP statuses worth another try."""
+
+
+class UploadFailed(EngineError):
+    """The store did not take the file."""
+
+    code = "upload_failed"
+    retryable = True
+
+
+class OutputTooLarge(UploadFailed):
+    """The file is larger than its slot allows, and would be so again."""
+
+    retryable = False
+
+
+def encode_png(image: Image) -> bytes:
+    """Return `image` as a PNG file, lossless and without metadata."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def upload(pool: urllib3.PoolManager, slot: UploadSlot, body: bytes, image: Image) -> Output:
+    """PUT `body` to `slot` and describe it. Raises UploadFailed after three tries.
+
+    Addresses carry signatures, so neither log lines nor errors repeat more than their host.
+    """
+    if len(body) > slot.max_bytes:
+        raise OutputTooLarge(f"output {slot.index} has {len(body)} bytes, over {slot.max_bytes}")
+    host = urlsplit(slot.url).hostname
+    problem = ""
+    for attempt in range(1, TRIES + 1):
+        try:
+            answer = pool.request(
+                "PUT",
+                slot.url,
+                body=body,
+                headers=slot.headers,
+                timeout=TIMEOUT,
+                retries=False,
+                redirect=False,
+            )
+            if 200 <= answer.status < 300:
+                break
+            problem = f"HTTP {answer.status}"
+            if answer.status not in PASSING:
+                raise UploadFailed(f"output {slot.index}: {host} answered {problem}")
+        except urllib3.exceptions.HTTPError as error:
+            problem = type(error).__name__
+        log.warning("upload failed", host=host, problem=problem, try_number=attempt)
+        if attempt == TRIES:
+            raise UploadFailed(f"output {slot.index}: {host}: {problem}")
+        time.sleep(0.1 * 3**attempt)
+    return Output(
+        index=slot.index,
+        key=slot.key,
+        content_type="image/png",
+        size=len(body),
+        sha256=hashlib.sha256(body).hexdigest(),
+        width=image.width,
+        height=image.height,
+    )
