@@ -86,19 +86,28 @@ def batches_seal() -> int:
 
 
 @lru_cache(maxsize=4)
+def _gateway(key: str, base: str) -> StripeGateway | None:
+    """Return one gateway per configuration, for its connections are worth keeping."""
+    return gateway_from_settings()
+
+
+@lru_cache(maxsize=4)
 def _ensure_meters(gateway: StripeGateway) -> bool:
     for funding, name in EVENT_NAMES.items():
         gateway.meter_ensure(name, _DISPLAY[funding])
     return True
 
 
-def _customer_of(gateway: StripeGateway, org_id: object) -> str:
-    wallet = Wallet.objects.select_related("org").get(org_id=org_id)
+def _customer_of(gateway: StripeGateway, batch: MeterBatch) -> str:
+    wallet = Wallet.objects.select_related("org").get(org_id=batch.org_id)
     if not wallet.stripe_customer_id:
         org: Organisation = wallet.org
         owner = org.memberships.filter(role="owner").select_related("user").first()
         email = owner.user.email if owner else ""
-        customer = gateway.customer_ensure(str(org.pk), org.name, email)
+        # Stripe replays even a 500 under one key, so after some attempts another key is used.
+        customer = gateway.customer_ensure(
+            str(org.pk), org.name, email, attempt=batch.attempts // 4
+        )
         Wallet.objects.filter(pk=wallet.pk).update(stripe_customer_id=customer)
         return customer
     return wallet.stripe_customer_id
@@ -108,7 +117,7 @@ def _send(gateway: StripeGateway, batch: MeterBatch) -> Outcome:
     return gateway.meter_event_send(
         event_name=EVENT_NAMES[Funding(batch.funding)],
         identifier=str(batch.pk),
-        customer_id=_customer_of(gateway, batch.org_id),
+        customer_id=_customer_of(gateway, batch),
         value=batch.micro_usd,
         timestamp=int(batch.minute.timestamp()),
         # Fresh per attempt: Stripe replays a stored 500 for a day under the same key, while
@@ -119,7 +128,7 @@ def _send(gateway: StripeGateway, batch: MeterBatch) -> Outcome:
 
 def batches_relay(limit: int = 200) -> int:
     """Tell Stripe of sealed batches. Returns how many it has accepted; 0 without Stripe."""
-    gateway = gateway_from_settings()
+    gateway = _gateway(settings.STRIPE_API_KEY, settings.STRIPE_API_BASE)
     if gateway is None:
         return 0
     accepted = 0
@@ -139,7 +148,7 @@ def batches_relay(limit: int = 200) -> int:
             batch.mark_delivered()
             accepted += 1
         elif outcome.kind == OutcomeKind.RETRY:
-            batch.mark_retry(outcome.reason, outcome.retry_after)
+            batch.mark_retry(outcome.reason, outcome.retry_after_s)
         else:
             batch.mark_failed(outcome.reason)
             incident_open("meter batch rejected", f"batch {batch.pk}: {outcome.reason}")

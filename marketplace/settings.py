@@ -12,6 +12,8 @@ env = environ.Env()
 
 # Where this installation lives
 DEBUG = env.bool("DEBUG", default=False)
+# Set by the local runner: everything is on this machine, and the Stripe stand-in may be used.
+LOCAL_STACK = env.bool("LOCAL_STACK", default=False)
 VAR_DIR = Path(env.str("VAR_DIR", default=str(BASE_DIR / "var")))
 PORT = env.int("PORT", default=8000)
 PUBLIC_URL = env.str("PUBLIC_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")

@@ -1,7 +1,7 @@
 """Routes of the whole control plane."""
 
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView
 
 from marketplace.console.site import console
 from marketplace.core import views
@@ -22,7 +22,5 @@ urlpatterns = [
     path("", include("marketplace.dashboard.urls")),
 ]
 
-handler404 = "marketplace.dashboard.views.public.not_found"
-handler500 = "marketplace.dashboard.views.public.server_error"
-
-__all__ = ["SpectacularSwaggerView", "urlpatterns"]
+handler404 = "marketplace.fallback.not_found"
+handler500 = "marketplace.fallback.server_error"

@@ -8,3 +8,7 @@ class ApiConfig(AppConfig):
 
     name = "marketplace.api"
     label = "api"
+
+    def ready(self) -> None:
+        """Register the description of authentication."""
+        from marketplace.api import schema  # noqa: F401  (registers on import)

@@ -1,16 +1,17 @@
 """Authentication by API key and authorisation by scope."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from marketplace.accounts.models import ApiKey, Organisation, Scope
 from marketplace.accounts.selectors import api_key_authenticate
 from marketplace.core.errors import NotAllowed, NotAuthenticated
+
+if TYPE_CHECKING:  # DRF's views import this module through the settings
+    from rest_framework.views import APIView
 
 _SCHEMES = {b"bearer", b"key"}
 
@@ -47,21 +48,10 @@ class ApiKeyAuthentication(BaseAuthentication):
         return 'Bearer realm="mercato"'
 
 
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """Describes the key in the OpenAPI document."""
-
-    target_class = "marketplace.api.auth.ApiKeyAuthentication"
-    name = "ApiKey"
-
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        """Return the scheme."""
-        return {"type": "http", "scheme": "bearer", "description": "An API key, mk_…"}
-
-
 class HasScope(BasePermission):
     """Requires the scope that the view names for the method; default `read`."""
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         """Raise NotAuthenticated without a key, NotAllowed without the scope."""
         caller = request.user
         if not isinstance(caller, Caller):
@@ -76,7 +66,7 @@ class HasScope(BasePermission):
 class PublicRead(HasScope):
     """Lets visitors read; a key that is sent must still be a good one."""
 
-    def has_permission(self, request: Request, view: APIView) -> bool:
+    def has_permission(self, request: Request, view: "APIView") -> bool:
         """Allow visitors."""
         return True if request.user is None else super().has_permission(request, view)
 

@@ -1,15 +1,19 @@
 """Reads are limited by a token bucket in Valkey; submissions never are, they queue."""
 
+from typing import TYPE_CHECKING
+
 import redis.exceptions
 import structlog
 from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
-from rest_framework.views import APIView
 
 from marketplace.api.auth import Caller
 from marketplace.core import valkey
 from marketplace.core.errors import TooManyRequests
+
+if TYPE_CHECKING:  # DRF's views import this module through the settings
+    from rest_framework.views import APIView
 
 log = structlog.get_logger("mercato.api.throttling")
 
@@ -38,7 +42,7 @@ def take(bucket: str, rate: float, burst: int) -> float:
 class ReadThrottle(BaseThrottle):
     """Limits everything but POST per key, or per address for visitors."""
 
-    def allow_request(self, request: Request, view: APIView) -> bool:
+    def allow_request(self, request: Request, view: "APIView") -> bool:
         """Raise TooManyRequests when the bucket is empty; let pass while Valkey is away."""
         if request.method == "POST":
             return True

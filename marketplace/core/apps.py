@@ -1,14 +1,10 @@
-"""App configuration: registers the deployment checks."""
+"""App configuration."""
 
 from django.apps import AppConfig
 
 
 class CoreConfig(AppConfig):
-    """Core helpers and deployment checks."""
+    """Helpers without a domain."""
 
     name = "marketplace.core"
     label = "core"
-
-    def ready(self) -> None:
-        """Register system checks."""
-        from marketplace.core import checks  # noqa: F401  (registers on import)

@@ -113,6 +113,7 @@ class Market:
         self.env.setdefault("WORKER_DRAIN_S", f"{GRACE_S - 2:.0f}")
         self.env.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.settings")
         self.env.setdefault("PUBLIC_URL", self.url)
+        self.env["LOCAL_STACK"] = "1"
         if not self.env.get("SECRET_KEY"):
             self.env["SECRET_KEY"] = environment.secret_key(self.var)
 

@@ -1,7 +1,7 @@
 """API v1: jobs."""
 
 import re
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from django.conf import settings
 from django.db import connection
@@ -15,9 +15,9 @@ from rest_framework.views import APIView
 from marketplace.accounts.models import Scope
 from marketplace.api.auth import caller_of
 from marketplace.api.pagination import paginate
-from marketplace.api.v1 import events, present, serializers
+from marketplace.api.v1 import present, serializers
 from marketplace.core.errors import InvalidInput
-from marketplace.jobs import selectors, services
+from marketplace.jobs import selectors, services, stream
 from marketplace.jobs.events import wait_done
 from marketplace.jobs.models import Job, JobStatus
 
@@ -166,5 +166,9 @@ class JobEvents(APIView):
     def get(self, request: Request, job_id: str) -> HttpResponseBase:
         """Follow a job: `status` first, `progress` with step and steps, `done` at the end."""
         org = caller_of(request).org
-        job: Any = selectors.job_get(org=org, job_id=job_id)
-        return events.stream(org, job, request.headers.get("Last-Event-ID", ""))
+        return stream.stream(
+            org=org,
+            job=selectors.job_get(org=org, job_id=job_id),
+            last_event_id=request.headers.get("Last-Event-ID", ""),
+            describe=lambda job: present.job(job, with_position=True),
+        )

@@ -13,7 +13,7 @@ from billing.stripe.gateway import refuse_stand_in_in_production
 def stripe_is_real_in_production(**_: Any) -> list[CheckMessage]:
     """Refuse to start on the Stripe stand-in when DEBUG is off."""
     try:
-        refuse_stand_in_in_production(settings)
+        refuse_stand_in_in_production(settings, local=settings.LOCAL_STACK)
     except ImproperlyConfigured as error:
         return [Error(str(error), id="mercato.E001")]
     return []

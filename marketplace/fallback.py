@@ -1,4 +1,4 @@
-"""Pages that need no account."""
+"""Answers to what no route or view could answer: JSON for programs, a page for people."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from marketplace.api.errors import json_error
 
 
 def not_found(request: HttpRequest, exception: Any = None) -> HttpResponse:
-    """Answer 404: JSON for programs, a page for people."""
+    """Answer 404."""
     if request.path.startswith("/v1/"):
         return json_error(request, 404, "not_found", "There is no such route.")
     return render(request, "404.html", status=404)
