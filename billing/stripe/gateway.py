@@ -24,6 +24,8 @@ STRIPE_BASE = "https://api.stripe.com"
 TIMEOUT_S = 10.0
 MINUTE_S = 60
 
+_NO_PROXY: Any = {"http": None, "https": None, "all": None}
+"""Keeps `requests` from sending loopback traffic to a proxy named in the environment."""
 _DUPLICATE_CODE = "duplicate_meter_event"
 _DUPLICATE_TEXT = "already exists with identifier"
 
@@ -88,7 +90,9 @@ class StripeGateway:
             stripe_version=API_VERSION,
             base_addresses={"api": self.base},
             max_network_retries=0,
-            http_client=stripe.RequestsClient(timeout=timeout_s),
+            http_client=stripe.RequestsClient(
+                timeout=timeout_s, proxy=_NO_PROXY if is_loopback(self.base) else None
+            ),
         )
         self._stand_in: bool | None = None
 

@@ -26,7 +26,7 @@ from .checks import (
 from .description import Description, Operation
 from .errors import ApiError
 from .faults import Faults, parse
-from .store import Store, StoredAnswer
+from .store import Change, Store, StoredAnswer
 from .wire import (
     MAX_BODY,
     Answer,
@@ -93,6 +93,8 @@ class App:
             return
         started = time.perf_counter()
         request = await read(scope, receive)
+        if request is None:
+            return
         try:
             answer = await self._answer(request)
         except Dropped as reason:
@@ -117,6 +119,12 @@ class App:
             return await self._api(request)
         except ApiError as error:
             return Answer(error.status, to_json(error.body()), error.headers)
+        except Dropped:
+            raise
+        except Exception:
+            log.exception("a defect of the stand-in in %s %s", request.method, request.path)
+            message = "The Stripe stand-in failed; see its log."
+            return Answer(500, to_json(ApiError(message, type_="api_error").body()), {})
 
     async def _api(self, request: Request) -> Answer:
         authenticate(request.headers)
@@ -179,8 +187,9 @@ class App:
                 )
             status, body = 200, to_json(HANDLERS[operation.method, operation.path](call))
         except ApiError as error:
-            status, body, headers, keep = error.status, to_json(error.body()), error.headers, False
+            status, body, headers = error.status, to_json(error.body()), error.headers
             keep = error.stored
+            call.change = Change(duplicate=call.change.duplicate)  # a refusal changes nothing else
         if key is not None and keep:
             now = self.store.now()
             stored = StoredAnswer(request.path, print_, status, body, request.id, now)

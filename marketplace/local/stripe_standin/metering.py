@@ -22,7 +22,7 @@ CANCEL_WINDOW_S = 24 * 3600
 MAX_DIGITS = 15
 MAX_WINDOWS = 10_000
 
-_WHOLE = re.compile(r"\A-?\d+\Z")
+_WHOLE = re.compile(r"\A-?\d+\Z", re.ASCII)
 _WINDOWS = {"hour": 3600, "day": 24 * 3600}
 
 

@@ -15,8 +15,8 @@ from typing import Any
 from .errors import ApiError
 from .forms import Form
 
-_INTEGER = re.compile(r"\A-?\d{1,18}\Z")
-_DECIMAL = re.compile(r"\A-?\d{1,18}(?:\.\d{1,12})?\Z")
+_INTEGER = re.compile(r"\A-?\d{1,18}\Z", re.ASCII)
+_DECIMAL = re.compile(r"\A-?\d{1,18}(?:\.\d{1,12})?\Z", re.ASCII)
 _CURRENCY = re.compile(r"\A[a-zA-Z]{3}\Z")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from tests.stripe_standin import KEY, Handle
 
 LOCAL = "http://127.0.0.1:4242"
 
-if not settings.configured:
+if not settings.configured and "DJANGO_SETTINGS_MODULE" not in os.environ:
     settings.configure()
 
 

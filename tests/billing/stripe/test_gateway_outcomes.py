@@ -155,6 +155,16 @@ def test_nobody_there_is_a_retry(sender: Sender) -> None:
     assert outcome.reason.startswith("no answer: ")
 
 
+def test_a_proxy_in_the_environment_does_not_get_loopback_traffic(
+    sender: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert sender.send(uuid.uuid4().hex).kind is OutcomeKind.ACCEPTED
+
+
 def test_a_slow_answer_is_a_retry_after_the_timeout(sender: Sender) -> None:
     identifier = uuid.uuid4().hex
     hasty = StripeGateway(KEY, base=sender.standin.url, timeout_s=0.2)

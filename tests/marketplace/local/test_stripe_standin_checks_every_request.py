@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from urllib.parse import urlencode
 
 import pytest
 
-from tests.stripe_standin import Handle
+from tests.stripe_standin import KEY, Handle
 
 EVENTS = "/v1/billing/meter_events"
 VALID = {
@@ -33,6 +35,7 @@ def test_a_valid_event_is_accepted(standin: Handle) -> None:
         ({**VALID, "quantity": "3"}, "quantity"),
         ({**VALID, "timestamp": "yesterday"}, "timestamp"),
         ({**VALID, "timestamp": "1.5"}, "timestamp"),
+        ({**VALID, "timestamp": "١٧٩٥٢٥٤١١٣"}, "timestamp"),
         ({**VALID, "identifier": "i" * 101}, "identifier"),
         ({**VALID, "event_name": "e" * 101}, "event_name"),
         ({"event_name": "e", "payload": "25"}, "payload"),
@@ -126,3 +129,32 @@ def test_only_test_keys_are_let_in(standin: Handle, authorization: str, words: s
 def test_a_malformed_parameter_name_is_refused(standin: Handle) -> None:
     reply = standin.call("POST", EVENTS, {**VALID, "payload[value": "1"})
     assert (reply.status, reply.error["param"]) == (400, "payload[value")
+
+
+def test_a_request_cut_off_in_its_body_is_not_acted_on(standin: Handle) -> None:
+    before = standin.state()["events_accepted"]
+    body = urlencode({**VALID, "identifier": f"cut-{time.time_ns()}"})
+    host, port = standin.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            f"POST {EVENTS} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\n"
+            f"Content-Type: application/x-www-form-urlencoded\r\n"
+            f"Content-Length: {len(body) + 1}\r\n\r\n{body}".encode()
+        )
+    time.sleep(0.1)
+    assert standin.state()["events_accepted"] == before
+
+
+def test_a_refused_price_leaves_no_product_behind(standin: Handle) -> None:
+    name = f"orphan-{time.time_ns()}"
+    fields = {
+        "currency": "usd",
+        "unit_amount": "5",
+        "product_data[name]": name,
+        "recurring[interval]": "month",
+        "recurring[usage_type]": "metered",
+        "recurring[meter]": "mtr_nowhere",
+    }
+    assert standin.call("POST", "/v1/prices", fields).status == 400
+    products = standin.call("GET", "/v1/products", {"limit": 100}).json["data"]
+    assert name not in [product["name"] for product in products]

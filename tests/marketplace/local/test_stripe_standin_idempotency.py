@@ -70,6 +70,9 @@ def test_a_refused_parameter_does_not_use_up_the_key(standin: Handle) -> None:
     key = uuid.uuid4().hex
     assert standin.call("POST", CUSTOMERS, {"nme": "One"}, Idempotency_Key=key).status == 400
     assert standin.call("POST", CUSTOMERS, {"name": "One"}, Idempotency_Key=key).status == 200
+    late, key = {**event(uuid.uuid4().hex), "timestamp": "1"}, uuid.uuid4().hex
+    assert standin.call("POST", EVENTS, late, Idempotency_Key=key).status == 400
+    assert standin.call("POST", EVENTS, event(key), Idempotency_Key=key).status == 200
 
 
 def test_a_rate_limit_does_not_use_up_the_key(standin: Handle) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import signal
 import socket
 
+import psutil
 import pytest
 
 from tests.stripe_standin import Handle, start
 
 
 def test_a_taken_port_is_one_clear_line() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with pytest.raises(RuntimeError, match="cannot start: .*in use") as failure:
-            start(server.getsockname()[1])
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        pytest.raises(RuntimeError, match=r"cannot start: .*in use") as failure,
+    ):
+        start(server.getsockname()[1])
     assert "Traceback" not in str(failure.value)
 
 
@@ -27,9 +30,6 @@ def test_ctrl_c_stops_it_at_once_with_a_client_connected() -> None:
 
 def test_it_listens_on_this_machine_only(standin: Handle) -> None:
     port = int(standin.url.rpartition(":")[2])
-    addresses = {
-        line.split()[1].rpartition(":")[0]
-        for line in open(f"/proc/{standin.process.pid}/net/tcp").readlines()[1:]
-        if int(line.split()[1].rpartition(":")[2], 16) == port and line.split()[3] == "0A"
-    }
-    assert addresses == {"0100007F"}
+    process = psutil.Process(standin.process.pid)
+    listening = [c.laddr for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
+    assert [(address.ip, address.port) for address in listening] == [("127.0.0.1", port)]
