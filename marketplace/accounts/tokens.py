@@ -28,7 +28,11 @@ def _checksum(text: str) -> str:
 
 def new_token(prefix: str = KEY_PREFIX) -> str:
     """Return a fresh secret."""
-    body = prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM))
+    return with_checksum(prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM)))
+
+
+def with_checksum(body: str) -> str:
+    """Return a token of which `body` is the prefix and the random part."""
     return body + _checksum(body)
 
 

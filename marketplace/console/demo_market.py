@@ -1,0 +1,298 @@
+"""A small market to begin with: a vendor, a second one that builds on it, a developer, staff.
+
+Everything goes through the same services that people use. Names and passwords are derived from
+the installation's secret, so that each run of the seed prints the same ones.
+"""
+
+import hashlib
+import hmac
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from django.conf import settings
+from django.db import transaction
+
+from billing import services as billing
+from marketplace.accounts import services as accounts
+from marketplace.accounts import tokens
+from marketplace.accounts.models import ApiKey, Organisation, User
+from marketplace.catalog import services as catalog
+from marketplace.catalog.models import Licence, Model, Status, Version, Visibility
+from marketplace.core.money import to_nano
+
+STARTER = "starter-image"
+SIZE = 128
+"""Pixels on a side: what the starter model was trained for."""
+OPEN_TERMS = """You may run this model for any purpose, commercial or not, and use its outputs
+freely. Models derived from it may be sold on this market; of their revenue the royalty stated
+beside this text is due. No warranty of any kind is given."""
+STUDIO_TERMS = """You may run this model for any purpose and use its outputs freely. It is built
+on a base model whose vendor receives a royalty from each call. No warranty is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who can sign in after seeding."""
+
+    role: str
+    email: str
+    password: str
+
+
+def _derive(label: str, length: int = 16) -> str:
+    key = hashlib.sha256(b"mercato.demo:" + settings.SECRET_KEY.encode()).digest()
+    return hmac.new(key, label.encode(), hashlib.sha256).hexdigest()[:length]
+
+
+def _login(role: str, *, staff: bool = False) -> tuple[User, Login]:
+    email, password = f"{role}@demo.example", _derive(role)
+    user = User.objects.filter(email=email).first()
+    if user is None:
+        make = User.objects.create_superuser if staff else User.objects.create_user
+        user = make(email, password, name=role.capitalize())
+        EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
+    return user, Login(role, email, password)
+
+
+def _org(slug: str, name: str, owner: User) -> Organisation:
+    found = Organisation.objects.filter(slug=slug).first()
+    return found or accounts.organisation_create(name=name, owner=owner, slug=slug)
+
+
+def _key(org: Organisation, user: User) -> str:
+    """Return the demo key: a token like any other, but derived, so that it can be shown again."""
+    body = tokens.KEY_PREFIX + _derive("api-key", 32)
+    secret = tokens.with_checksum(body)
+    if not ApiKey.objects.filter(digest=tokens.digest(secret)).exists():
+        key, _ = accounts.api_key_create(
+            org=org, name="Demo", scopes=["run", "read", "admin"], created_by=user
+        )
+        ApiKey.objects.filter(pk=key.pk).update(
+            digest=tokens.digest(secret), prefix=secret[: tokens.VISIBLE]
+        )
+    return secret
+
+
+def _shipped(name: str) -> dict[str, Any]:
+    """Ask the GPU plane what ships with it: it alone reads weights."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "inference", "models", "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=settings.BASE_DIR,
+    )
+    models: list[dict[str, Any]] = json.loads(answer.stdout)
+    return next(model for model in models if model["name"] == name)
+
+
+def input_schema(*, steps: int, max_steps: int, size: int) -> dict[str, Any]:
+    """Return the input of the starter model, in the ecosystem's field names."""
+    return {
+        "type": "object",
+        "required": ["prompt"],
+        "additionalProperties": False,
+        "properties": {
+            "prompt": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 500,
+                "title": "Prompt",
+                "description": "Up to two shapes, their colours, their places, a background.",
+                "examples": ["a red circle above a blue square on a white background"],
+            },
+            "negative_prompt": {
+                "type": "string",
+                "maxLength": 500,
+                "default": "",
+                "title": "Negative prompt",
+                "description": "What the picture should not show.",
+            },
+            "num_inference_steps": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": max_steps,
+                "default": steps,
+                "title": "Steps",
+                "description": "More steps are slower and cleaner.",
+            },
+            "guidance_scale": {
+                "type": "number",
+                "minimum": 1,
+                "maximum": 10,
+                "default": 3.0,
+                "title": "Guidance",
+                "description": "How strictly the picture follows the prompt.",
+            },
+            "num_images": {
+                "type": "integer",
+                "minimum": 1,
+                "maximum": 4,
+                "default": 1,
+                "title": "Images",
+                "description": "How many, from consecutive seeds.",
+            },
+            "seed": {
+                "type": "integer",
+                "minimum": 0,
+                "maximum": 2**32 - 1,
+                "title": "Seed",
+                "description": "The same seed draws the same picture.",
+            },
+            "width": {"type": "integer", "const": size, "default": size, "title": "Width"},
+            "height": {"type": "integer", "const": size, "default": size, "title": "Height"},
+        },
+    }
+
+
+def _list(version: Version, staff: User) -> None:
+    catalog.version_submit(version=version)
+    version.refresh_from_db()
+    catalog.version_decide(version=version, after=Status.LISTED, by=staff)
+
+
+def _base_model(org: Organisation, staff: User) -> Version:
+    shipped = _shipped(STARTER)
+    listed = Version.objects.filter(
+        model__org=org, model__name=STARTER, weights_digest=shipped["digest"], status=Status.LISTED
+    ).first()
+    if listed is not None:
+        return listed
+    licence = Licence.objects.for_org(org).filter(slug="open").first() or catalog.licence_create(
+        org=org,
+        slug="open",
+        title="Starter open licence",
+        kind="open",
+        text=OPEN_TERMS,
+        revenue_share_bps=8000,
+        royalty_bps=1500,
+    )
+    model = Model.objects.for_org(org).filter(name=STARTER).first() or catalog.model_create(
+        org=org,
+        name=STARTER,
+        title="Starter Image",
+        task="text-to-image",
+        summary="Draws coloured shapes where you say. Small enough to run on a laptop's CPU.",
+        description=(
+            "A flow-matching transformer of our own, trained from nothing by a script in this "
+            "repository. It knows circles, squares and triangles in six colours, above, below "
+            "and beside each other, on three backgrounds. Its model card states how often an "
+            "automatic judge finds the picture right."
+        ),
+        visibility=Visibility.PUBLIC,
+    )
+    version = catalog.version_create(
+        model=model,
+        weights_uri=f"starter:{STARTER}",
+        weights_digest=shipped["digest"],
+        family=shipped["family"],
+        input_schema=input_schema(steps=20, max_steps=50, size=SIZE),
+        licence=licence,
+    )
+    catalog.price_set(version=version, unit="image", unit_price=Decimal("0.004"))
+    _list(version, staff)
+    return version
+
+
+def _derived_model(org: Organisation, base: Version, staff: User) -> None:
+    """A second vendor sells the same weights as a preset: fewer steps at a lower price."""
+    if Version.objects.filter(model__org=org, weights_digest=base.weights_digest).exists():
+        return
+    licence = Licence.objects.for_org(org).filter(slug="studio").first() or (
+        catalog.licence_create(
+            org=org,
+            slug="studio",
+            title="Studio licence",
+            kind="commercial",
+            text=STUDIO_TERMS,
+            revenue_share_bps=8500,
+        )
+    )
+    model = Model.objects.for_org(org).filter(name="quick-sketch").first() or (
+        catalog.model_create(
+            org=org,
+            name="quick-sketch",
+            title="Quick Sketch",
+            task="text-to-image",
+            summary="Starter Image in eight steps: a draft at less than half the price.",
+            description=(
+                "The weights of Starter Image with a preset of eight steps. Each call pays its "
+                "royalty to the vendor of Starter Image."
+            ),
+            visibility=Visibility.PUBLIC,
+        )
+    )
+    version = catalog.version_create(
+        model=model,
+        weights_uri=base.weights_uri,
+        weights_digest=base.weights_digest,
+        family=base.family,
+        input_schema=input_schema(steps=8, max_steps=8, size=SIZE),
+        licence=licence,
+        base=base,
+    )
+    catalog.price_set(
+        version=version,
+        unit="image",
+        unit_price=Decimal("0.0015"),
+        tiers=[
+            {"up_to": "2", "unit_price": "0.0015"},
+            {"up_to": None, "unit_price": "0.001"},
+        ],
+    )
+    _list(version, staff)
+
+
+def _noop_model(org: Organisation, staff: User) -> str:
+    """A free-of-engine model that measures the market itself; unlisted, never in the gallery."""
+    model = Model.objects.for_org(org).filter(name="noop").first()
+    if model is None:
+        shipped = _shipped("noop")
+        model = catalog.model_create(
+            org=org,
+            name="noop",
+            title="No-op",
+            task="text-to-image",
+            summary="Returns a constant picture at once, to measure everything around a model.",
+            visibility=Visibility.UNLISTED,
+        )
+        version = catalog.version_create(
+            model=model,
+            weights_uri=shipped["uri"],
+            weights_digest=shipped["digest"],
+            family=shipped["family"],
+            input_schema=input_schema(steps=1, max_steps=1, size=SIZE),
+            licence=Licence.objects.for_org(org).get(slug="open"),
+        )
+        catalog.price_set(version=version, unit="image", unit_price=Decimal("0.0001"))
+        _list(version, staff)
+    return model.ref
+
+
+@transaction.atomic
+def seed(*, noop: bool = False) -> dict[str, Any]:
+    """Make what is absent. Returns the logins, the API key and the model to begin with."""
+    staff, staff_login = _login("staff", staff=True)
+    vendor, vendor_login = _login("vendor")
+    studio, studio_login = _login("studio")
+    developer, developer_login = _login("developer")
+    lab = _org("starter-lab", "Starter Lab", vendor)
+    base = _base_model(lab, staff)
+    _derived_model(_org("quick-studio", "Quick Studio", studio), base, staff)
+    buyer = _org("pixel-forge", "Pixel Forge", developer)
+    billing.credit_grant(org_id=buyer.pk, amount_nano=to_nano("5"), source=f"seed:{buyer.pk}")
+    logins = [developer_login, vendor_login, studio_login, staff_login]
+    extra = {"noop_model": _noop_model(lab, staff)} if noop else {}
+    return extra | {
+        "logins": [
+            {"role": login.role, "email": login.email, "password": login.password}
+            for login in logins
+        ],
+        "api_key": _key(buyer, developer),
+        "model": f"{lab.slug}/{STARTER}",
+    }
