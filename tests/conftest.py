@@ -1,1 +1,51 @@
 """Fixtures that every part of the suite may use."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def ledger_is_sound(request: pytest.FixtureRequest) -> Iterator[None]:
+    """After every test with a database, no rule of the ledger may be broken."""
+    uses = {"db", "transactional_db"} & set(request.fixturenames)
+    if not uses:
+        yield
+        return
+    request.getfixturevalue(uses.pop())
+    yield
+    from billing.invariants import audit, totals
+
+    broken: list[Any] = [finding for finding in audit() if finding.rows]
+    assert not broken, broken
+    sums = totals()
+    assert sums["debits"] == sums["credits"]
+
+
+@pytest.fixture
+def cast(db: None) -> Any:
+    """Alice's listed model, Bob's money and key, Charlie the stranger, Sam of staff."""
+    from tests.cast import make_cast
+
+    return make_cast()
+
+
+@pytest.fixture
+def api(cast: Any) -> Any:
+    """Bob's HTTP client of API v1."""
+    from rest_framework.test import APIClient
+
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {cast.secret}")
+    return client
+
+
+@pytest.fixture
+def stranger_api(cast: Any) -> Any:
+    """Charlie's HTTP client of API v1."""
+    from rest_framework.test import APIClient
+
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {cast.stranger_secret}")
+    return client
