@@ -107,7 +107,7 @@ def audit() -> list[Finding]:
         if not connection.savepoint_ids:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         for rule, sql in RULES.items():
-            cursor.execute(f"SELECT * FROM ({sql}) broken LIMIT 20")
+            cursor.execute(f"SELECT * FROM ({sql}) broken LIMIT 20")  # noqa: S608  (RULES only)
             findings.append(Finding(rule, cursor.fetchall()))
     return findings
 
@@ -124,7 +124,7 @@ def totals() -> dict[str, int]:
                GROUP BY a.kind"""
         )
         rows = cursor.fetchall()
-    result = {f"balance_{kind}": credits - debits for kind, debits, credits in rows}
+    result = {f"balance_{kind}": credit - debit for kind, debit, credit in rows}
     result["debits"] = sum(row[1] for row in rows)
     result["credits"] = sum(row[2] for row in rows)
     return result

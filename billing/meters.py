@@ -68,9 +68,7 @@ def _seal_funding(funding: Funding, before: datetime) -> int:
             # Less than a micro-dollar: nothing to tell yet, the next batch carries it.
             delivery=Delivery.PENDING if micro else Delivery.DELIVERED,
         )
-        Charge.objects.filter(pk__in=[pk for pk, _ in members]).update(
-            **{f"{name}_batch": batch}
-        )
+        Charge.objects.filter(pk__in=[pk for pk, _ in members]).update(**{f"{name}_batch": batch})
     return len(rows)
 
 
@@ -86,7 +84,7 @@ def batches_seal() -> int:
 
 
 @lru_cache(maxsize=4)
-def _gateway(key: str, base: str) -> StripeGateway | None:
+def _gateway(*_configuration: str) -> StripeGateway | None:
     """Return one gateway per configuration, for its connections are worth keeping."""
     return gateway_from_settings()
 

@@ -6,6 +6,13 @@ from typing import Any
 import pytest
 
 
+def pytest_configure() -> None:
+    """Hash passwords fast: their strength is not what the tests are about."""
+    from django.conf import settings
+
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture(autouse=True)
 def ledger_is_sound(request: pytest.FixtureRequest) -> Iterator[None]:
     """After every test with a database, no rule of the ledger may be broken."""

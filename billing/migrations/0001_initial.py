@@ -2,205 +2,443 @@
 
 import django.db.models.deletion
 import django.db.models.expressions
+from django.db import migrations, models
+
 import marketplace.core.clock
 import marketplace.core.ids
-from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Account',
+            name="Account",
             fields=[
-                ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('kind', models.CharField(choices=[('wallet', 'Wallet'), ('receivable', 'Receivable'), ('payable', 'Payable'), ('revenue', 'Revenue'), ('clearing', 'Clearing'), ('cash', 'Cash'), ('promotion', 'Promotion')], max_length=12)),
-                ('org', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='accounts', to='accounts.organisation')),
+                ("id", models.BigAutoField(primary_key=True, serialize=False)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("wallet", "Wallet"),
+                            ("receivable", "Receivable"),
+                            ("payable", "Payable"),
+                            ("revenue", "Revenue"),
+                            ("clearing", "Clearing"),
+                            ("cash", "Cash"),
+                            ("promotion", "Promotion"),
+                        ],
+                        max_length=12,
+                    ),
+                ),
+                (
+                    "org",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="accounts",
+                        to="accounts.organisation",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Hold',
+            name="Hold",
             fields=[
-                ('source_id', models.UUIDField(primary_key=True, serialize=False)),
-                ('amount_nano', models.BigIntegerField()),
-                ('state', models.CharField(choices=[('open', 'Open'), ('captured', 'Captured'), ('released', 'Released')], default='open', max_length=8)),
-                ('cap_subject_id', models.UUIDField(blank=True, null=True)),
-                ('cap_month', models.DateField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
-                ('ended_at', models.DateTimeField(blank=True, null=True)),
-                ('org', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='holds', to='accounts.organisation')),
+                ("source_id", models.UUIDField(primary_key=True, serialize=False)),
+                ("amount_nano", models.BigIntegerField()),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("open", "Open"),
+                            ("captured", "Captured"),
+                            ("released", "Released"),
+                        ],
+                        default="open",
+                        max_length=8,
+                    ),
+                ),
+                ("cap_subject_id", models.UUIDField(blank=True, null=True)),
+                ("cap_month", models.DateField(blank=True, null=True)),
+                (
+                    "created_at",
+                    models.DateTimeField(default=marketplace.core.clock.now, editable=False),
+                ),
+                ("ended_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "org",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="holds",
+                        to="accounts.organisation",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Incident',
+            name="Incident",
             fields=[
-                ('id', models.UUIDField(default=marketplace.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('rule', models.CharField(max_length=60)),
-                ('detail', models.TextField()),
-                ('opened_at', models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
-                ('resolved_at', models.DateTimeField(blank=True, null=True)),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=marketplace.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("rule", models.CharField(max_length=60)),
+                ("detail", models.TextField()),
+                (
+                    "opened_at",
+                    models.DateTimeField(default=marketplace.core.clock.now, editable=False),
+                ),
+                ("resolved_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(condition=models.Q(('resolved_at__isnull', True)), fields=('rule',), name='incident_open')],
+                "constraints": [
+                    models.UniqueConstraint(
+                        condition=models.Q(("resolved_at__isnull", True)),
+                        fields=("rule",),
+                        name="incident_open",
+                    )
+                ],
             },
         ),
         migrations.CreateModel(
-            name='MeterBatch',
+            name="MeterBatch",
             fields=[
-                ('delivery', models.CharField(choices=[('pending', 'Pending'), ('delivered', 'Delivered'), ('failed', 'Failed')], default='pending', max_length=10)),
-                ('attempts', models.PositiveIntegerField(default=0)),
-                ('next_attempt_at', models.DateTimeField(default=marketplace.core.clock.now)),
-                ('first_attempt_at', models.DateTimeField(blank=True, null=True)),
-                ('delivered_at', models.DateTimeField(blank=True, null=True)),
-                ('last_error', models.TextField(blank=True, default='')),
-                ('id', models.UUIDField(primary_key=True, serialize=False)),
-                ('funding', models.CharField(choices=[('prepaid', 'Prepaid'), ('postpaid', 'Postpaid')], max_length=8)),
-                ('minute', models.DateTimeField()),
-                ('sequence', models.PositiveIntegerField()),
-                ('amount_nano', models.BigIntegerField()),
-                ('cumulative_nano', models.BigIntegerField()),
-                ('micro_usd', models.BigIntegerField()),
-                ('sealed_at', models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
-                ('org', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='meter_batches', to='accounts.organisation')),
+                (
+                    "delivery",
+                    models.CharField(
+                        choices=[
+                            ("pending", "Pending"),
+                            ("delivered", "Delivered"),
+                            ("failed", "Failed"),
+                        ],
+                        default="pending",
+                        max_length=10,
+                    ),
+                ),
+                ("attempts", models.PositiveIntegerField(default=0)),
+                ("next_attempt_at", models.DateTimeField(default=marketplace.core.clock.now)),
+                ("first_attempt_at", models.DateTimeField(blank=True, null=True)),
+                ("delivered_at", models.DateTimeField(blank=True, null=True)),
+                ("last_error", models.TextField(blank=True, default="")),
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
+                (
+                    "funding",
+                    models.CharField(
+                        choices=[("prepaid", "Prepaid"), ("postpaid", "Postpaid")], max_length=8
+                    ),
+                ),
+                ("minute", models.DateTimeField()),
+                ("sequence", models.PositiveIntegerField()),
+                ("amount_nano", models.BigIntegerField()),
+                ("cumulative_nano", models.BigIntegerField()),
+                ("micro_usd", models.BigIntegerField()),
+                (
+                    "sealed_at",
+                    models.DateTimeField(default=marketplace.core.clock.now, editable=False),
+                ),
+                (
+                    "org",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="meter_batches",
+                        to="accounts.organisation",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Charge',
+            name="Charge",
             fields=[
-                ('source_id', models.UUIDField(primary_key=True, serialize=False)),
-                ('version_id', models.UUIDField()),
-                ('price_id', models.UUIDField()),
-                ('quote_nano', models.BigIntegerField()),
-                ('amount_nano', models.BigIntegerField()),
-                ('prepaid_nano', models.BigIntegerField()),
-                ('postpaid_nano', models.BigIntegerField()),
-                ('vendors_nano', models.BigIntegerField()),
-                ('fee_nano', models.BigIntegerField()),
-                ('lines', models.JSONField()),
-                ('shares', models.JSONField(help_text='Who was owed what: [{org_id, bps, amount_nano}].')),
-                ('occurred_at', models.DateTimeField()),
-                ('org', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='charges', to='accounts.organisation')),
-                ('vendor', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='sales', to='accounts.organisation')),
-                ('postpaid_batch', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='postpaid_charges', to='billing.meterbatch')),
-                ('prepaid_batch', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='prepaid_charges', to='billing.meterbatch')),
+                ("source_id", models.UUIDField(primary_key=True, serialize=False)),
+                ("version_id", models.UUIDField()),
+                ("price_id", models.UUIDField()),
+                ("quote_nano", models.BigIntegerField()),
+                ("amount_nano", models.BigIntegerField()),
+                ("prepaid_nano", models.BigIntegerField()),
+                ("postpaid_nano", models.BigIntegerField()),
+                ("vendors_nano", models.BigIntegerField()),
+                ("fee_nano", models.BigIntegerField()),
+                ("lines", models.JSONField()),
+                (
+                    "shares",
+                    models.JSONField(help_text="Who was owed what: [{org_id, bps, amount_nano}]."),
+                ),
+                ("occurred_at", models.DateTimeField()),
+                (
+                    "org",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="charges",
+                        to="accounts.organisation",
+                    ),
+                ),
+                (
+                    "vendor",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="sales",
+                        to="accounts.organisation",
+                    ),
+                ),
+                (
+                    "postpaid_batch",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="postpaid_charges",
+                        to="billing.meterbatch",
+                    ),
+                ),
+                (
+                    "prepaid_batch",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="prepaid_charges",
+                        to="billing.meterbatch",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-occurred_at'],
+                "ordering": ["-occurred_at"],
             },
         ),
         migrations.CreateModel(
-            name='SpendCap',
+            name="SpendCap",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('subject_id', models.UUIDField()),
-                ('month', models.DateField()),
-                ('spent_nano', models.BigIntegerField(default=0)),
-                ('held_nano', models.BigIntegerField(default=0)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("subject_id", models.UUIDField()),
+                ("month", models.DateField()),
+                ("spent_nano", models.BigIntegerField(default=0)),
+                ("held_nano", models.BigIntegerField(default=0)),
             ],
             options={
-                'constraints': [models.UniqueConstraint(fields=('subject_id', 'month'), name='cap_month'), models.CheckConstraint(condition=models.Q(('spent_nano__gte', 0), ('held_nano__gte', 0)), name='cap_not_negative')],
+                "constraints": [
+                    models.UniqueConstraint(fields=("subject_id", "month"), name="cap_month"),
+                    models.CheckConstraint(
+                        condition=models.Q(("spent_nano__gte", 0), ("held_nano__gte", 0)),
+                        name="cap_not_negative",
+                    ),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Transfer',
+            name="Transfer",
             fields=[
-                ('id', models.UUIDField(primary_key=True, serialize=False)),
-                ('amount_nano', models.BigIntegerField()),
-                ('kind', models.CharField(choices=[('top_up', 'Top Up'), ('grant', 'Grant'), ('fund_prepaid', 'Fund Prepaid'), ('fund_postpaid', 'Fund Postpaid'), ('share', 'Share'), ('fee', 'Fee')], max_length=14)),
-                ('source_id', models.UUIDField(help_text='The job, top-up or grant that caused it.')),
-                ('leg', models.PositiveSmallIntegerField(default=0)),
-                ('occurred_at', models.DateTimeField()),
-                ('created_at', models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
-                ('credit', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='credits', to='billing.account')),
-                ('debit', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='debits', to='billing.account')),
+                ("id", models.UUIDField(primary_key=True, serialize=False)),
+                ("amount_nano", models.BigIntegerField()),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("top_up", "Top Up"),
+                            ("grant", "Grant"),
+                            ("fund_prepaid", "Fund Prepaid"),
+                            ("fund_postpaid", "Fund Postpaid"),
+                            ("share", "Share"),
+                            ("fee", "Fee"),
+                        ],
+                        max_length=14,
+                    ),
+                ),
+                (
+                    "source_id",
+                    models.UUIDField(help_text="The job, top-up or grant that caused it."),
+                ),
+                ("leg", models.PositiveSmallIntegerField(default=0)),
+                ("occurred_at", models.DateTimeField()),
+                (
+                    "created_at",
+                    models.DateTimeField(default=marketplace.core.clock.now, editable=False),
+                ),
+                (
+                    "credit",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="credits",
+                        to="billing.account",
+                    ),
+                ),
+                (
+                    "debit",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="debits",
+                        to="billing.account",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Wallet',
+            name="Wallet",
             fields=[
-                ('org', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, primary_key=True, related_name='wallet', serialize=False, to='accounts.organisation')),
-                ('prepaid_nano', models.BigIntegerField(default=0)),
-                ('owed_nano', models.BigIntegerField(default=0)),
-                ('held_nano', models.BigIntegerField(default=0)),
-                ('credit_limit_nano', models.BigIntegerField(default=0)),
-                ('stripe_customer_id', models.CharField(blank=True, max_length=64)),
+                (
+                    "org",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        primary_key=True,
+                        related_name="wallet",
+                        serialize=False,
+                        to="accounts.organisation",
+                    ),
+                ),
+                ("prepaid_nano", models.BigIntegerField(default=0)),
+                ("owed_nano", models.BigIntegerField(default=0)),
+                ("held_nano", models.BigIntegerField(default=0)),
+                ("credit_limit_nano", models.BigIntegerField(default=0)),
+                ("stripe_customer_id", models.CharField(blank=True, max_length=64)),
             ],
             options={
-                'constraints': [models.CheckConstraint(condition=models.Q(('prepaid_nano__gte', 0), ('owed_nano__gte', 0), ('held_nano__gte', 0), ('credit_limit_nano__gte', 0)), name='wallet_not_negative')],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("prepaid_nano__gte", 0),
+                            ("owed_nano__gte", 0),
+                            ("held_nano__gte", 0),
+                            ("credit_limit_nano__gte", 0),
+                        ),
+                        name="wallet_not_negative",
+                    )
+                ],
             },
         ),
         migrations.AddConstraint(
-            model_name='account',
-            constraint=models.UniqueConstraint(fields=('org', 'kind'), name='account_of_org', nulls_distinct=False),
+            model_name="account",
+            constraint=models.UniqueConstraint(
+                fields=("org", "kind"), name="account_of_org", nulls_distinct=False
+            ),
         ),
         migrations.AddIndex(
-            model_name='hold',
-            index=models.Index(condition=models.Q(('state', 'open')), fields=['org'], name='hold_open'),
+            model_name="hold",
+            index=models.Index(
+                condition=models.Q(("state", "open")), fields=["org"], name="hold_open"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='hold',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gte', 0)), name='hold_not_negative'),
+            model_name="hold",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount_nano__gte", 0)), name="hold_not_negative"
+            ),
         ),
         migrations.AddIndex(
-            model_name='meterbatch',
-            index=models.Index(condition=models.Q(('delivery', 'pending')), fields=['next_attempt_at'], name='batch_due'),
+            model_name="meterbatch",
+            index=models.Index(
+                condition=models.Q(("delivery", "pending")),
+                fields=["next_attempt_at"],
+                name="batch_due",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='meterbatch',
-            constraint=models.UniqueConstraint(fields=('org', 'funding', 'sequence'), name='batch_sequence'),
+            model_name="meterbatch",
+            constraint=models.UniqueConstraint(
+                fields=("org", "funding", "sequence"), name="batch_sequence"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='meterbatch',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='batch_positive'),
+            model_name="meterbatch",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount_nano__gt", 0)), name="batch_positive"
+            ),
         ),
         migrations.AddIndex(
-            model_name='charge',
-            index=models.Index(fields=['org', '-occurred_at'], name='charge_org'),
+            model_name="charge",
+            index=models.Index(fields=["org", "-occurred_at"], name="charge_org"),
         ),
         migrations.AddIndex(
-            model_name='charge',
-            index=models.Index(fields=['vendor', '-occurred_at'], name='charge_vendor'),
+            model_name="charge",
+            index=models.Index(fields=["vendor", "-occurred_at"], name="charge_vendor"),
         ),
         migrations.AddIndex(
-            model_name='charge',
-            index=models.Index(condition=models.Q(('prepaid_batch__isnull', True), ('prepaid_nano__gt', 0)), fields=['org', 'occurred_at'], name='charge_unsealed_pre'),
+            model_name="charge",
+            index=models.Index(
+                condition=models.Q(("prepaid_batch__isnull", True), ("prepaid_nano__gt", 0)),
+                fields=["org", "occurred_at"],
+                name="charge_unsealed_pre",
+            ),
         ),
         migrations.AddIndex(
-            model_name='charge',
-            index=models.Index(condition=models.Q(('postpaid_batch__isnull', True), ('postpaid_nano__gt', 0)), fields=['org', 'occurred_at'], name='charge_unsealed_post'),
+            model_name="charge",
+            index=models.Index(
+                condition=models.Q(("postpaid_batch__isnull", True), ("postpaid_nano__gt", 0)),
+                fields=["org", "occurred_at"],
+                name="charge_unsealed_post",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='charge',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano', django.db.models.expressions.CombinedExpression(models.F('prepaid_nano'), '+', models.F('postpaid_nano'))), ('amount_nano', django.db.models.expressions.CombinedExpression(models.F('vendors_nano'), '+', models.F('fee_nano')))), name='charge_adds_up'),
+            model_name="charge",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    (
+                        "amount_nano",
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("prepaid_nano"), "+", models.F("postpaid_nano")
+                        ),
+                    ),
+                    (
+                        "amount_nano",
+                        django.db.models.expressions.CombinedExpression(
+                            models.F("vendors_nano"), "+", models.F("fee_nano")
+                        ),
+                    ),
+                ),
+                name="charge_adds_up",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='charge',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gte', 0), ('postpaid_nano__gte', 0), ('prepaid_nano__gte', 0), ('amount_nano__lte', models.F('quote_nano')), ('fee_nano__gte', 0), ('vendors_nano__gte', 0)), name='charge_in_bounds'),
+            model_name="charge",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("amount_nano__gte", 0),
+                    ("postpaid_nano__gte", 0),
+                    ("prepaid_nano__gte", 0),
+                    ("amount_nano__lte", models.F("quote_nano")),
+                    ("fee_nano__gte", 0),
+                    ("vendors_nano__gte", 0),
+                ),
+                name="charge_in_bounds",
+            ),
         ),
         migrations.AddIndex(
-            model_name='transfer',
-            index=models.Index(fields=['debit', 'occurred_at'], name='transfer_debit'),
+            model_name="transfer",
+            index=models.Index(fields=["debit", "occurred_at"], name="transfer_debit"),
         ),
         migrations.AddIndex(
-            model_name='transfer',
-            index=models.Index(fields=['credit', 'occurred_at'], name='transfer_credit'),
+            model_name="transfer",
+            index=models.Index(fields=["credit", "occurred_at"], name="transfer_credit"),
         ),
         migrations.AddConstraint(
-            model_name='transfer',
-            constraint=models.UniqueConstraint(fields=('source_id', 'kind', 'leg'), name='transfer_once'),
+            model_name="transfer",
+            constraint=models.UniqueConstraint(
+                fields=("source_id", "kind", "leg"), name="transfer_once"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='transfer',
-            constraint=models.CheckConstraint(condition=models.Q(('amount_nano__gt', 0)), name='transfer_positive'),
+            model_name="transfer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount_nano__gt", 0)), name="transfer_positive"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='transfer',
-            constraint=models.CheckConstraint(condition=models.Q(('debit', models.F('credit')), _negated=True), name='transfer_two_sides'),
+            model_name="transfer",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("debit", models.F("credit")), _negated=True),
+                name="transfer_two_sides",
+            ),
         ),
     ]

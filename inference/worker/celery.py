@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import warnings
 from typing import Any, NoReturn
@@ -26,7 +25,6 @@ log = structlog.get_logger(__name__)
 
 def _exit(problem: object) -> NoReturn:
     # Celery's signals swallow every Exception, but not SystemExit.
-    print(f"worker: {problem}", file=sys.stderr, flush=True)
     raise SystemExit(1)
 
 

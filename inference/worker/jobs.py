@@ -196,9 +196,7 @@ class JobRunner:
     ) -> GenerationResult:
         """Run the request on the engine; tell of its progress and watch for its cancellation."""
         version = job.version
-        model = Model(
-            uri=version.weights_uri, digest=version.weights_digest, family=version.family
-        )
+        model = Model(uri=version.weights_uri, digest=version.weights_digest, family=version.family)
         self._versions[model] = version.id
         if model not in self._engine.loaded():
             channel.send("log", level="info", message="loading the model's weights")

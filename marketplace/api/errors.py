@@ -65,9 +65,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
     if known is None:
         return None
     request = context["request"]
-    response = Response(
-        envelope(known, getattr(request, "trace_id", "")), status=known.status
-    )
+    response = Response(envelope(known, getattr(request, "trace_id", "")), status=known.status)
     if known.status == 401:
         response["WWW-Authenticate"] = 'Bearer realm="mercato"'
     if "retry_after" in known.extra:

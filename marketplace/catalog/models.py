@@ -109,9 +109,7 @@ class Model(models.Model):
     summary = models.CharField(max_length=240, blank=True)
     description = models.TextField(blank=True, max_length=20_000)
     task = models.CharField(max_length=20, choices=Task)
-    visibility = models.CharField(
-        max_length=10, choices=Visibility, default=Visibility.PRIVATE
-    )
+    visibility = models.CharField(max_length=10, choices=Visibility, default=Visibility.PRIVATE)
     created_at = models.DateTimeField(default=now, editable=False)
     objects = ModelQuerySet.as_manager()
 
@@ -148,9 +146,7 @@ class Version(models.Model):
         default=120, help_text="Most seconds on the device that one job may take."
     )
     licence = models.ForeignKey(Licence, models.PROTECT, related_name="versions")
-    base = models.ForeignKey(
-        "self", models.PROTECT, null=True, blank=True, related_name="derived"
-    )
+    base = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="derived")
     status = models.CharField(max_length=10, choices=Status, default=Status.DRAFT)
     created_at = models.DateTimeField(default=now, editable=False)
     listed_at = models.DateTimeField(null=True, blank=True)

@@ -99,9 +99,11 @@ def version_runnable(*, ref: str, org: Any) -> Version:
         .order_by("-number")
     )
     if number:
-        versions = versions.filter(number=int(number)) if number.isdecimal() and len(
-            number
-        ) < 10 else versions.none()
+        versions = (
+            versions.filter(number=int(number))
+            if number.isdecimal() and len(number) < 10
+            else versions.none()
+        )
     version: Version | None = versions.first()
     if version is None:
         raise NotFound(f"There is no model {ref!r} that you can run.", code="model_not_found")

@@ -199,9 +199,7 @@ def price_set(
         created_by=by,
     )
     try:
-        PriceTerms.from_parts(
-            unit=unit, unit_price=unit_price, minimum=minimum, tiers=list(tiers)
-        )
+        PriceTerms.from_parts(unit=unit, unit_price=unit_price, minimum=minimum, tiers=list(tiers))
     except RatingError as error:
         raise InvalidInput(str(error), fields={error.field: [str(error)]}) from error
     _save_checked(price, "price")

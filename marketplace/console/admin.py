@@ -344,5 +344,3 @@ class IncidentAdmin(ReadOnly):
         """Close incidents; the next audit opens them again if they are not settled."""
         count = queryset.filter(resolved_at__isnull=True).update(resolved_at=now())
         self.message_user(request, f"{count} incidents were resolved.")
-
-

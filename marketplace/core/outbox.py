@@ -64,9 +64,7 @@ class OutboxRow(models.Model):
         """Write the outcome unless a later claim has taken the row over."""
         return bool(
             type(self)
-            ._default_manager.filter(
-                pk=self.pk, attempts=self.attempts, delivery=Delivery.PENDING
-            )
+            ._default_manager.filter(pk=self.pk, attempts=self.attempts, delivery=Delivery.PENDING)
             .update(**changes)
         )
 
@@ -77,7 +75,7 @@ class OutboxRow(models.Model):
     def mark_retry(self, why: str, after_s: float | None = None) -> None:
         """Record a passing failure; the next attempt is later, with jitter."""
         wait = after_s or self.backoff_s[min(self.attempts - 1, len(self.backoff_s) - 1)]
-        wait *= random.uniform(0.8, 1.2)  # noqa: S311  (jitter, not a secret)
+        wait *= random.uniform(0.8, 1.2)
         self._finish(next_attempt_at=now() + timedelta(seconds=wait), last_error=why[:2000])
 
     def mark_failed(self, why: str) -> None:
@@ -94,11 +92,9 @@ class OutboxRow(models.Model):
     @classmethod
     def oldest_due(cls) -> datetime | None:
         """Return since when the oldest undelivered row has been waiting."""
-        row = (
+        return (
             cls._default_manager.filter(delivery=Delivery.PENDING)
             .order_by("next_attempt_at")
             .values_list("next_attempt_at", flat=True)
             .first()
         )
-        return row
-

@@ -93,5 +93,3 @@ def metrics(request: HttpRequest) -> HttpResponse:
         return HttpResponse("Not allowed from here.\n", status=403, content_type="text/plain")
     health.refresh_gauges()
     return HttpResponse(generate_latest(), content_type=CONTENT_TYPE_LATEST)
-
-

@@ -16,9 +16,7 @@ from marketplace.core.money import to_nano
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Founds the organisation in the transaction that creates the user."""
 
-    def save_user(
-        self, request: HttpRequest, user: User, form: Any, commit: bool = True
-    ) -> User:
+    def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         """Save the user, found their organisation, grant the welcome credit."""
         with transaction.atomic():
             user = super().save_user(request, user, form, commit=commit)

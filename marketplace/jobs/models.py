@@ -61,7 +61,8 @@ class Job(models.Model):
     error_code = models.CharField(max_length=40, blank=True)
     error_message = models.TextField(blank=True)
 
-    idempotency_key = models.CharField(max_length=255, null=True, blank=True)
+    # Null, not empty, where there is none: the unique constraint lets nulls repeat.
+    idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
     request_digest = models.CharField(max_length=64, blank=True)
     webhook_url = models.URLField(max_length=2000, blank=True)
     trace_id = models.CharField(max_length=64, blank=True)
@@ -117,9 +118,7 @@ class File(models.Model):
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     org = models.ForeignKey(Organisation, models.PROTECT, related_name="files")
     purpose = models.CharField(max_length=6, choices=Purpose)
-    job = models.ForeignKey(
-        Job, models.PROTECT, null=True, blank=True, related_name="outputs"
-    )
+    job = models.ForeignKey(Job, models.PROTECT, null=True, blank=True, related_name="outputs")
     index = models.PositiveSmallIntegerField(default=0)
     key = models.CharField(max_length=300, unique=True)
     name = models.CharField(max_length=200, blank=True)

@@ -58,9 +58,9 @@ def _replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
 
 
 def _check_key(api_key: ApiKey | None, ref: str) -> None:
-    if api_key is not None and api_key.allowed_models:
-        if ref.partition(":")[0] not in api_key.allowed_models:
-            raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
+    allowed = api_key.allowed_models if api_key is not None else []
+    if allowed and ref.partition(":")[0] not in allowed:
+        raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
 
 
 def job_submit(
@@ -332,4 +332,3 @@ def job_cancel(*, org: Organisation, job: Job) -> Job:
         if locked.status == JobStatus.QUEUED:
             _fail(locked, "cancelled", retryable=False)
     return locked
-

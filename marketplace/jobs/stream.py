@@ -9,6 +9,7 @@ from asgiref.sync import sync_to_async
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
 from django.http import StreamingHttpResponse
+
 from marketplace.jobs import events, selectors
 from marketplace.jobs.models import Job
 
@@ -34,9 +35,7 @@ def _read(org: Any, job_id: object, describe: Describe) -> tuple[dict[str, Any],
         connection.close()
 
 
-async def _frames(
-    org: Any, job_id: object, after: str, describe: Describe
-) -> AsyncIterator[str]:
+async def _frames(org: Any, job_id: object, after: str, describe: Describe) -> AsyncIterator[str]:
     until = time.monotonic() + _MAX_FOLLOW_S
     job, ended = await _read(org, job_id, describe)
     yield _frame("status", job)
@@ -58,9 +57,7 @@ async def _frames(
         yield _frame("done", job)
 
 
-def stream(
-    *, org: Any, job: Job, last_event_id: str, describe: Describe
-) -> StreamingHttpResponse:
+def stream(*, org: Any, job: Job, last_event_id: str, describe: Describe) -> StreamingHttpResponse:
     """Return the event stream of a job, which `describe` turns into JSON.
 
     `last_event_id` continues after a lost connection.
@@ -72,4 +69,3 @@ def stream(
     response["Cache-Control"] = "no-cache, no-transform"
     response["X-Accel-Buffering"] = "no"
     return response
-

@@ -64,4 +64,3 @@ def files_expire(limit: int = 500) -> int:
         storage().delete(file.key)
         File.objects.filter(pk=file.pk).update(deleted_at=now())
     return len(due)
-

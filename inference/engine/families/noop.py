@@ -37,7 +37,9 @@ class Noop:
         self, pipeline: Any, request: GenerationRequest, seeds: list[int], on_step: StepCallback
     ) -> list[Image.Image]:
         """Return grey pictures after reporting the steps that were asked for."""
-        assert request.width and request.height and request.steps
+        assert request.width
+        assert request.height
+        assert request.steps
         for step in range(1, request.steps + 1):
             on_step(step, request.steps)
         return [Image.new("RGB", (request.width, request.height), GREY) for _ in seeds]

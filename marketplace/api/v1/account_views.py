@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 from billing import selectors as billing
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey, Scope
-from marketplace.api.auth import caller_of
+from marketplace.api.auth import Scopes, caller_of
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
 from marketplace.core.clock import now
@@ -21,9 +21,9 @@ from marketplace.jobs import files, selectors
 class KeyList(APIView):
     """API keys of the organisation."""
 
-    scopes: ClassVar[dict[str, str]] = {"GET": Scope.ADMIN, "POST": Scope.ADMIN}
+    scopes: ClassVar[Scopes] = {"GET": (Scope.ADMIN,), "POST": (Scope.ADMIN,)}
 
-    @extend_schema(operation_id="keys_list", responses=serializers.Key(many=True))
+    @extend_schema(operation_id="keys_list", responses=serializers.page_of(serializers.Key))
     def get(self, request: Request) -> Response:
         """List keys, newest first."""
         rows = ApiKey.objects.for_org(caller_of(request).org)
@@ -53,7 +53,7 @@ class KeyList(APIView):
 class KeyDetail(APIView):
     """One key."""
 
-    scopes: ClassVar[dict[str, str]] = {"DELETE": Scope.ADMIN}
+    scopes: ClassVar[Scopes] = {"DELETE": (Scope.ADMIN,)}
 
     @extend_schema(operation_id="keys_revoke", responses={200: serializers.Key})
     def delete(self, request: Request, key_id: str) -> Response:
@@ -65,7 +65,7 @@ class KeyDetail(APIView):
 class FileList(APIView):
     """Uploads."""
 
-    scopes: ClassVar[dict[str, str]] = {"POST": Scope.RUN}
+    scopes: ClassVar[Scopes] = {"POST": (Scope.RUN,)}
 
     @extend_schema(
         operation_id="files_create",
@@ -87,6 +87,8 @@ class FileList(APIView):
 
 class FileDetail(APIView):
     """One file."""
+
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ, Scope.RUN)}
 
     @extend_schema(operation_id="files_get", responses=serializers.File)
     def get(self, request: Request, file_id: str) -> Response:

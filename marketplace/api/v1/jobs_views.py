@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from marketplace.accounts.models import Scope
-from marketplace.api.auth import caller_of
+from marketplace.api.auth import Scopes, caller_of
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
 from marketplace.core.errors import InvalidInput
@@ -44,7 +44,7 @@ def _wait_seconds(request: Request) -> float:
 class JobList(APIView):
     """Submit and list."""
 
-    scopes: ClassVar[dict[str, str]] = {"POST": Scope.RUN}
+    scopes: ClassVar[Scopes] = {"POST": (Scope.RUN,)}
 
     @extend_schema(
         operation_id="jobs_create",
@@ -109,7 +109,7 @@ class JobList(APIView):
             OpenApiParameter("cursor", str),
             OpenApiParameter("limit", int),
         ],
-        responses=serializers.Job(many=True),
+        responses=serializers.page_of(serializers.Job),
     )
     def get(self, request: Request) -> Response:
         """List jobs, newest first."""
@@ -127,6 +127,8 @@ class JobList(APIView):
 class JobDetail(APIView):
     """One job."""
 
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ, Scope.RUN)}
+
     @extend_schema(operation_id="jobs_get", responses=serializers.Job)
     def get(self, request: Request, job_id: str) -> Response:
         """Return a job: its status, outputs with signed URLs, quote and charge."""
@@ -136,7 +138,7 @@ class JobDetail(APIView):
 class JobCancel(APIView):
     """Stop a job."""
 
-    scopes: ClassVar[dict[str, str]] = {"POST": Scope.RUN}
+    scopes: ClassVar[Scopes] = {"POST": (Scope.RUN,)}
 
     @extend_schema(
         operation_id="jobs_cancel",
@@ -153,6 +155,8 @@ class JobCancel(APIView):
 
 class JobEvents(APIView):
     """Progress as it happens."""
+
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ, Scope.RUN)}
 
     @extend_schema(
         operation_id="jobs_events",

@@ -8,7 +8,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from marketplace.accounts.models import Scope
-from marketplace.api.auth import PublicRead, caller_of, org_of
+from marketplace.api.auth import PublicRead, Scopes, caller_of, org_of
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
 from marketplace.catalog import selectors
@@ -30,7 +30,7 @@ class ModelList(APIView):
             OpenApiParameter("cursor", str),
             OpenApiParameter("limit", int),
         ],
-        responses=serializers.Model(many=True),
+        responses=serializers.page_of(serializers.Model),
     )
     def get(self, request: Request) -> Response:
         """List public models, newest first."""
@@ -77,7 +77,7 @@ class VersionList(APIView):
 class Quote(APIView):
     """What a call would cost."""
 
-    scopes: ClassVar[dict[str, str]] = {"POST": Scope.READ}
+    scopes: ClassVar[Scopes] = {"POST": (Scope.READ, Scope.RUN)}
 
     @extend_schema(
         operation_id="models_quote",
@@ -89,9 +89,7 @@ class Quote(APIView):
         body = serializers.QuoteCreate(data=request.data)
         body.is_valid(raise_exception=True)
         given: Any = body.validated_data["input"]
-        version = selectors.version_runnable(
-            ref=f"{vendor}/{name}", org=caller_of(request).org
-        )
+        version = selectors.version_runnable(ref=f"{vendor}/{name}", org=caller_of(request).org)
         values, _, rating = quote_make(version=version, given=given)
         return Response(
             {

@@ -1,5 +1,6 @@
 """The shapes of API v1, for validation of requests and for the OpenAPI document."""
 
+from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers
 
 from marketplace.accounts.models import Scope
@@ -17,6 +18,18 @@ class Strict(serializers.Serializer):  # type: ignore[type-arg]
                 {name: ["There is no such field."] for name in sorted(map(str, unknown))}
             )
         return super().to_internal_value(data)
+
+
+def page_of(item: type[serializers.Serializer]) -> serializers.Serializer:  # type: ignore[type-arg]
+    """Return the shape of one page of `item`."""
+    return inline_serializer(
+        f"{item.__name__}Page",
+        {
+            "next": serializers.CharField(allow_null=True, help_text="URL of the next page."),
+            "previous": serializers.CharField(allow_null=True),
+            "results": item(many=True),
+        },
+    )
 
 
 class JobCreate(Strict):

@@ -2,135 +2,404 @@
 
 import django.core.validators
 import django.db.models.deletion
-import marketplace.core.clock
-import marketplace.core.ids
 from django.conf import settings
 from django.db import migrations, models
 
+import marketplace.core.clock
+import marketplace.core.ids
+
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('accounts', '0001_initial'),
+        ("accounts", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Licence',
+            name="Licence",
             fields=[
-                ('id', models.UUIDField(default=marketplace.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('slug', models.CharField(max_length=40, validators=[django.core.validators.RegexValidator('^[a-z0-9](?:[a-z0-9.-]{0,38}[a-z0-9])?$', 'Use 1 to 40 lower-case letters, digits, inner dots and hyphens.')])),
-                ('number', models.PositiveIntegerField(default=1)),
-                ('title', models.CharField(max_length=120)),
-                ('kind', models.CharField(choices=[('open', 'Open'), ('non-commercial', 'Non Commercial'), ('commercial', 'Commercial')], max_length=16)),
-                ('text', models.TextField(max_length=100000)),
-                ('text_digest', models.CharField(editable=False, max_length=71, validators=[django.core.validators.RegexValidator('^sha256:[0-9a-f]{64}$', 'Write sha256: and 64 hexadecimal digits.')])),
-                ('revenue_share_bps', models.PositiveIntegerField(validators=[django.core.validators.MaxValueValidator(10000)])),
-                ('royalty_bps', models.PositiveIntegerField(default=0, validators=[django.core.validators.MaxValueValidator(10000)])),
-                ('created_at', models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
-                ('org', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='licences', to='accounts.organisation')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=marketplace.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "slug",
+                    models.CharField(
+                        max_length=40,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9](?:[a-z0-9.-]{0,38}[a-z0-9])?$",
+                                "Use 1 to 40 lower-case letters, digits, inner dots and hyphens.",
+                            )
+                        ],
+                    ),
+                ),
+                ("number", models.PositiveIntegerField(default=1)),
+                ("title", models.CharField(max_length=120)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("open", "Open"),
+                            ("non-commercial", "Non Commercial"),
+                            ("commercial", "Commercial"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("text", models.TextField(max_length=100000)),
+                (
+                    "text_digest",
+                    models.CharField(
+                        editable=False,
+                        max_length=71,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^sha256:[0-9a-f]{64}$", "Write sha256: and 64 hexadecimal digits."
+                            )
+                        ],
+                    ),
+                ),
+                (
+                    "revenue_share_bps",
+                    models.PositiveIntegerField(
+                        validators=[django.core.validators.MaxValueValidator(10000)]
+                    ),
+                ),
+                (
+                    "royalty_bps",
+                    models.PositiveIntegerField(
+                        default=0, validators=[django.core.validators.MaxValueValidator(10000)]
+                    ),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(default=marketplace.core.clock.now, editable=False),
+                ),
+                (
+                    "org",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="licences",
+                        to="accounts.organisation",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Model',
+            name="Model",
             fields=[
-                ('id', models.UUIDField(default=marketplace.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=40, validators=[django.core.validators.RegexValidator('^[a-z0-9](?:[a-z0-9.-]{0,38}[a-z0-9])?$', 'Use 1 to 40 lower-case letters, digits, inner dots and hyphens.')])),
-                ('title', models.CharField(max_length=120)),
-                ('summary', models.CharField(blank=True, max_length=240)),
-                ('description', models.TextField(blank=True, max_length=20000)),
-                ('task', models.CharField(choices=[('text-to-image', 'Text To Image'), ('image-to-image', 'Image To Image'), ('text-to-video', 'Text To Video'), ('image-to-video', 'Image To Video')], max_length=20)),
-                ('visibility', models.CharField(choices=[('private', 'Private'), ('unlisted', 'Unlisted'), ('public', 'Public')], default='private', max_length=10)),
-                ('created_at', models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
-                ('org', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='models', to='accounts.organisation')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=marketplace.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        max_length=40,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^[a-z0-9](?:[a-z0-9.-]{0,38}[a-z0-9])?$",
+                                "Use 1 to 40 lower-case letters, digits, inner dots and hyphens.",
+                            )
+                        ],
+                    ),
+                ),
+                ("title", models.CharField(max_length=120)),
+                ("summary", models.CharField(blank=True, max_length=240)),
+                ("description", models.TextField(blank=True, max_length=20000)),
+                (
+                    "task",
+                    models.CharField(
+                        choices=[
+                            ("text-to-image", "Text To Image"),
+                            ("image-to-image", "Image To Image"),
+                            ("text-to-video", "Text To Video"),
+                            ("image-to-video", "Image To Video"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                (
+                    "visibility",
+                    models.CharField(
+                        choices=[
+                            ("private", "Private"),
+                            ("unlisted", "Unlisted"),
+                            ("public", "Public"),
+                        ],
+                        default="private",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(default=marketplace.core.clock.now, editable=False),
+                ),
+                (
+                    "org",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="models",
+                        to="accounts.organisation",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created_at'],
+                "ordering": ["-created_at"],
             },
         ),
         migrations.CreateModel(
-            name='Version',
+            name="Version",
             fields=[
-                ('id', models.UUIDField(default=marketplace.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('number', models.PositiveIntegerField()),
-                ('weights_uri', models.CharField(max_length=500)),
-                ('weights_digest', models.CharField(max_length=71, validators=[django.core.validators.RegexValidator('^sha256:[0-9a-f]{64}$', 'Write sha256: and 64 hexadecimal digits.')])),
-                ('family', models.CharField(max_length=20)),
-                ('input_schema', models.JSONField()),
-                ('profile', models.JSONField(blank=True, default=dict)),
-                ('hardware_class', models.CharField(default='small', max_length=20)),
-                ('max_engine_s', models.PositiveIntegerField(default=120, help_text='Most seconds on the device that one job may take.')),
-                ('status', models.CharField(choices=[('draft', 'Draft'), ('submitted', 'Submitted'), ('listed', 'Listed'), ('suspended', 'Suspended')], default='draft', max_length=10)),
-                ('created_at', models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
-                ('listed_at', models.DateTimeField(blank=True, null=True)),
-                ('base', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.PROTECT, related_name='derived', to='catalog.version')),
-                ('licence', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='catalog.licence')),
-                ('model', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='versions', to='catalog.model')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=marketplace.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                ("number", models.PositiveIntegerField()),
+                ("weights_uri", models.CharField(max_length=500)),
+                (
+                    "weights_digest",
+                    models.CharField(
+                        max_length=71,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "^sha256:[0-9a-f]{64}$", "Write sha256: and 64 hexadecimal digits."
+                            )
+                        ],
+                    ),
+                ),
+                ("family", models.CharField(max_length=20)),
+                ("input_schema", models.JSONField()),
+                ("profile", models.JSONField(blank=True, default=dict)),
+                ("hardware_class", models.CharField(default="small", max_length=20)),
+                (
+                    "max_engine_s",
+                    models.PositiveIntegerField(
+                        default=120, help_text="Most seconds on the device that one job may take."
+                    ),
+                ),
+                (
+                    "status",
+                    models.CharField(
+                        choices=[
+                            ("draft", "Draft"),
+                            ("submitted", "Submitted"),
+                            ("listed", "Listed"),
+                            ("suspended", "Suspended"),
+                        ],
+                        default="draft",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(default=marketplace.core.clock.now, editable=False),
+                ),
+                ("listed_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "base",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="derived",
+                        to="catalog.version",
+                    ),
+                ),
+                (
+                    "licence",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="versions",
+                        to="catalog.licence",
+                    ),
+                ),
+                (
+                    "model",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="versions",
+                        to="catalog.model",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-number'],
+                "ordering": ["-number"],
             },
         ),
         migrations.CreateModel(
-            name='ReviewDecision',
+            name="ReviewDecision",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('before', models.CharField(choices=[('draft', 'Draft'), ('submitted', 'Submitted'), ('listed', 'Listed'), ('suspended', 'Suspended')], max_length=10)),
-                ('after', models.CharField(choices=[('draft', 'Draft'), ('submitted', 'Submitted'), ('listed', 'Listed'), ('suspended', 'Suspended')], max_length=10)),
-                ('note', models.TextField(blank=True, max_length=4000)),
-                ('created_at', models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
-                ('by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL)),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='decisions', to='catalog.version')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "before",
+                    models.CharField(
+                        choices=[
+                            ("draft", "Draft"),
+                            ("submitted", "Submitted"),
+                            ("listed", "Listed"),
+                            ("suspended", "Suspended"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "after",
+                    models.CharField(
+                        choices=[
+                            ("draft", "Draft"),
+                            ("submitted", "Submitted"),
+                            ("listed", "Listed"),
+                            ("suspended", "Suspended"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("note", models.TextField(blank=True, max_length=4000)),
+                (
+                    "created_at",
+                    models.DateTimeField(default=marketplace.core.clock.now, editable=False),
+                ),
+                (
+                    "by",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="decisions",
+                        to="catalog.version",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['created_at'],
+                "ordering": ["created_at"],
             },
         ),
         migrations.CreateModel(
-            name='Price',
+            name="Price",
             fields=[
-                ('id', models.UUIDField(default=marketplace.core.ids.new_id, editable=False, primary_key=True, serialize=False)),
-                ('unit', models.CharField(choices=[('image', 'Image'), ('megapixel', 'Megapixel'), ('output_second', 'Output Second'), ('gpu_second', 'Gpu Second'), ('step', 'Step')], max_length=16)),
-                ('unit_price', models.DecimalField(decimal_places=12, max_digits=20)),
-                ('minimum', models.DecimalField(decimal_places=12, default=0, max_digits=20)),
-                ('tiers', models.JSONField(blank=True, default=list)),
-                ('created_at', models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
-                ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, to=settings.AUTH_USER_MODEL)),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='prices', to='catalog.version')),
+                (
+                    "id",
+                    models.UUIDField(
+                        default=marketplace.core.ids.new_id,
+                        editable=False,
+                        primary_key=True,
+                        serialize=False,
+                    ),
+                ),
+                (
+                    "unit",
+                    models.CharField(
+                        choices=[
+                            ("image", "Image"),
+                            ("megapixel", "Megapixel"),
+                            ("output_second", "Output Second"),
+                            ("gpu_second", "Gpu Second"),
+                            ("step", "Step"),
+                        ],
+                        max_length=16,
+                    ),
+                ),
+                ("unit_price", models.DecimalField(decimal_places=12, max_digits=20)),
+                ("minimum", models.DecimalField(decimal_places=12, default=0, max_digits=20)),
+                ("tiers", models.JSONField(blank=True, default=list)),
+                (
+                    "created_at",
+                    models.DateTimeField(default=marketplace.core.clock.now, editable=False),
+                ),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="prices",
+                        to="catalog.version",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created_at'],
+                "ordering": ["-created_at"],
             },
         ),
         migrations.AddConstraint(
-            model_name='licence',
-            constraint=models.UniqueConstraint(fields=('org', 'slug', 'number'), name='licence_number'),
+            model_name="licence",
+            constraint=models.UniqueConstraint(
+                fields=("org", "slug", "number"), name="licence_number"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='licence',
-            constraint=models.CheckConstraint(condition=models.Q(('revenue_share_bps__lte', 10000), ('royalty_bps__lte', 10000)), name='licence_shares_at_most_whole'),
+            model_name="licence",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("revenue_share_bps__lte", 10000), ("royalty_bps__lte", 10000)),
+                name="licence_shares_at_most_whole",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='model',
-            constraint=models.UniqueConstraint(fields=('org', 'name'), name='model_name'),
+            model_name="model",
+            constraint=models.UniqueConstraint(fields=("org", "name"), name="model_name"),
         ),
         migrations.AddConstraint(
-            model_name='version',
-            constraint=models.UniqueConstraint(fields=('model', 'number'), name='version_number'),
+            model_name="version",
+            constraint=models.UniqueConstraint(fields=("model", "number"), name="version_number"),
         ),
         migrations.AddConstraint(
-            model_name='version',
-            constraint=models.CheckConstraint(condition=models.Q(('base__isnull', True), models.Q(('base', models.F('id')), _negated=True), _connector='OR'), name='version_not_own_base'),
+            model_name="version",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    ("base__isnull", True),
+                    models.Q(("base", models.F("id")), _negated=True),
+                    _connector="OR",
+                ),
+                name="version_not_own_base",
+            ),
         ),
         migrations.AddIndex(
-            model_name='price',
-            index=models.Index(fields=['version', '-created_at'], name='price_newest'),
+            model_name="price",
+            index=models.Index(fields=["version", "-created_at"], name="price_newest"),
         ),
         migrations.AddConstraint(
-            model_name='price',
-            constraint=models.CheckConstraint(condition=models.Q(('unit_price__gte', 0), ('minimum__gte', 0)), name='price_not_negative'),
+            model_name="price",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("unit_price__gte", 0), ("minimum__gte", 0)),
+                name="price_not_negative",
+            ),
         ),
     ]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import uvicorn
 
-from .app import App
-from .description import DescriptionMissing, load
-from .store import StateLocked, Store
-from .wire import Protocol
+from marketplace.local.stripe_standin.app import App
+from marketplace.local.stripe_standin.description import DescriptionMissing, load
+from marketplace.local.stripe_standin.store import StateLocked, Store
+from marketplace.local.stripe_standin.wire import Protocol
 
 HOST = "127.0.0.1"
 

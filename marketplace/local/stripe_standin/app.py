@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from . import metering, page, prices, resources
-from .calls import Body, Call
-from .checks import (
+from marketplace.local.stripe_standin import metering, page, prices, resources
+from marketplace.local.stripe_standin.calls import Body, Call
+from marketplace.local.stripe_standin.checks import (
     authenticate,
     check_key,
     check_version,
@@ -23,11 +23,11 @@ from .checks import (
     rate_limited,
     replay,
 )
-from .description import Description, Operation
-from .errors import ApiError
-from .faults import Faults, parse
-from .store import Change, Store, StoredAnswer
-from .wire import (
+from marketplace.local.stripe_standin.description import Description, Operation
+from marketplace.local.stripe_standin.errors import ApiError
+from marketplace.local.stripe_standin.faults import Faults, parse
+from marketplace.local.stripe_standin.store import Change, Store, StoredAnswer
+from marketplace.local.stripe_standin.wire import (
     MAX_BODY,
     Answer,
     Receive,

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import ApiError, resource_missing
-from .store import Change, Store
+from marketplace.local.stripe_standin.errors import ApiError, resource_missing
+from marketplace.local.stripe_standin.store import Change, Store
 
 Params = dict[str, Any]
 Body = dict[str, Any]

@@ -6,12 +6,12 @@ import base64
 import re
 from typing import Any
 
-from .description import Operation
-from .errors import ApiError
-from .forms import decode
-from .store import StoredAnswer
-from .validation import coerce_object
-from .wire import MAX_KEY, Answer, Request
+from marketplace.local.stripe_standin.description import Operation
+from marketplace.local.stripe_standin.errors import ApiError
+from marketplace.local.stripe_standin.forms import decode
+from marketplace.local.stripe_standin.store import StoredAnswer
+from marketplace.local.stripe_standin.validation import coerce_object
+from marketplace.local.stripe_standin.wire import MAX_KEY, Answer, Request
 
 _VERSION = re.compile(r"\A\d{4}-\d{2}-\d{2}(\.[a-z]+)?\Z")
 _FORM = "application/x-www-form-urlencoded"

@@ -6,7 +6,7 @@ import re
 from typing import TypeAlias
 from urllib.parse import parse_qsl
 
-from .errors import ApiError
+from marketplace.local.stripe_standin.errors import ApiError
 
 Form: TypeAlias = "str | list[Form] | dict[str, Form]"
 

@@ -12,9 +12,9 @@ import re
 import secrets
 from typing import Any
 
-from .calls import Body, Call, paginate
-from .errors import ApiError, resource_missing
-from .store import MeterEvent, Store
+from marketplace.local.stripe_standin.calls import Body, Call, paginate
+from marketplace.local.stripe_standin.errors import ApiError, resource_missing
+from marketplace.local.stripe_standin.store import MeterEvent, Store
 
 OLDEST_S = 35 * 24 * 3600
 FUTURE_S = 5 * 60

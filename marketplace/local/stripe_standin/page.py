@@ -7,9 +7,9 @@ from dataclasses import asdict
 from html import escape
 from typing import Any
 
-from .faults import Faults
-from .metering import error_reports
-from .store import Store
+from marketplace.local.stripe_standin.faults import Faults
+from marketplace.local.stripe_standin.metering import error_reports
+from marketplace.local.stripe_standin.store import Store
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Stripe stand-in</title>

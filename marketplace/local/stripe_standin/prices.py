@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from .calls import Body, Call, Params, get_object, list_objects, merge_metadata, refuse_unsupported
-from .errors import ApiError, resource_missing
+from marketplace.local.stripe_standin.calls import (
+    Body,
+    Call,
+    Params,
+    get_object,
+    list_objects,
+    merge_metadata,
+    refuse_unsupported,
+)
+from marketplace.local.stripe_standin.errors import ApiError, resource_missing
 
 
 def product_create(call: Call) -> Body:

@@ -6,8 +6,15 @@ Each handler takes a `Call` and returns the JSON body of a 200; what it changed 
 
 from __future__ import annotations
 
-from .calls import Body, Call, get_object, list_objects, merge_metadata, refuse_unsupported
-from .errors import ApiError
+from marketplace.local.stripe_standin.calls import (
+    Body,
+    Call,
+    get_object,
+    list_objects,
+    merge_metadata,
+    refuse_unsupported,
+)
+from marketplace.local.stripe_standin.errors import ApiError
 
 
 def customer_create(call: Call) -> Body:

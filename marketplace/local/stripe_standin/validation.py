@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import ApiError
-from .forms import Form
+from marketplace.local.stripe_standin.errors import ApiError
+from marketplace.local.stripe_standin.forms import Form
 
 _INTEGER = re.compile(r"\A-?\d{1,18}\Z", re.ASCII)
 _DECIMAL = re.compile(r"\A-?\d{1,18}(?:\.\d{1,12})?\Z", re.ASCII)
