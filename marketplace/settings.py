@@ -28,6 +28,7 @@ SECURE = PUBLIC_URL.startswith("https://")
 SITE_NAME = env.str("SITE_NAME", default="Mercato")
 
 INSTALLED_APPS = [
+    "marketplace.console.apps.AdminSiteConfig",
     "marketplace.console.apps.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -37,6 +37,18 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
     yield
 
 
+@pytest.fixture
+def var_dir() -> Iterator[Path]:
+    """A fresh directory for servers' data.
+
+    Not `tmp_path`: started by root, PostgreSQL runs as another user, and any other pytest that
+    starts meanwhile closes pytest's own directory to other users.
+    """
+    path = Path(tempfile.mkdtemp(prefix="mercato-test-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def _start() -> None:
     home = Path(tempfile.mkdtemp(prefix="mercato-test-"))
     postgres = PostgresServer(home / "postgres", settings=SETTINGS_FOR_TESTS)

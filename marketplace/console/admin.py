@@ -19,7 +19,7 @@ from marketplace.core.money import format_usd
 from marketplace.jobs.models import Job, WebhookDelivery
 
 
-class ReadOnly(admin.ModelAdmin[Any]):
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
     """Rows that the console shows but never changes by hand."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -36,7 +36,7 @@ class ReadOnly(admin.ModelAdmin[Any]):
 
 
 @admin.register(User)
-class UserAdmin(admin.ModelAdmin[User]):
+class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """People."""
 
     list_display = ("email", "name", "is_staff", "is_active", "date_joined")
@@ -54,7 +54,7 @@ class UserAdmin(admin.ModelAdmin[User]):
         return False
 
 
-class MembershipInline(admin.TabularInline[Membership, Organisation]):
+class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
     """Members of an organisation."""
 
     model = Membership
@@ -82,7 +82,7 @@ class CreditForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Organisation)
-class OrganisationAdmin(admin.ModelAdmin[Organisation]):
+class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Tenants and their credit."""
 
     form = CreditForm
@@ -137,7 +137,7 @@ class ApiKeyAdmin(ReadOnly):
     exclude = ("digest",)
 
 
-class PriceInline(admin.TabularInline[Price, Version]):
+class PriceInline(admin.TabularInline):  # type: ignore[type-arg]
     """The price history of a version."""
 
     model = Price
@@ -151,7 +151,7 @@ class PriceInline(admin.TabularInline[Price, Version]):
         return False
 
 
-class DecisionInline(admin.TabularInline[ReviewDecision, Version]):
+class DecisionInline(admin.TabularInline):  # type: ignore[type-arg]
     """The review history of a version."""
 
     model = ReviewDecision

@@ -20,7 +20,6 @@ PROMPT = "a red circle"
 JOB_TIMEOUT_S = 120.0
 METER_TIMEOUT_S = 30.0
 SETTINGS = {
-    "DEBUG": "1",  # the Stripe stand-in is refused where it is off
     "METER_SEAL_AFTER_S": "0",  # do not wait for the minute to end
     "SWEEP_EVERY_S": "1",
 }
@@ -30,7 +29,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def main(say: Say) -> int:
     """Start a fresh market, play the story, stop it, print the result. Raises LocalError."""
     var = var_dir() / "demo"
-    shutil.rmtree(var, ignore_errors=True)
+    wipe(var)
     market = Market(
         var=var, port=free_port(), say=say, stripe_standin=True, extra_env=SETTINGS, embedded=True
     )
@@ -43,6 +42,15 @@ def main(say: Say) -> int:
         say("Everything is stopped")
     print(json.dumps(result, separators=(",", ":")), flush=True)
     return 0
+
+
+def wipe(var: Path) -> None:
+    """Empty the demo's directory; collected static files stay, since they hold no state."""
+    for path in var.glob("*"):
+        if path.is_dir() and path.name != "static":
+            shutil.rmtree(path)
+        elif path.is_file() and path.name != "run.lock":
+            path.unlink()
 
 
 def play(base: str, seed: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
@@ -136,7 +144,7 @@ def play_staff(base: str, seed: Mapping[str, Any], say: Say) -> dict[str, Any]:
     say(f"The ledger balances: {_usd(ledger['debits_nano_usd'])} on both sides")
     say(f"Meter events accepted: {ledger['meter_events_accepted']}")
     return {
-        "platform_nano_usd": ledger["platform_nano_usd"],
+        "platform_nano_usd": ledger["accounts_nano_usd"]["revenue"],
         "meter_events_accepted": ledger["meter_events_accepted"],
     }
 

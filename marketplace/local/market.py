@@ -105,6 +105,7 @@ class Market:
 
     def _set_environment(self) -> None:
         self.env |= {
+            "LOCAL_STACK": "1",
             "PORT": str(self.port),
             "PYTHONUNBUFFERED": "1",
             "VAR_DIR": str(self.var),

@@ -262,19 +262,24 @@ def _let_pass(path: Path) -> None:
 
 
 def _stop_leftover(data: Path) -> None:
-    """Stop a server that an earlier, killed runner left on `data`; drop a stale pid file."""
+    """Stop a server that an earlier, killed runner left on `data`.
+
+    A stale pid file is left to PostgreSQL: it finds there the shared memory that processes of
+    the dead server may still use, and refuses until they are gone. Only a number that now
+    belongs to some other program is replaced, by ours: PostgreSQL disregards its parent's.
+    """
     pid_file = data / "postmaster.pid"
     try:
-        pid = int(pid_file.read_text().split("\n", 1)[0])
-    except (OSError, ValueError):
-        pid_file.unlink(missing_ok=True)
+        first, _, rest = pid_file.read_text().partition("\n")
+        process = psutil.Process(int(first))
+        if process.name() != "postgres" or str(data) not in process.cmdline():
+            pid_file.write_text(f"{os.getpid()}\n{rest}")
+            return
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    except (FileNotFoundError, psutil.NoSuchProcess):
         return
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if process.name() == "postgres" and str(data) in process.cmdline():
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(30)
-            except psutil.TimeoutExpired:
-                raise LocalError(f"a PostgreSQL server (pid {pid}) holds {data}") from None
-    pid_file.unlink(missing_ok=True)
+    except ValueError:
+        pid_file.unlink()  # cut off while it was written: that server never came up
+    except psutil.TimeoutExpired:
+        raise LocalError(f"a PostgreSQL server (pid {first}) holds {data}") from None

@@ -17,7 +17,8 @@ from marketplace.local.processes import LocalError
 URL = "http://127.0.0.1:8123"
 HOLDER = (
     "import sys, time; from pathlib import Path; from marketplace.local.lock import RunLock;"
-    f"lock = RunLock(Path(sys.argv[1])); lock.acquire({URL!r}); print('held', flush=True); time.sleep(60)"
+    f"lock = RunLock(Path(sys.argv[1])); lock.acquire({URL!r});"
+    "print('held', flush=True); time.sleep(60)"
 )
 
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from marketplace.local.processes import LocalError
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[PostgresServer]:
-    server = PostgresServer(tmp_path / "postgres")
+def server(var_dir: Path) -> Iterator[PostgresServer]:
+    server = PostgresServer(var_dir / "postgres")
     server.start()
     yield server
     server.stop()
@@ -71,14 +72,33 @@ def test_a_pid_file_that_names_another_live_process_is_stale(server: PostgresSer
         sleeper.wait()
 
 
-def test_the_server_goes_down_cleanly_when_its_owner_is_killed(tmp_path: Path) -> None:
+def test_it_waits_for_a_session_that_outlives_the_killed_server(server: PostgresServer) -> None:
+    busy = psycopg.connect(server.url, autocommit=True)
+    busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 10000000) a WHERE a % 7 = 3")
+    session = psutil.Process(busy.info.backend_pid)
+    time.sleep(0.2)
+    server.kill()
+    assert session.is_running()
+    server.start()
+    assert not session.is_running() or session.status() == psutil.STATUS_ZOMBIE
+    assert execute(server, "SELECT 1") == [(1,)]
+
+
+def test_an_empty_pid_file_does_not_stop_the_start(server: PostgresServer) -> None:
+    server.stop()
+    (server.data / "postmaster.pid").write_text("")
+    server.start()
+    assert execute(server, "SELECT 1") == [(1,)]
+
+
+def test_the_server_goes_down_cleanly_when_its_owner_is_killed(var_dir: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path;"
         "from marketplace.local.postgres import PostgresServer;"
         "server = PostgresServer(Path(sys.argv[1])); server.start();"
         "print(server.pid, flush=True); time.sleep(60)"
     )
-    data = tmp_path / "postgres"
+    data = var_dir / "postgres"
     argv = [sys.executable, "-c", script, str(data)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
@@ -86,7 +106,7 @@ def test_the_server_goes_down_cleanly_when_its_owner_is_killed(tmp_path: Path) -
         os.kill(owner.pid, signal.SIGKILL)
     server_process.wait(10)
     assert not (data / "postmaster.pid").exists()
-    assert "database system is shut down" in (tmp_path / "postgres.log").read_text()
+    assert "database system is shut down" in (var_dir / "postgres.log").read_text()
 
 
 def test_a_second_start_takes_over_what_a_killed_owner_left(server: PostgresServer) -> None:
@@ -101,8 +121,8 @@ def test_a_second_start_takes_over_what_a_killed_owner_left(server: PostgresServ
         successor.stop()
 
 
-def test_a_path_too_long_for_a_socket_works(tmp_path: Path) -> None:
-    server = PostgresServer(tmp_path / ("long" * 20) / "with space" / "postgres")
+def test_a_path_too_long_for_a_socket_works(var_dir: Path) -> None:
+    server = PostgresServer(var_dir / ("long" * 20) / "with space" / "postgres")
     server.start()
     try:
         assert server.socket_dir != server.data
@@ -111,16 +131,16 @@ def test_a_path_too_long_for_a_socket_works(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_a_directory_with_foreign_files_is_refused_untouched(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()
-    (tmp_path / "postgres" / "thesis.txt").write_text("mine")
+def test_a_directory_with_foreign_files_is_refused_untouched(var_dir: Path) -> None:
+    (var_dir / "postgres").mkdir()
+    (var_dir / "postgres" / "thesis.txt").write_text("mine")
     with pytest.raises(LocalError, match="is not empty"):
-        PostgresServer(tmp_path / "postgres").start()
-    assert [p.name for p in (tmp_path / "postgres").iterdir()] == ["thesis.txt"]
+        PostgresServer(var_dir / "postgres").start()
+    assert [p.name for p in (var_dir / "postgres").iterdir()] == ["thesis.txt"]
 
 
-def test_data_of_another_version_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "postgres").mkdir()
-    (tmp_path / "postgres" / "PG_VERSION").write_text("16\n")
+def test_data_of_another_version_is_refused(var_dir: Path) -> None:
+    (var_dir / "postgres").mkdir()
+    (var_dir / "postgres" / "PG_VERSION").write_text("16\n")
     with pytest.raises(LocalError, match="made by PostgreSQL 16"):
-        PostgresServer(tmp_path / "postgres").start()
+        PostgresServer(var_dir / "postgres").start()

@@ -19,8 +19,8 @@ from marketplace.local.valkey import HOST, ValkeyServer
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    server = ValkeyServer(tmp_path / "valkey")
+def server(var_dir: Path) -> Iterator[ValkeyServer]:
+    server = ValkeyServer(var_dir / "valkey")
     server.start()
     yield server
     server.stop()
@@ -67,14 +67,14 @@ def test_the_next_run_moves_when_the_port_was_taken_meanwhile(server: ValkeyServ
             successor.stop()
 
 
-def test_it_ends_when_its_owner_is_killed(tmp_path: Path) -> None:
+def test_it_ends_when_its_owner_is_killed(var_dir: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path;"
         "from marketplace.local.valkey import ValkeyServer;"
         "server = ValkeyServer(Path(sys.argv[1])); server.start();"
         "print(server.pid, flush=True); time.sleep(60)"
     )
-    argv = [sys.executable, "-c", script, str(tmp_path / "valkey")]
+    argv = [sys.executable, "-c", script, str(var_dir / "valkey")]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as owner:
         assert owner.stdout is not None
         server_process = psutil.Process(int(owner.stdout.readline()))
