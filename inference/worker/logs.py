@@ -22,9 +22,9 @@ QUIET = {
 def configure(worker_id: str) -> None:
     """Send every log line to stderr as JSON, with the bound job fields and `worker_id`."""
 
-    def add_worker(_logger: object, _method: str, event: structlog.typing.EventDict) -> (
-        structlog.typing.EventDict
-    ):
+    def add_worker(
+        _logger: object, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
         event["worker_id"] = worker_id
         return event
 
