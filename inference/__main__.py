@@ -133,9 +133,8 @@ def models(arguments: argparse.Namespace) -> int:
     from inference.engine.weights import NOOP_DIGEST, digest_of
 
     rows = []
-    for index in sorted((Path(starter.__file__).parent / "models").glob("*/model_index.json")):
-        directory = index.parent
-        name = directory.name
+    for name in starter.names():
+        directory = starter.path(name)
         size = sum(f.stat().st_size for f in directory.rglob("*") if f.is_file())
         rows.append((name, f"starter:{name}", family_of(directory), size, digest_of(directory)))
     rows.append(("noop", "noop:", "noop", 0, NOOP_DIGEST))

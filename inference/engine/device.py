@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 class Device:
     """A device as torch and people call it. `memory_bytes` is its total memory."""
 
-    torch: torch.device
+    device: torch.device
     dtype: torch.dtype
     name: str
     memory_bytes: int
 
     def synchronize(self) -> None:
         """Wait until all work given to the device is done, so that a clock read means it."""
-        if self.torch.type == "cuda":
+        if self.device.type == "cuda":
             import torch
 
-            torch.cuda.synchronize(self.torch)
+            torch.cuda.synchronize(self.device)
 
     def release(self) -> None:
         """Give cached memory back to the device."""
-        if self.torch.type == "cuda":
+        if self.device.type == "cuda":
             import torch
 
             torch.cuda.empty_cache()
@@ -74,4 +74,4 @@ def pick_device() -> Device:
         name, memory = properties.name, properties.total_memory
     else:
         name, memory = _cpu_name(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return Device(torch=device, dtype=getattr(torch, dtype), name=name, memory_bytes=memory)
+    return Device(device=device, dtype=getattr(torch, dtype), name=name, memory_bytes=memory)

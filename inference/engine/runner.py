@@ -75,7 +75,11 @@ class Engine:
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
         # The thread count of OpenMP belongs to the thread that sets it.
-        self.device: Device = self.call(pick_device).result()
+        try:
+            self.device: Device = self.call(pick_device).result()
+        except ValueError:
+            self.close()
+            raise
         self._cache = PipelineCache(weights or WeightsStore(), self.device, limit)
 
     def submit(

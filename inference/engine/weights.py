@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -129,6 +130,8 @@ class WeightsStore:
         from inference import starter
 
         try:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+                raise ValueError(name)
             return Path(starter.path(name))
         except (KeyError, ValueError, OSError) as error:
             raise WeightsUnavailable(f"no model named {name!r} ships with Mercato") from error

@@ -104,15 +104,9 @@ class _Process:
         http = urllib3.PoolManager(maxsize=settings.slots)
         self.jobs = JobRunner(app, settings.worker_id, engine, valkey, http)
         self.heartbeat = HeartbeatThread(valkey, settings, engine.device, self.jobs)
-        self.heartbeat.start()
+        self.device = engine.device
         if settings.metrics_port:
             metrics.serve(settings.metrics_port)
-        log.info(
-            "worker ready",
-            device=engine.device.name,
-            classes=settings.classes,
-            slots=settings.slots,
-        )
 
 
 process: _Process | None = None
@@ -141,6 +135,18 @@ def _start(**_: Any) -> None:
         _exit(error)
 
 
+@signals.worker_ready.connect
+def _ready(**_: Any) -> None:
+    assert process is not None
+    process.heartbeat.start()
+    log.info(
+        "worker ready",
+        device=process.device.name,
+        classes=settings.classes,
+        slots=settings.slots,
+    )
+
+
 @signals.worker_shutting_down.connect
 def _drain(how: str = "", **_: Any) -> None:
     if process is not None and settings.drain_s is not None:
@@ -151,7 +157,7 @@ def _drain(how: str = "", **_: Any) -> None:
 
 @signals.worker_shutdown.connect
 def _stop(**_: Any) -> None:
-    if process is not None:
+    if process is not None and process.heartbeat.is_alive():
         process.heartbeat.stop()
 
 

@@ -71,7 +71,7 @@ class HeartbeatThread(threading.Thread):
         beat = Heartbeat(
             worker_id=settings.worker_id,
             hostname=socket.gethostname(),
-            device=device.torch.type,
+            device=device.device.type,
             device_name=device.name,
             memory_bytes=device.memory_bytes,
             classes=settings.classes,

@@ -106,7 +106,8 @@ class JobRunner:
 
     def loaded(self) -> list[str]:
         """Return the ids of the versions whose weights are on the device."""
-        return [self._versions[m] for m in self._engine.loaded() if m in self._versions]
+        held = (self._versions.get(model) for model in self._engine.loaded())
+        return list(dict.fromkeys(version for version in held if version))
 
     def run(self, message: Any) -> None:
         """Run one attempt to its end. Raises nothing: every end is reported or logged."""
@@ -220,7 +221,7 @@ class JobRunner:
             elif channel.progress(step, progress.steps):
                 sent = step
         if progress.step != sent:
-            channel.progress(progress.steps, progress.steps)
+            channel.send("progress", step=progress.step, steps=progress.steps)
         result = future.result()
         for stage in ("wait", "load", "denoise", "decode"):
             metrics.SECONDS.labels(stage).observe(result.timings_ms[stage] / 1000)

@@ -54,7 +54,7 @@ class StockFamily:
             **{"dtype" if renamed else "torch_dtype": device.dtype},
         )
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(device.torch)
+        return pipeline.to(device.device)
 
     def size_multiple(self, pipeline: Any) -> int:
         """Return the number of pixels that both sides must be a multiple of."""

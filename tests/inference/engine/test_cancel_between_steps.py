@@ -1,0 +1,63 @@
+"""A request can be stopped between two steps, by its caller or by its limits."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from inference.engine.errors import Cancelled, DeadlineExceeded
+from inference.engine.request import GenerationRequest
+from inference.engine.runner import Engine
+from inference.engine.weights import Model
+
+LONG = GenerationRequest(prompt="a red circle", steps=150)
+
+
+def test_a_cancelled_request_stops_at_the_next_step(engine: Engine, tiny_model: Model) -> None:
+    steps: list[int] = []
+    future = engine.submit(
+        tiny_model,
+        LONG,
+        on_progress=lambda step, _: steps.append(step),
+        should_stop=lambda: len(steps) >= 3,
+    )
+    with pytest.raises(Cancelled) as caught:
+        future.result()
+    assert steps == [1, 2, 3]
+    assert caught.value.engine_ms > 0
+
+
+def test_a_request_cancelled_while_it_waits_never_starts(engine: Engine, tiny_model: Model) -> None:
+    steps: list[int] = []
+    future = engine.submit(
+        tiny_model,
+        LONG,
+        on_progress=lambda step, _: steps.append(step),
+        should_stop=lambda: True,
+    )
+    with pytest.raises(Cancelled):
+        future.result()
+    assert steps == []
+
+
+def test_a_request_stops_when_its_deadline_passes(engine: Engine, tiny_model: Model) -> None:
+    engine.load(tiny_model).result()
+    future = engine.submit(tiny_model, LONG, deadline=time.time() + 0.1)
+    with pytest.raises(DeadlineExceeded, match="deadline"):
+        future.result()
+
+
+def test_a_request_stops_when_its_engine_time_is_used_up(engine: Engine, tiny_model: Model) -> None:
+    future = engine.submit(tiny_model, LONG, max_engine_s=0.05)
+    with pytest.raises(DeadlineExceeded, match=r"0\.05 s on the device"):
+        future.result()
+
+
+def test_progress_counts_the_steps_of_all_batches(engine: Engine, tiny_model: Model) -> None:
+    seen: list[tuple[int, int]] = []
+    request = GenerationRequest(prompt="a red circle", steps=2, num_images=5)
+    engine.submit(
+        tiny_model, request, on_progress=lambda step, steps: seen.append((step, steps))
+    ).result()
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
