@@ -8,9 +8,12 @@ import time
 import redis
 import structlog
 
-from inference.protocol import RunJob, cancel_key, claim_key
+from inference.protocol import RunJob, cancel_key, claim_key, worker_key
 
 log = structlog.get_logger(__name__)
+
+
+DONE = "done:"
 
 
 class Claim(enum.Enum):
@@ -25,7 +28,8 @@ class Claim(enum.Enum):
 def claim(client: redis.Redis, job: RunJob, worker_id: str) -> Claim:
     """Try to claim `job` until its deadline, for as long as Valkey does not answer.
 
-    A claim that this worker's id holds already is won again: it crashed and was restarted.
+    A claim that this worker's id holds already is won again: it crashed and was restarted. So
+    is the claim of a worker that no longer announces itself: it died between claim and report.
     """
     key = claim_key(job.job_id, job.attempt)
     pause = 0.1
@@ -40,16 +44,31 @@ def claim(client: redis.Redis, job: RunJob, worker_id: str) -> Claim:
             time.sleep(min(pause, max(left, 0.0)))
             pause = min(2 * pause, 2.0)
             continue
-        if holder not in (None, worker_id.encode()):
+        if holder not in (None, worker_id.encode()) and not _takes_over(
+            client, job, worker_id, holder
+        ):
             return Claim.HELD
         return Claim.CANCELLED if cancelled else Claim.WON
     return Claim.LATE
+
+
+def _takes_over(client: redis.Redis, job: RunJob, worker_id: str, holder: bytes) -> bool:
+    """Take the claim of a holder that is neither done nor alive; False if it is either.
+
+    Two deliveries may both take it over at once: the control plane's fence settles one.
+    """
+    name = holder.decode()
+    if name.startswith(DONE) or client.exists(worker_key(name)):
+        return False
+    log.warning("taking over the claim of a worker that is gone", holder=name)
+    client.set(claim_key(job.job_id, job.attempt), worker_id, xx=True, keepttl=True)
+    return True
 
 
 def mark_done(client: redis.Redis, job: RunJob, worker_id: str) -> None:
     """Keep a delivery that comes after the end from running again, if Valkey is there."""
     key = claim_key(job.job_id, job.attempt)
     try:
-        client.set(key, f"done:{worker_id}", xx=True, keepttl=True)
+        client.set(key, f"{DONE}{worker_id}", xx=True, keepttl=True)
     except redis.RedisError as error:
         log.warning("claim not marked as done", error=type(error).__name__)

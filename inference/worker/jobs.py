@@ -41,6 +41,10 @@ LISTEN_EVERY_S = 0.25
 """How often a job that makes no progress looks for its cancellation."""
 
 
+FIELDS = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
+"""What a field of the market's inputs, named as the ecosystem does, is called in the engine."""
+
+
 class WorkerShutdown(EngineError):
     """This worker is going away and cut the job off."""
 
@@ -68,7 +72,7 @@ def _request(job: RunJob) -> GenerationRequest:
     """
     if job.inputs:
         raise InvalidRequest(f"{min(job.inputs)} is a file, and this model takes none")
-    values = dict(job.input)
+    values = {FIELDS.get(name, name): value for name, value in job.input.items()}
     if values.get("seed") is None:
         values["seed"] = int.from_bytes(hashlib.sha256(job.job_id.encode()).digest()[:4], "big")
     request = GenerationRequest.from_dict(values)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-FORBIDDEN = ("DATABASE_URL", "STRIPE_API_KEY", "DJANGO_SECRET_KEY")
+FORBIDDEN = ("DATABASE_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "SECRET_KEY")
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
 
 
