@@ -39,15 +39,14 @@ def claim(client: redis.Redis, job: RunJob, worker_id: str) -> Claim:
                 pipe.set(key, worker_id, nx=True, px=max(1, int(left * 1000)), get=True)
                 pipe.exists(cancel_key(job.job_id))
                 holder, cancelled = pipe.execute()
+            held = holder not in (None, worker_id.encode())
+            if held and not _takes_over(client, job, worker_id, holder):
+                return Claim.HELD
         except redis.RedisError as error:
             log.warning("valkey is away, trying again", error=type(error).__name__)
             time.sleep(min(pause, max(left, 0.0)))
             pause = min(2 * pause, 2.0)
             continue
-        if holder not in (None, worker_id.encode()) and not _takes_over(
-            client, job, worker_id, holder
-        ):
-            return Claim.HELD
         return Claim.CANCELLED if cancelled else Claim.WON
     return Claim.LATE
 

@@ -18,7 +18,7 @@ def _python(code: str) -> str:
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("name", ["DATABASE_URL", "STRIPE_API_KEY", "DJANGO_SECRET_KEY"])
+@pytest.mark.parametrize("name", ["DATABASE_URL", "STRIPE_API_KEY", "SECRET_KEY"])
 @pytest.mark.parametrize(
     "command",
     [

@@ -16,20 +16,15 @@ class Command(BaseCommand):
     help = "Make demo users, organisations and models, and print how to sign in."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Add --json and --noop."""
+        """Add --json."""
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
-        parser.add_argument(
-            "--noop",
-            action="store_true",
-            help="Add a model that costs no engine time (needs ALLOW_NOOP_FAMILY=1).",
-        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         """Seed. Refused where strangers could use the demo logins."""
         if not (settings.LOCAL_STACK or settings.DEBUG):
             raise CommandError("Demo logins are only for a local installation (LOCAL_STACK=1).")
         try:
-            made = seed(noop=options["noop"])
+            made = seed(noop=settings.ALLOW_NOOP_FAMILY)
         except subprocess.CalledProcessError as error:
             raise CommandError(f"The engine cannot say what it ships: {error.stderr}") from error
         if options["json"]:
