@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import warnings
 from typing import Any, NoReturn
@@ -26,8 +25,7 @@ log = structlog.get_logger(__name__)
 
 def _exit(problem: object) -> NoReturn:
     # Celery's signals swallow every Exception, but not SystemExit.
-    print(f"worker: {problem}", file=sys.stderr, flush=True)
-    raise SystemExit(1)
+    raise SystemExit(f"worker: {problem}")
 
 
 def _refuse_secrets() -> None:
@@ -150,7 +148,7 @@ def _ready(**_: Any) -> None:
 
 
 @signals.worker_shutting_down.connect
-def _drain(how: str = "", **_: Any) -> None:
+def _drain(**_: Any) -> None:
     if process is not None and settings.drain_s is not None:
         timer = threading.Timer(settings.drain_s, process.jobs.abort.set)
         timer.daemon = True
