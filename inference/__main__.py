@@ -87,7 +87,7 @@ def _generate(arguments: argparse.Namespace) -> GenerationResult:
 
 def run(arguments: argparse.Namespace) -> int:
     """Draw pictures and say where they are, from which seed and how long it took."""
-    from inference.engine.errors import EngineError, InvalidRequest
+    from inference.engine.errors import EngineError, InvalidRequestError
 
     out = Path(arguments.out)
     if out.suffix.lower() != ".png":
@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
         _fail(f"--out: the directory {out.parent} does not exist", USAGE)
     try:
         result = _generate(arguments)
-    except InvalidRequest as error:
+    except InvalidRequestError as error:
         _fail(str(error), USAGE)
     except EngineError as error:
         _fail(f"{error}" + (f": {error.__cause__}" if error.__cause__ else ""))

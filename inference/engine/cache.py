@@ -6,7 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 from inference.engine.device import Device
-from inference.engine.errors import EngineError, OutOfMemory, WeightsUnavailable
+from inference.engine.errors import DeviceMemoryError, EngineError, WeightsUnavailableError
 from inference.engine.families import get_family
 from inference.engine.families.base import Family
 from inference.engine.weights import Model, WeightsStore
@@ -24,7 +24,7 @@ class PipelineCache:
     def get(self, model: Model) -> tuple[Family, Any]:
         """Return the adapter and the pipeline of `model`, verified and loaded if need be.
 
-        Raises WeightsUnavailable, WeightsMismatch or OutOfMemory.
+        Raises WeightsUnavailableError, WeightsMismatchError or DeviceMemoryError.
         """
         if model in self._loaded:
             self._loaded.move_to_end(model)
@@ -39,12 +39,12 @@ class PipelineCache:
         except EngineError:
             raise
         except MemoryError as error:
-            raise OutOfMemory(f"{model.uri} does not fit in memory") from error
+            raise DeviceMemoryError(f"{model.uri} does not fit in memory") from error
         except Exception as error:
             if type(error).__name__ == "OutOfMemoryError":
                 self._device.release()
-                raise OutOfMemory(f"{model.uri} does not fit on the device") from error
-            raise WeightsUnavailable(
+                raise DeviceMemoryError(f"{model.uri} does not fit on the device") from error
+            raise WeightsUnavailableError(
                 f"{model.uri} does not load ({type(error).__name__})"
             ) from error
         self._loaded[model] = family, pipeline

@@ -12,38 +12,38 @@ class EngineError(Exception):
     """Milliseconds the request had spent on the device when it failed."""
 
 
-class InvalidRequest(EngineError, ValueError):
+class InvalidRequestError(EngineError, ValueError):
     """A field of the request is wrong; the message begins with its name."""
 
     code = "invalid_input"
 
 
-class Cancelled(EngineError):
+class CancelledError(EngineError):
     """The caller asked to stop."""
 
     code = "cancelled"
 
 
-class DeadlineExceeded(EngineError):
+class DeadlineExceededError(EngineError):
     """The deadline passed, or the request used up its time on the device."""
 
     code = "deadline_exceeded"
 
 
-class WeightsUnavailable(EngineError):
+class WeightsUnavailableError(EngineError):
     """The weights are not there, may not be read, or do not load."""
 
     code = "weights_unavailable"
     retryable = True
 
 
-class WeightsMismatch(EngineError):
+class WeightsMismatchError(EngineError):
     """The weights are not those that were registered, or are of a kind we refuse."""
 
     code = "weights_mismatch"
 
 
-class OutOfMemory(EngineError):
+class DeviceMemoryError(EngineError):
     """The device has too little memory for this request."""
 
     code = "out_of_memory"

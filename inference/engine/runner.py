@@ -14,7 +14,12 @@ from typing import TypeVar
 
 from inference.engine.cache import PipelineCache
 from inference.engine.device import Device, pick_device
-from inference.engine.errors import Cancelled, DeadlineExceeded, EngineError, OutOfMemory
+from inference.engine.errors import (
+    CancelledError,
+    DeadlineExceededError,
+    DeviceMemoryError,
+    EngineError,
+)
 from inference.engine.request import GenerationRequest, GenerationResult
 from inference.engine.weights import Model, WeightsStore
 from inference.protocol import Usage
@@ -52,13 +57,13 @@ class _Ticket:
     began: float = 0.0
 
     def check(self) -> None:
-        """Raise Cancelled or DeadlineExceeded if the request must not go on."""
+        """Raise CancelledError or DeadlineExceededError if the request must not go on."""
         if self.should_stop():
-            raise Cancelled("stopped before it was done")
+            raise CancelledError("stopped before it was done")
         if time.time() >= self.deadline:
-            raise DeadlineExceeded("the deadline has passed")
+            raise DeadlineExceededError("the deadline has passed")
         if self.began and time.monotonic() - self.began >= self.max_engine_s:
-            raise DeadlineExceeded(f"it took more than {self.max_engine_s:g} s on the device")
+            raise DeadlineExceededError(f"it took more than {self.max_engine_s:g} s on the device")
 
 
 class Engine:
@@ -80,7 +85,8 @@ class Engine:
         except ValueError:
             self.close()
             raise
-        self._cache = PipelineCache(weights or WeightsStore(), self.device, limit)
+        self._weights = weights or WeightsStore()
+        self._cache = PipelineCache(self._weights, self.device, limit)
 
     def submit(
         self,
@@ -152,11 +158,11 @@ class Engine:
         try:
             ticket.future.set_result(self._run(ticket))
         except Exception as error:
-            if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-                self.device.release()
-                failure: EngineError = OutOfMemory("the device has too little memory for this")
-            elif isinstance(error, EngineError):
+            if isinstance(error, EngineError):
                 failure = error
+            elif type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+                self.device.release()
+                failure = DeviceMemoryError("the device has too little memory for this")
             else:
                 failure = EngineError(f"the model failed ({type(error).__name__})")
             if failure is not error:
@@ -170,7 +176,8 @@ class Engine:
         ticket.check()
         load_began = time.monotonic()
         family, pipeline = self._cache.get(ticket.model)
-        request = family.complete(pipeline, ticket.request)
+        request = ticket.request.with_defaults(self._weights.defaults(ticket.model.uri))
+        request = family.complete(pipeline, request)
         ticket.began = time.monotonic()
         ticket.check()
         seeds = [request.seed_of(index) for index in range(request.num_images)]

@@ -12,9 +12,10 @@ import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from inference.engine.errors import WeightsMismatch, WeightsUnavailable
+from inference.engine.errors import WeightsMismatchError, WeightsUnavailableError
 
 HASHED_SUFFIXES = frozenset({".json", ".txt", ".model", ".safetensors"})
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
@@ -34,22 +35,22 @@ class Model:
 
 
 def _files(directory: Path) -> list[Path]:
-    """Return every file below `directory`. Raises WeightsMismatch at what we refuse to load."""
+    """Return every file below `directory`. Raises WeightsMismatchError at what we refuse."""
     root = directory.resolve()
     found: list[Path] = []
     for folder, names, files in os.walk(directory):
         for name in names:
             if Path(folder, name).is_symlink():
-                raise WeightsMismatch(f"{name} is a symbolic link to a directory")
+                raise WeightsMismatchError(f"{name} is a symbolic link to a directory")
         for name in files:
             path = Path(folder, name)
             if not path.resolve().is_relative_to(root):
-                raise WeightsMismatch(f"{name} is a symbolic link that leaves the directory")
+                raise WeightsMismatchError(f"{name} is a symbolic link that leaves the directory")
             suffix = path.suffix.lower()
             if suffix in PICKLE_SUFFIXES:
-                raise WeightsMismatch(f"{name} is a pickle; only safetensors are loaded")
+                raise WeightsMismatchError(f"{name} is a pickle; only safetensors are loaded")
             if suffix in CODE_SUFFIXES:
-                raise WeightsMismatch(f"{name} is code; models bring none")
+                raise WeightsMismatchError(f"{name} is code; models bring none")
             found.append(path)
     return found
 
@@ -59,20 +60,22 @@ def _check_index(directory: Path) -> None:
     try:
         index = json.loads((directory / "model_index.json").read_text())
     except (OSError, ValueError) as error:
-        raise WeightsUnavailable("model_index.json is absent or is not JSON") from error
+        raise WeightsUnavailableError("model_index.json is absent or is not JSON") from error
     if not isinstance(index, dict):
-        raise WeightsUnavailable("model_index.json is not an object")
+        raise WeightsUnavailableError("model_index.json is not an object")
     for name, value in index.items():
         if isinstance(value, list) and value and value[0] not in TRUSTED_LIBRARIES:
-            raise WeightsMismatch(f"model_index.json: {name} comes from the library {value[0]}")
+            raise WeightsMismatchError(
+                f"model_index.json: {name} comes from the library {value[0]}"
+            )
 
 
 def digest_of(directory: Path) -> str:
     """Return "sha256:" + the digest of a model directory (20 ms per 10 MB or so).
 
     It is the sha256 over one line "<sha256 hex>  <posix relative path>\\n" for each *.json, *.txt,
-    *.model and *.safetensors file, sorted by path. Raises WeightsMismatch at pickles, at code and
-    at symbolic links that leave the directory.
+    *.model and *.safetensors file, sorted by path. Raises WeightsMismatchError at pickles, code and
+    symbolic links that leave the directory.
     """
     lines = []
     for path in _files(directory):
@@ -97,7 +100,7 @@ class WeightsStore:
     roots: list[Path] = field(default_factory=_listed_directories)
 
     def locate(self, uri: str) -> Path | None:
-        """Return the directory of `uri`, None for `noop:`. Raises WeightsUnavailable."""
+        """Return the directory of `uri`, None for `noop:`. Raises WeightsUnavailableError."""
         scheme, _, rest = uri.partition(":")
         if scheme == "noop" and not rest:
             return None
@@ -106,22 +109,36 @@ class WeightsStore:
         elif scheme == "file":
             directory = self._listed(uri)
         else:
-            raise WeightsUnavailable(f"weights are at an address of an unknown kind: {scheme}:")
+            raise WeightsUnavailableError(
+                f"weights are at an address of an unknown kind: {scheme}:"
+            )
         if not directory.is_dir():
-            raise WeightsUnavailable(f"weights {uri} are not on this worker")
+            raise WeightsUnavailableError(f"weights {uri} are not on this worker")
         return directory
+
+    def defaults(self, uri: str) -> dict[str, Any]:
+        """Return what a model that ships asks for where a request leaves it open, else nothing.
+
+        Keys are fields of GenerationRequest.
+        """
+        scheme, _, name = uri.partition(":")
+        if scheme != "starter":
+            return {}
+        from inference import starter
+
+        return dict(starter.defaults(name))
 
     def open(self, model: Model) -> Path | None:
         """Return the verified directory of `model`, None for `noop:`.
 
-        Raises WeightsUnavailable, or WeightsMismatch where the digest is another one.
+        Raises WeightsUnavailableError, or WeightsMismatchError where the digest is another one.
         """
         directory = self.locate(model.uri)
         if (directory is None) != (model.family == "noop"):
-            raise WeightsMismatch("the noop: weights and the noop family belong together")
+            raise WeightsMismatchError("the noop: weights and the noop family belong together")
         found = NOOP_DIGEST if directory is None else digest_of(directory)
         if model.digest is not None and model.digest != found:
-            raise WeightsMismatch(f"weights {model.uri} have the digest {found}")
+            raise WeightsMismatchError(f"weights {model.uri} have the digest {found}")
         if directory is not None:
             _check_index(directory)
         return directory
@@ -134,14 +151,14 @@ class WeightsStore:
                 raise ValueError(name)
             return Path(starter.path(name))
         except (KeyError, ValueError, OSError) as error:
-            raise WeightsUnavailable(f"no model named {name!r} ships with Mercato") from error
+            raise WeightsUnavailableError(f"no model named {name!r} ships with Mercato") from error
 
     def _listed(self, uri: str) -> Path:
         parts = urlsplit(uri)
         path = Path(unquote(parts.path))
         if parts.netloc or not path.is_absolute():
-            raise WeightsUnavailable("a file: address has three slashes and an absolute path")
+            raise WeightsUnavailableError("a file: address has three slashes and an absolute path")
         directory = path.resolve()
         if not any(directory.is_relative_to(root.resolve()) for root in self.roots):
-            raise WeightsUnavailable(f"{uri} is below no directory in MERCATO_WEIGHTS_DIRS")
+            raise WeightsUnavailableError(f"{uri} is below no directory in MERCATO_WEIGHTS_DIRS")
         return directory

@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 def _exit(problem: object) -> NoReturn:
     # Celery's signals swallow every Exception, but not SystemExit.
-    raise SystemExit(1)
+    raise SystemExit(f"worker: {problem}")
 
 
 def _refuse_secrets() -> None:
@@ -148,7 +148,7 @@ def _ready(**_: Any) -> None:
 
 
 @signals.worker_shutting_down.connect
-def _drain(how: str = "", **_: Any) -> None:
+def _drain(**_: Any) -> None:
     if process is not None and settings.drain_s is not None:
         timer = threading.Timer(settings.drain_s, process.jobs.abort.set)
         timer.daemon = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from inference.engine.errors import EngineError, InvalidRequest
+from inference.engine.errors import EngineError, InvalidRequestError
 from inference.engine.request import GenerationRequest, GenerationResult
 from inference.engine.weights import Model
 from inference.protocol import (
@@ -41,11 +41,7 @@ LISTEN_EVERY_S = 0.25
 """How often a job that makes no progress looks for its cancellation."""
 
 
-FIELDS = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
-"""What a field of the market's inputs, named as the ecosystem does, is called in the engine."""
-
-
-class WorkerShutdown(EngineError):
+class WorkerShutdownError(EngineError):
     """This worker is going away and cut the job off."""
 
     code = "worker_shutdown"
@@ -66,18 +62,22 @@ class _Progress:
 
 
 def _request(job: RunJob) -> GenerationRequest:
-    """Read the job's input. Raises InvalidRequest naming the field.
+    """Read the job's input. Raises InvalidRequestError naming the field.
 
     A job without a seed gets one from its id, so that another attempt draws the same picture.
+    What the input leaves open, the version's `profile["defaults"]` may fill in.
     """
     if job.inputs:
-        raise InvalidRequest(f"{min(job.inputs)} is a file, and this model takes none")
-    values = {FIELDS.get(name, name): value for name, value in job.input.items()}
+        raise InvalidRequestError(f"{min(job.inputs)} is a file, and this model takes none")
+    values = dict(job.input)
     if values.get("seed") is None:
         values["seed"] = int.from_bytes(hashlib.sha256(job.job_id.encode()).digest()[:4], "big")
     request = GenerationRequest.from_dict(values)
+    request = request.with_defaults(job.version.profile.get("defaults") or {})
     if request.num_images > len(job.uploads):
-        raise InvalidRequest(f"num_images is {request.num_images} for {len(job.uploads)} uploads")
+        raise InvalidRequestError(
+            f"num_images is {request.num_images} for {len(job.uploads)} uploads"
+        )
     return request
 
 
@@ -233,7 +233,7 @@ class JobRunner:
 
     def _fail_with(self, job: RunJob, error: EngineError) -> None:
         if error.code == "cancelled" and self.abort.is_set():
-            error = WorkerShutdown(FAILURES["worker_shutdown"])
+            error = WorkerShutdownError(FAILURES["worker_shutdown"])
         if error.code == "engine_error":
             log.error("the model raised", exc_info=error.__cause__ or error)
         self._fail(job, error.code, str(error), error.retryable, error.engine_ms)

@@ -25,14 +25,14 @@ PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 """HTTP statuses worth another try."""
 
 
-class UploadFailed(EngineError):
+class UploadFailedError(EngineError):
     """The store did not take the file."""
 
     code = "upload_failed"
     retryable = True
 
 
-class OutputTooLarge(UploadFailed):
+class OutputTooLargeError(UploadFailedError):
     """The file is larger than its slot allows, and would be so again."""
 
     retryable = False
@@ -46,12 +46,14 @@ def encode_png(image: Image) -> bytes:
 
 
 def upload(pool: urllib3.PoolManager, slot: UploadSlot, body: bytes, image: Image) -> Output:
-    """PUT `body` to `slot` and describe it. Raises UploadFailed after three tries.
+    """PUT `body` to `slot` and describe it. Raises UploadFailedError after three tries.
 
     Addresses carry signatures, so neither log lines nor errors repeat more than their host.
     """
     if len(body) > slot.max_bytes:
-        raise OutputTooLarge(f"output {slot.index} has {len(body)} bytes, over {slot.max_bytes}")
+        raise OutputTooLargeError(
+            f"output {slot.index} has {len(body)} bytes, over {slot.max_bytes}"
+        )
     host = urlsplit(slot.url).hostname
     problem = ""
     for attempt in range(1, TRIES + 1):
@@ -69,12 +71,12 @@ def upload(pool: urllib3.PoolManager, slot: UploadSlot, body: bytes, image: Imag
                 break
             problem = f"HTTP {answer.status}"
             if answer.status not in PASSING:
-                raise UploadFailed(f"output {slot.index}: {host} answered {problem}")
+                raise UploadFailedError(f"output {slot.index}: {host} answered {problem}")
         except urllib3.exceptions.HTTPError as error:
             problem = type(error).__name__
         log.warning("upload failed", host=host, problem=problem, try_number=attempt)
         if attempt == TRIES:
-            raise UploadFailed(f"output {slot.index}: {host}: {problem}")
+            raise UploadFailedError(f"output {slot.index}: {host}: {problem}")
         time.sleep(0.1 * 3**attempt)
     return Output(
         index=slot.index,

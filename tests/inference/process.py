@@ -17,7 +17,12 @@ import redis
 from inference.protocol import worker_key
 
 ROOT = Path(__file__).parents[2]
-KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+
+
+def bare_environment() -> dict[str, str]:
+    """Return what any process needs, and nothing of the test run's own settings."""
+    return {name: os.environ[name] for name in _KEPT if name in os.environ}
 
 
 class WorkerProcess:
@@ -25,10 +30,10 @@ class WorkerProcess:
 
     def __init__(self, env: dict[str, str]) -> None:
         self.worker_id = env.get("WORKER_ID") or f"test-{uuid.uuid4().hex[:8]}"
-        self.env = {name: os.environ[name] for name in KEPT if name in os.environ}
+        self.env = bare_environment()
         # Tiny models gain nothing from threads, and lose much on a busy machine.
         self.env.update({"ENGINE_THREADS": "1", **env, "WORKER_ID": self.worker_id})
-        self._log = tempfile.TemporaryFile()
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
         self._popen: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout: float = 60.0) -> Self:

@@ -6,7 +6,7 @@ import json
 from importlib import import_module
 from pathlib import Path
 
-from inference.engine.errors import WeightsUnavailable
+from inference.engine.errors import WeightsUnavailableError
 from inference.engine.families.base import Family
 from inference.engine.weights import NOOP_DIGEST, Model, WeightsStore, digest_of
 
@@ -24,30 +24,30 @@ PIPELINES = {
 
 
 def get_family(name: str) -> Family:
-    """Return the adapter called `name`. Raises WeightsUnavailable where there is none."""
+    """Return the adapter called `name`. Raises WeightsUnavailableError where there is none."""
     try:
         module, _, attribute = FAMILIES[name].partition(":")
     except KeyError:
         known = ", ".join(sorted(FAMILIES))
-        raise WeightsUnavailable(f"family {name!r} is unknown; known are {known}") from None
+        raise WeightsUnavailableError(f"family {name!r} is unknown; known are {known}") from None
     adapter: Family = getattr(import_module(module), attribute)()
     return adapter
 
 
 def family_of(directory: Path) -> str:
-    """Return the family of a pipeline directory from its index. Raises WeightsUnavailable."""
+    """Return the family of a pipeline directory from its index. Raises WeightsUnavailableError."""
     try:
         pipeline = json.loads((directory / "model_index.json").read_text())["_class_name"]
         return PIPELINES[pipeline]
     except (OSError, ValueError, TypeError):
-        raise WeightsUnavailable(f"{directory} has no readable model_index.json") from None
+        raise WeightsUnavailableError(f"{directory} has no readable model_index.json") from None
     except KeyError:
         known = ", ".join(sorted(PIPELINES))
-        raise WeightsUnavailable(f"{directory} is none of the pipelines {known}") from None
+        raise WeightsUnavailableError(f"{directory} is none of the pipelines {known}") from None
 
 
 def model_at(uri: str) -> Model:
-    """Return the model at a weights URI as it is now. Raises WeightsUnavailable or -Mismatch."""
+    """Return the model at a weights URI as it is now. Raises WeightsUnavailableError."""
     directory = WeightsStore().locate(uri)
     if directory is None:
         return Model(uri=uri, digest=NOOP_DIGEST, family="noop")

@@ -24,7 +24,7 @@ class Family(Protocol):
         """Return a pipeline ready to run, from a verified directory, on `device`."""
 
     def complete(self, pipeline: Any, request: GenerationRequest) -> GenerationRequest:
-        """Return `request` with the model's defaults in. Raises InvalidRequest naming a field."""
+        """Return `request` with defaults in. Raises InvalidRequestError naming a field."""
 
     def generate(
         self, pipeline: Any, request: GenerationRequest, seeds: list[int], on_step: StepCallback

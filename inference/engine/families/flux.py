@@ -31,7 +31,11 @@ class Flux(StockFamily):
 
     def arguments(self, pipeline: Any, request: GenerationRequest) -> dict[str, Any]:
         """Map guidance, and let a model with a short text window keep it."""
-        window = min(MAX_TEXT_TOKENS, int(pipeline.tokenizer_2.model_max_length))
+        window = min(
+            request.max_sequence_length or MAX_TEXT_TOKENS,
+            int(pipeline.tokenizer_2.model_max_length),
+            MAX_TEXT_TOKENS,
+        )
         if pipeline.transformer.config.guidance_embeds and not request.negative_prompt:
             return {"guidance_scale": request.guidance, "max_sequence_length": window}
         return {

@@ -1,4 +1,5 @@
 """Stable Diffusion 1.x, 2.x and XL."""
+# ruff: noqa: ARG002 (the arguments of a family, whether it needs them or not)
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from inference.engine.errors import InvalidRequest
+from inference.engine.errors import InvalidRequestError
 from inference.engine.families.base import StepCallback
 from inference.engine.request import GenerationRequest
 
@@ -65,14 +65,14 @@ class StockFamily:
         raise NotImplementedError
 
     def complete(self, pipeline: Any, request: GenerationRequest) -> GenerationRequest:
-        """Return `request` with defaults in. Raises InvalidRequest at a size that does not fit."""
+        """Return `request` with defaults in. Raises InvalidRequestError at a bad size."""
         default = self.default_side(pipeline)
         multiple = self.size_multiple(pipeline)
         width = default if request.width is None else request.width
         height = default if request.height is None else request.height
         for name, value in (("width", width), ("height", height)):
             if value % multiple:
-                raise InvalidRequest(f"{name} must be a multiple of {multiple}, not {value}")
+                raise InvalidRequestError(f"{name} must be a multiple of {multiple}, not {value}")
         return dataclasses.replace(
             request,
             width=width,

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from inference.engine.errors import Cancelled, DeadlineExceeded
+from inference.engine.errors import CancelledError, DeadlineExceededError
 from inference.engine.request import GenerationRequest
 from inference.engine.runner import Engine
 from inference.engine.weights import Model
@@ -22,7 +22,7 @@ def test_a_cancelled_request_stops_at_the_next_step(engine: Engine, tiny_model: 
         on_progress=lambda step, _: steps.append(step),
         should_stop=lambda: len(steps) >= 3,
     )
-    with pytest.raises(Cancelled) as caught:
+    with pytest.raises(CancelledError) as caught:
         future.result()
     assert steps == [1, 2, 3]
     assert caught.value.engine_ms > 0
@@ -36,7 +36,7 @@ def test_a_request_cancelled_while_it_waits_never_starts(engine: Engine, tiny_mo
         on_progress=lambda step, _: steps.append(step),
         should_stop=lambda: True,
     )
-    with pytest.raises(Cancelled):
+    with pytest.raises(CancelledError):
         future.result()
     assert steps == []
 
@@ -44,13 +44,13 @@ def test_a_request_cancelled_while_it_waits_never_starts(engine: Engine, tiny_mo
 def test_a_request_stops_when_its_deadline_passes(engine: Engine, tiny_model: Model) -> None:
     engine.load(tiny_model).result()
     future = engine.submit(tiny_model, LONG, deadline=time.time() + 0.1)
-    with pytest.raises(DeadlineExceeded, match="deadline"):
+    with pytest.raises(DeadlineExceededError, match="deadline"):
         future.result()
 
 
 def test_a_request_stops_when_its_engine_time_is_used_up(engine: Engine, tiny_model: Model) -> None:
     future = engine.submit(tiny_model, LONG, max_engine_s=0.05)
-    with pytest.raises(DeadlineExceeded, match=r"0\.05 s on the device"):
+    with pytest.raises(DeadlineExceededError, match=r"0\.05 s on the device"):
         future.result()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from inference.engine.errors import EngineError, InvalidRequest
+from inference.engine.errors import EngineError, InvalidRequestError
 from inference.engine.request import GenerationRequest
 from inference.engine.runner import Engine
 from inference.engine.weights import Model
@@ -22,7 +22,7 @@ def test_a_poisoned_request_fails_alone(engine: Engine, poisoned_model: Model) -
 
 def test_a_size_that_does_not_fit_is_the_callers_mistake(engine: Engine, tiny_model: Model) -> None:
     future = engine.submit(tiny_model, GenerationRequest(prompt="a red circle", width=66))
-    with pytest.raises(InvalidRequest, match="^width must be a multiple of 4"):
+    with pytest.raises(InvalidRequestError, match=r"^width must be a multiple of 4"):
         future.result()
 
 

@@ -34,8 +34,26 @@ def test_a_bad_field_is_named(field: str, value: Any) -> None:
 
 
 def test_a_missing_prompt_is_named() -> None:
-    with pytest.raises(ValueError, match="^prompt is required"):
+    with pytest.raises(ValueError, match=r"^prompt is required"):
         GenerationRequest.from_dict({"steps": 2})
+
+
+@pytest.mark.parametrize("field", ["num_inference_steps", "guidance_scale"])
+def test_the_ecosystems_names_are_known_and_named_back(field: str) -> None:
+    assert GenerationRequest.from_dict({"prompt": "a", field: 3}) != GenerationRequest(prompt="a")
+    with pytest.raises(ValueError, match=f"^{field} must"):
+        GenerationRequest.from_dict({"prompt": "a", field: "three"})
+
+
+def test_a_field_given_under_two_names_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"^num_inference_steps says the same as steps"):
+        GenerationRequest.from_dict({"prompt": "a", "steps": 2, "num_inference_steps": 3})
+
+
+def test_defaults_fill_only_what_is_left_open() -> None:
+    request = GenerationRequest(prompt="a", steps=3)
+    filled = request.with_defaults({"steps": 8, "width": 128, "max_sequence_length": 32})
+    assert (filled.steps, filled.width, filled.max_sequence_length) == (3, 128, 32)
 
 
 def test_null_stands_for_the_default() -> None:

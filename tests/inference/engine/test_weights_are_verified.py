@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from inference.engine.errors import WeightsMismatch, WeightsUnavailable
+from inference.engine.errors import WeightsMismatchError, WeightsUnavailableError
 from inference.engine.request import GenerationRequest
 from inference.engine.runner import Engine
 from inference.engine.weights import Model, WeightsStore, digest_of
@@ -35,7 +35,7 @@ def test_the_digest_is_the_documented_one(tmp_path: Path) -> None:
 def test_a_wrong_digest_is_refused(engine: Engine, tiny_model: Model) -> None:
     wrong = Model(uri=tiny_model.uri, digest="sha256:" + "0" * 64, family="flux")
     future = engine.submit(wrong, GenerationRequest(prompt="a"))
-    with pytest.raises(WeightsMismatch, match=str(tiny_model.digest)):
+    with pytest.raises(WeightsMismatchError, match=str(tiny_model.digest)):
         future.result()
 
 
@@ -52,13 +52,13 @@ def test_one_changed_byte_changes_the_digest(copy: Path, tiny_model: Model) -> N
 def test_a_pickle_is_refused(copy: Path, name: str) -> None:
     (copy / name).write_bytes(b"\x80\x04.")
     model = Model(uri=copy.as_uri(), digest=None, family="flux")
-    with pytest.raises(WeightsMismatch, match="is a pickle"):
+    with pytest.raises(WeightsMismatchError, match="is a pickle"):
         WeightsStore([copy]).open(model)
 
 
 def test_code_is_refused(copy: Path) -> None:
     (copy / "pipeline.py").write_text("raise SystemExit")
-    with pytest.raises(WeightsMismatch, match="is code"):
+    with pytest.raises(WeightsMismatchError, match="is code"):
         digest_of(copy)
 
 
@@ -66,11 +66,11 @@ def test_a_link_that_leaves_the_directory_is_refused(copy: Path, tmp_path: Path)
     secret = tmp_path / "secret.json"
     secret.write_text("{}")
     (copy / "linked.json").symlink_to(secret)
-    with pytest.raises(WeightsMismatch, match="leaves the directory"):
+    with pytest.raises(WeightsMismatchError, match="leaves the directory"):
         digest_of(copy)
     (copy / "linked.json").unlink()
     (copy / "folder").symlink_to(tmp_path)
-    with pytest.raises(WeightsMismatch, match="link to a directory"):
+    with pytest.raises(WeightsMismatchError, match="link to a directory"):
         digest_of(copy)
 
 
@@ -79,7 +79,7 @@ def test_an_index_that_names_another_library_is_refused(copy: Path) -> None:
     index["vae"] = ["subprocess", "Popen"]
     (copy / "model_index.json").write_text(json.dumps(index))
     model = Model(uri=copy.as_uri(), digest=None, family="flux")
-    with pytest.raises(WeightsMismatch, match="vae comes from the library subprocess"):
+    with pytest.raises(WeightsMismatchError, match="vae comes from the library subprocess"):
         WeightsStore([copy]).open(model)
 
 
@@ -88,16 +88,16 @@ def test_an_index_that_names_another_library_is_refused(copy: Path) -> None:
     ["file:///etc", "file://host/tmp", "https://example.org/x", "starter:../../etc", "noop:x"],
 )
 def test_an_address_elsewhere_is_refused(uri: str, weights_dir: Path) -> None:
-    with pytest.raises(WeightsUnavailable):
+    with pytest.raises(WeightsUnavailableError):
         WeightsStore([weights_dir]).locate(uri)
 
 
 def test_dots_do_not_climb_out_of_the_listed_directory(weights_dir: Path) -> None:
-    with pytest.raises(WeightsUnavailable, match="MERCATO_WEIGHTS_DIRS"):
+    with pytest.raises(WeightsUnavailableError, match="MERCATO_WEIGHTS_DIRS"):
         WeightsStore([weights_dir]).locate(f"file://{weights_dir}/%2e%2e/")
 
 
 def test_the_noop_family_takes_no_real_weights(tiny_model: Model, weights_dir: Path) -> None:
     crossed = Model(uri=tiny_model.uri, digest=tiny_model.digest, family="noop")
-    with pytest.raises(WeightsMismatch):
+    with pytest.raises(WeightsMismatchError):
         WeightsStore([weights_dir]).open(crossed)

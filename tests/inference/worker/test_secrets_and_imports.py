@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
 
-from tests.inference.process import ROOT
+from tests.inference.process import ROOT, bare_environment
 
 
 def _python(code: str) -> str:
@@ -31,7 +30,7 @@ def test_a_worker_given_a_secret_refuses_to_start(name: str, command: list[str])
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
-        env={**os.environ, name: "postgresql://secret"},
+        env={**bare_environment(), name: "postgresql://secret"},
         capture_output=True,
         text=True,
         timeout=30,
