@@ -36,6 +36,8 @@ def main(say: Say) -> int:
     try:
         market.start()
         result = play(market.url, market.seed, REPOSITORY / "out", say)
+    except (KeyError, IndexError, TypeError) as error:
+        raise LocalError(f"An answer lacks what the demo reads: {error!r}") from error
     finally:
         ignore_interrupts()
         market.stop()
@@ -71,7 +73,7 @@ def play_developer(base: str, seed: Mapping[str, Any], out: Path, say: Say) -> d
     _sign_in(base, seed, "developer", say).get("/dashboard/")
     api = Client(base, seed["api_key"])
     model = seed["model"]
-    price = api.get(f"/v1/models/{model}").json()["price"]
+    price = api.get(f"/v1/models/{model}").json()["version"]["price"]
     say(f"Price of {model}: {json.dumps(price)}")
     body = {"input": {"prompt": PROMPT}}
     quote = api.post_json(f"/v1/models/{model}/quote", body)["quote_nano_usd"]
