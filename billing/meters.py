@@ -1,5 +1,6 @@
 """Seals charges into batches and relays each batch to Stripe as one meter event."""
 
+import uuid
 from collections import defaultdict
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -47,7 +48,7 @@ def _seal_funding(funding: Funding, before: datetime) -> int:
         .order_by("org_id", "occurred_at")
         .values_list("pk", "org_id", "occurred_at", f"{name}_nano")[:_SEAL_LIMIT]
     )
-    groups: dict[tuple[object, datetime], list[tuple[object, int]]] = defaultdict(list)
+    groups: dict[tuple[uuid.UUID, datetime], list[tuple[uuid.UUID, int]]] = defaultdict(list)
     for pk, org_id, occurred_at, amount in rows:
         groups[org_id, occurred_at.replace(second=0, microsecond=0)].append((pk, amount))
     for (org_id, minute), members in sorted(groups.items(), key=lambda g: (str(g[0][0]), g[0][1])):

@@ -85,11 +85,11 @@ class PriceTerms:
         if unit not in UNITS:
             raise RatingError("unit", f"The unit must be one of {', '.join(UNITS)}.")
         flat = _decimal(unit_price, "unit_price")
-        if not isinstance(tiers, list) or len(tiers) > 20:
+        if len(tiers) > 20:
             raise RatingError("tiers", "Tiers are a list of at most 20.")
         steps: list[Tier] = []
         for position, tier in enumerate(tiers):
-            if not isinstance(tier, dict) or tier.keys() != {"up_to", "unit_price"}:
+            if set(tier) != {"up_to", "unit_price"}:
                 raise RatingError("tiers", "Each tier has exactly up_to and unit_price.")
             last = position == len(tiers) - 1
             if (tier["up_to"] is None) != last:

@@ -1,11 +1,13 @@
 """Tenant scoping, in one method that every table with an owner has."""
 
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from django.db import models
 
+M = TypeVar("M", bound=models.Model, covariant=True)
 
-class OrgQuerySet(models.QuerySet[Any]):
+
+class OrgQuerySet(models.QuerySet[M]):
     """A QuerySet of rows that belong to an organisation through the column `org`."""
 
     def for_org(self, org: Any) -> Self:

@@ -24,6 +24,7 @@ from marketplace.accounts.models import (
 )
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
+from marketplace.core.ids import parse_id
 
 INVITATION_PREFIX = "mi_"
 _RESERVED = {"admin", "api", "v1", "console", "dashboard", "vendor", "files", "docs", "static"} | {
@@ -175,7 +176,7 @@ def api_key_create(
 
 def api_key_revoke(*, org: Organisation, key_id: object) -> ApiKey:
     """Revoke a key at once; revoking it again changes nothing. Raises NotFound."""
-    key = ApiKey.objects.for_org(org).filter(pk=key_id).first()
+    key = ApiKey.objects.for_org(org).filter(pk=parse_id(key_id)).first()
     if key is None:
         raise NotFound("There is no such key.")
     if key.revoked_at is None:

@@ -1,6 +1,6 @@
 """Authentication by API key and authorisation by scope."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
 from rest_framework.permissions import BasePermission
@@ -77,7 +77,7 @@ class PublicRead(BasePermission):
 
 def org_of(request: Request) -> Organisation | None:
     """Return the caller's organisation, or None for a visitor."""
-    caller = request.user
+    caller: Any = request.user
     return caller.org if isinstance(caller, Caller) else None
 
 

@@ -1,6 +1,6 @@
 """Reads are limited by a token bucket in Valkey; submissions never are, they queue."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import redis.exceptions
 import structlog
@@ -46,7 +46,7 @@ class ReadThrottle(BaseThrottle):
         """Raise TooManyRequests when the bucket is empty; let pass while Valkey is away."""
         if request.method == "POST":
             return True
-        caller = request.user
+        caller: Any = request.user
         bucket = f"key:{caller.pk}" if isinstance(caller, Caller) else self.get_ident(request)
         try:
             wait = take(bucket, settings.READS_PER_SECOND, settings.READS_BURST)

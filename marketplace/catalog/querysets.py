@@ -1,13 +1,15 @@
 """Which models and versions a caller may see."""
 
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
-from django.db.models import Q, QuerySet
+from django.db.models import Model, Q, QuerySet
 
 from marketplace.accounts.querysets import OrgQuerySet
 
+M = TypeVar("M", bound=Model, covariant=True)
 
-class ModelQuerySet(OrgQuerySet):
+
+class ModelQuerySet(OrgQuerySet[M]):
     """Models: public ones with a listed version are everybody's, the rest their vendor's."""
 
     def public(self) -> Self:
@@ -20,7 +22,7 @@ class ModelQuerySet(OrgQuerySet):
         return self.filter(listed | Q(org=org) if org is not None else listed).distinct()
 
 
-class VersionQuerySet(QuerySet[Any]):
+class VersionQuerySet(QuerySet[M]):
     """Versions belong to the organisation of their model."""
 
     def for_org(self, org: Any) -> Self:

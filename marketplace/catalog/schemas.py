@@ -55,12 +55,14 @@ def check_schema(schema: Any) -> None:
 
 
 def _field(error: ValidationError) -> str:
+    instance: Any = error.instance
     if error.validator == "required":
-        missing = [name for name in error.validator_value if name not in error.instance]
+        required: Any = error.validator_value
+        missing = [name for name in required if name not in instance]
         return ".".join([*map(str, error.absolute_path), missing[0] if missing else ""])
     if error.validator == "additionalProperties":
-        known = set(error.schema.get("properties", {}))
-        unknown = sorted(set(error.instance) - known)
+        schema: Any = error.schema
+        unknown = sorted(set(instance) - set(schema.get("properties", {})))
         return ".".join([*map(str, error.absolute_path), unknown[0] if unknown else ""])
     return ".".join(map(str, error.absolute_path))
 

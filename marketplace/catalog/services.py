@@ -25,6 +25,7 @@ from marketplace.catalog.models import (
 )
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
+from marketplace.core.ids import parse_id
 
 WEIGHTS_SCHEMES = ("starter:", "file:///", "s3://", "hub:", "noop:")
 _ALLOWED_MOVES = {
@@ -245,15 +246,12 @@ def version_decide(*, version: Version, after: Status, by: User, note: str = "")
 
 def version_require(*, org: Organisation, version_id: object) -> Version:
     """Return a version of the organisation's own. Raises NotFound."""
-    try:
-        version = (
-            Version.objects.for_org(org)
-            .select_related("model__org", "licence")
-            .filter(pk=version_id)
-            .first()
-        )
-    except (ValidationError, ValueError):
-        version = None
+    version = (
+        Version.objects.for_org(org)
+        .select_related("model__org", "licence")
+        .filter(pk=parse_id(version_id))
+        .first()
+    )
     if version is None:
         raise NotFound("There is no such version.")
     return version

@@ -4,6 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ActionForm
 from django.db.models import Model as Row
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -165,7 +166,7 @@ class DecisionInline(admin.TabularInline):  # type: ignore[type-arg]
         return False
 
 
-class NoteForm(admin.helpers.ActionForm):
+class NoteForm(ActionForm):
     """An action with a note for the vendor."""
 
     note = forms.CharField(required=False, max_length=4000, label="Note to the vendor")

@@ -38,7 +38,7 @@ class ConsoleSite(admin.AdminSite):
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    ) -> TemplateResponse:
         """Show what waits for staff, the fleet and the state of Stripe."""
         return super().index(request, {**(extra_context or {}), **_overview()})
 

@@ -19,3 +19,11 @@ def new_id() -> uuid.UUID:
 def derived_id(*parts: object) -> uuid.UUID:
     """Return the same UUIDv5 for the same parts, so that a repeated emission is recognised."""
     return uuid.uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts))
+
+
+def parse_id(text: object) -> uuid.UUID | None:
+    """Return the id that a caller wrote, or None if it is not one."""
+    try:
+        return uuid.UUID(str(text))
+    except ValueError:
+        return None

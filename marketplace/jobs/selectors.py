@@ -1,12 +1,11 @@
 """Reads of jobs and files, always within one organisation."""
 
-import uuid
 from typing import Any
 
-from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 
 from marketplace.core.errors import NotFound
+from marketplace.core.ids import parse_id
 from marketplace.core.storage import storage
 from marketplace.jobs.models import File, Job, JobStatus
 
@@ -23,11 +22,10 @@ def jobs_of(org: Any) -> "QuerySet[Job]":
 
 def job_get(*, org: Any, job_id: object) -> Job:
     """Return a job of the organisation. Raises NotFound, for a stranger's job too."""
-    try:
-        uuid.UUID(str(job_id))
-        return jobs_of(org).get(pk=job_id)
-    except (Job.DoesNotExist, ValidationError, ValueError) as error:
-        raise NotFound("There is no such job.") from error
+    job = jobs_of(org).filter(pk=parse_id(job_id)).first()
+    if job is None:
+        raise NotFound("There is no such job.")
+    return job
 
 
 def queue_position(job: Job) -> int | None:
@@ -42,11 +40,10 @@ def queue_position(job: Job) -> int | None:
 
 def file_get(*, org: Any, file_id: object) -> File:
     """Return a file of the organisation. Raises NotFound."""
-    try:
-        uuid.UUID(str(file_id))
-        file: File = File.objects.for_org(org).filter(deleted_at__isnull=True).get(pk=file_id)
-    except (File.DoesNotExist, ValidationError, ValueError) as error:
-        raise NotFound("There is no such file.") from error
+    rows = File.objects.for_org(org).filter(deleted_at__isnull=True)
+    file = rows.filter(pk=parse_id(file_id)).first()
+    if file is None:
+        raise NotFound("There is no such file.")
     return file
 
 

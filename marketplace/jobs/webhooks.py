@@ -73,7 +73,7 @@ def deliveries_send(limit: int = 50) -> int:
         try:
             answer = _send(row)
         except MarketError as error:
-            why, lasting, answer = error.message, error.status == 422, None
+            why, lasting = error.message, error.status == 422
         else:
             WebhookDelivery.objects.filter(pk=row.pk).update(last_status=answer.status)
             if 200 <= answer.status < 300:

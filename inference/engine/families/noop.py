@@ -1,5 +1,4 @@
 """A family with no model: a grey picture at once, to measure the market without an engine."""
-# ruff: noqa: ARG002 (the arguments of a family, whether it needs them or not)
 
 from __future__ import annotations
 

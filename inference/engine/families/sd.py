@@ -1,5 +1,4 @@
 """Stable Diffusion 1.x, 2.x and XL."""
-# ruff: noqa: ARG002 (the arguments of a family, whether it needs them or not)
 
 from __future__ import annotations
 
