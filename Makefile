@@ -78,7 +78,7 @@ lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml (UPGRADE=1 
 	@rm -f requirements.lock.bak
 
 bench-market: $(STAMP) ## Measure the market itself: submits/s, dispatch, platform tax
-	@exec $(PY) -m marketplace.local.bench
+	@exec $(PY) -m marketplace.local bench
 
 clean: ## Remove caches and pictures; .venv and var/ stay
 	rm -rf out dist build staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

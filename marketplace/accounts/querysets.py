@@ -4,10 +4,10 @@ from typing import Any, Self, TypeVar
 
 from django.db import models
 
-M = TypeVar("M", bound=models.Model, covariant=True)
+M_co = TypeVar("M_co", bound=models.Model, covariant=True)
 
 
-class OrgQuerySet(models.QuerySet[M]):
+class OrgQuerySet(models.QuerySet[M_co]):
     """A QuerySet of rows that belong to an organisation through the column `org`."""
 
     def for_org(self, org: Any) -> Self:

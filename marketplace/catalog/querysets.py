@@ -6,10 +6,10 @@ from django.db.models import Model, Q, QuerySet
 
 from marketplace.accounts.querysets import OrgQuerySet
 
-M = TypeVar("M", bound=Model, covariant=True)
+M_co = TypeVar("M_co", bound=Model, covariant=True)
 
 
-class ModelQuerySet(OrgQuerySet[M]):
+class ModelQuerySet(OrgQuerySet[M_co]):
     """Models: public ones with a listed version are everybody's, the rest their vendor's."""
 
     def public(self) -> Self:
@@ -22,7 +22,7 @@ class ModelQuerySet(OrgQuerySet[M]):
         return self.filter(listed | Q(org=org) if org is not None else listed).distinct()
 
 
-class VersionQuerySet(QuerySet[M]):
+class VersionQuerySet(QuerySet[M_co]):
     """Versions belong to the organisation of their model."""
 
     def for_org(self, org: Any) -> Self:

@@ -21,9 +21,9 @@ def derived_id(*parts: object) -> uuid.UUID:
     return uuid.uuid5(_NAMESPACE, "\x1f".join(str(part) for part in parts))
 
 
-def parse_id(text: object) -> uuid.UUID | None:
-    """Return the id that a caller wrote, or None if it is not one."""
+def parse_id(text: object) -> uuid.UUID:
+    """Return the id that a caller wrote, or the nil id, which nothing has, if it is not one."""
     try:
         return uuid.UUID(str(text))
     except ValueError:
-        return None
+        return uuid.UUID(int=0)

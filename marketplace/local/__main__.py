@@ -1,4 +1,4 @@
-"""`python -m marketplace.local run|demo`: the market on this machine, kept up or shown once."""
+"""`python -m marketplace.local run|demo|bench`: the market on this machine, kept up or shown once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-from marketplace.local import demo
+from marketplace.local import bench, demo
 from marketplace.local.environment import DEFAULT_PORT, var_dir
 from marketplace.local.market import Market
 from marketplace.local.processes import LocalError, ignore_interrupts
@@ -23,12 +23,12 @@ from marketplace.local.supervisor import Supervisor
 def main() -> int:
     """Run one command. Problems become one line on stderr and exit status 1."""
     parser = argparse.ArgumentParser(prog="python -m marketplace.local", description=__doc__)
-    parser.add_argument("command", choices=["run", "demo"])
+    parser.add_argument("command", choices=list(COMMANDS))
     command = parser.parse_args().command
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        return run() if command == "run" else demo.main(progress())
+        return COMMANDS[command]()
     except LocalError as error:
         if error.detail:
             print(error.detail, file=sys.stderr)
@@ -53,6 +53,13 @@ def run() -> int:
         market.stop()
     print("Stopped; the data is kept in", market.var)
     return 0
+
+
+COMMANDS: dict[str, Callable[[], int]] = {
+    "run": run,
+    "demo": lambda: demo.main(progress()),
+    "bench": lambda: bench.main(progress()),
+}
 
 
 def progress() -> Callable[[str], None]:
