@@ -1,1 +1,38 @@
-"""The small trained models that ship with the project, with their data, training and judge."""
+"""The small trained models that ship with the repository, and where they lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_MODELS = Path(__file__).parent / "models"
+
+# What a caller should ask for where a stock pipeline's own default does not suit the model.
+_DEFAULTS: dict[str, dict[str, int | float]] = {
+    "starter-image": {
+        "width": 128,
+        "height": 128,
+        "steps": 8,
+        "guidance": 1.0,
+        "max_sequence_length": 32,
+    },
+}
+
+
+def names() -> list[str]:
+    """Names of the shipped models, sorted."""
+    return sorted(
+        folder.name for folder in _MODELS.iterdir() if (folder / "model_index.json").is_file()
+    )
+
+
+def path(name: str = "starter-image") -> Path:
+    """Directory of a shipped diffusers pipeline; KeyError naming the choices if unknown."""
+    if name not in names():
+        raise KeyError(f"no shipped model {name!r}; there are: {', '.join(names()) or 'none'}")
+    return _MODELS / name
+
+
+def defaults(name: str = "starter-image") -> dict[str, int | float]:
+    """Recommended width, height (pixels), steps, guidance (true CFG scale), text tokens."""
+    path(name)
+    return dict(_DEFAULTS[name])

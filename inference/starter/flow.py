@@ -1,0 +1,181 @@
+"""The denoiser: a small stock FluxTransformer2DModel trained by flow matching on latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, FluxPipeline, FluxTransformer2DModel
+from torch import Tensor
+
+from inference.starter import scenes
+from inference.starter.autoencoder import LATENT_CHANNELS, encode
+from inference.starter.captions import Writer
+from inference.starter.loop import rng_for, schedule, set_rates, torch_rng
+from inference.starter.scenes import Scene
+from inference.starter.text import CLIP_WIDTH, T5_WIDTH, TextStage
+
+SHIFT = 3.0  # timestep shift in training and in the shipped scheduler
+EMPTY_SHARE = 0.1  # of captions dropped, so that true classifier-free guidance works
+TEXT_LENGTHS = (24, 32, 24, 24, 32, 24, 64, 24)  # T5 tokens, by step; the pipeline pads unmasked
+
+
+def build(
+    heads: int = 4,
+    double: int = 2,
+    single: int = 4,
+    *,
+    clip_width: int = CLIP_WIDTH,
+    t5_width: int = T5_WIDTH,
+) -> FluxTransformer2DModel:
+    """A fresh denoiser of width 32*heads; every block starts as the identity."""
+    model = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=4 * LATENT_CHANNELS,
+        num_layers=double,
+        num_single_layers=single,
+        attention_head_dim=32,
+        num_attention_heads=heads,
+        joint_attention_dim=t5_width,
+        pooled_projection_dim=clip_width,
+        guidance_embeds=False,
+        axes_dims_rope=(8, 12, 12),
+    )
+    for name, parameter in model.named_parameters():
+        if name.startswith("proj_out.") or (".norm" in name and ".linear." in name):
+            torch.nn.init.zeros_(parameter)
+    return model
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Encoded pictures: normalised packed latents [N, 64, 32] and the scenes they show."""
+
+    packed: Tensor
+    scenes: list[Scene]
+    shift: float
+    scale: float
+
+
+def pack(latents: Tensor) -> Tensor:
+    """[N, C, H, W] to the pipeline's [N, H*W/4, 4C]."""
+    n, c, h, w = latents.shape
+    packed: Tensor = FluxPipeline._pack_latents(latents, n, c, h, w)
+    return packed
+
+
+def make_latents(vae: AutoencoderKL, seed: int, count: int) -> Latents:
+    """Draw and encode `count` training scenes; statistics give the VAE's shift and scale."""
+    vae.eval()
+    parts, told = [], []
+    for index in range(0, count, 64):
+        rng = rng_for(seed, "latents", index)
+        batch = scenes.sample_scenes(rng, min(64, count - index), held_out=False)
+        parts.append(encode(vae, scenes.render_batch(batch, rng)))
+        told += batch
+    raw = torch.cat(parts)
+    shift, scale = float(raw.mean()), 1 / float(raw.std())
+    return Latents(pack((raw - shift) * scale), told, shift, scale)
+
+
+class FlowStage:
+    """Flow matching with Muon on the blocks' matrices, AdamW on the rest, and an EMA."""
+
+    name = "flow"
+
+    def __init__(
+        self, seed: int, text: TextStage, latents: Latents, batch: int = 64, heads: int = 4
+    ):
+        torch.manual_seed(seed + 2)
+        self.seed, self.batch, self.latents, self.text = seed, batch, latents, text
+        text.modules.eval().requires_grad_(False)
+        widths = {"clip_width": text.clip.config.hidden_size, "t5_width": text.t5.config.d_model}
+        self.model = build(heads, **widths).train()
+        self.ema = build(heads, **widths).eval().requires_grad_(False)
+        self.ema.load_state_dict(self.model.state_dict())
+        matrices, rest = [], []
+        for name, parameter in self.model.named_parameters():
+            inner = "transformer_blocks." in name and parameter.ndim == 2
+            (matrices if inner else rest).append(parameter)
+        self.optimisers = [
+            torch.optim.Muon(matrices, lr=3e-3, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.0),
+        ]
+        self.image_ids = FluxPipeline._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
+
+    @torch.no_grad()
+    def embed(self, texts: list[str], length: int) -> tuple[Tensor, Tensor]:
+        """Pooled [N, clip] and token [N, length, t5] embeddings, as the pipeline makes them."""
+        ids = self.text.clip_tokenizer(
+            texts, padding="longest", max_length=77, truncation=True, return_tensors="pt"
+        ).input_ids
+        pooled: Tensor = self.text.clip(ids).pooler_output
+        ids = self.text.t5_tokenizer(
+            texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        ).input_ids
+        return pooled, self.text.t5(ids)[0]
+
+    def batch_of(self, index: int) -> tuple[Tensor, list[str], np.random.Generator]:
+        """Latents and captions of one step."""
+        rng = rng_for(self.seed, self.name, index)
+        picks = rng.integers(len(self.latents.scenes), size=self.batch)
+        writer = Writer(rng)
+        texts = [
+            "" if rng.random() < EMPTY_SHARE else writer.write(self.latents.scenes[i]).text
+            for i in picks
+        ]
+        return self.latents.packed[torch.from_numpy(picks)], texts, rng
+
+    def step(self, index: int, total: int) -> float:
+        """One flow-matching step (predict noise - data); returns the mean squared error."""
+        for optimiser in self.optimisers:
+            set_rates(optimiser, schedule(index, total, warmup=100))
+        clean, texts, rng = self.batch_of(index)
+        length = TEXT_LENGTHS[index % len(TEXT_LENGTHS)]
+        pooled, tokens = self.embed(texts, length)
+        generator = torch_rng(rng)
+        # Stratified times: one per 1/batch of the unit interval.
+        uniform = (
+            torch.rand(self.batch, generator=generator) + torch.arange(self.batch)
+        ) / self.batch
+        time = SHIFT * uniform / (1 + (SHIFT - 1) * uniform)
+        noise = torch.randn(clean.shape, generator=generator)
+        mix = time[:, None, None]
+        guess = self.model(
+            hidden_states=(1 - mix) * clean + mix * noise,
+            timestep=time,
+            pooled_projections=pooled,
+            encoder_hidden_states=tokens,
+            txt_ids=torch.zeros(length, 3),
+            img_ids=self.image_ids,
+            return_dict=False,
+        )[0]
+        loss = (guess - (noise - clean)).square().mean()
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimiser in self.optimisers:
+            optimiser.step()
+        decay = min(0.998, (1 + index) / (20 + index))
+        with torch.no_grad():
+            for slow, fast in zip(self.ema.parameters(), self.model.parameters(), strict=True):
+                slow.lerp_(fast, 1 - decay)
+        return float(loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        """Weights, their EMA and both optimisers."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.model.load_state_dict(state["model"])
+        self.ema.load_state_dict(state["ema"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)

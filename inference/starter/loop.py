@@ -1,0 +1,96 @@
+"""A resumable training loop: every step depends only on (seed, step) and the saved state."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+log = logging.getLogger("starter")
+
+
+class Stage(Protocol):
+    """One thing to train, a step at a time."""
+
+    name: str
+
+    def step(self, index: int, total: int) -> float:
+        """Do step `index` of `total`; return the loss."""
+
+    def state(self) -> dict[str, Any]:
+        """Everything needed to go on."""
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave."""
+
+
+def rng_for(seed: int, stage: str, step: int) -> np.random.Generator:
+    """NumPy generator of one step; the same whether or not training was interrupted."""
+    return np.random.default_rng([seed, step, *stage.encode()])
+
+
+def torch_rng(rng: np.random.Generator) -> torch.Generator:
+    """Torch generator seeded from a NumPy one."""
+    return torch.Generator().manual_seed(int(rng.integers(2**62)))
+
+
+def schedule(index: int, total: int, warmup: int = 50, decay: float = 0.4) -> float:
+    """Learning-rate factor: linear warm-up, constant, linear decay over the last `decay`."""
+    left = (total - index) / max(1.0, decay * total)
+    return min(1.0, (index + 1) / warmup, left)
+
+
+def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    """Set every group's rate to `factor` times its base rate."""
+    for group in optimiser.param_groups:
+        group.setdefault("base_lr", group["lr"])
+        group["lr"] = group["base_lr"] * factor
+
+
+def run(
+    stage: Stage, total: int, folder: Path, deadline: float, *, resume: bool, save_every: int = 200
+) -> bool:
+    """Train `stage` to step `total` or until `deadline` (time.monotonic seconds).
+
+    State is kept in `folder/<name>.pt`. Returns True once `total` is reached.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{stage.name}.pt"
+    index, seconds = 0, 0.0
+    if resume and path.exists():
+        saved = torch.load(path, weights_only=True)
+        index, seconds = int(saved["step"]), float(saved["seconds"])
+        stage.load(saved["state"])
+    started, first, average = time.monotonic(), index, None
+
+    def save() -> None:
+        passed = seconds + time.monotonic() - started
+        torch.save(
+            {"step": index, "seconds": passed, "state": stage.state()}, path.with_suffix(".new")
+        )
+        path.with_suffix(".new").replace(path)
+
+    while index < total and time.monotonic() < deadline:
+        loss = stage.step(index, total)
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"{stage.name}: loss is {loss} at step {index}")
+        average = loss if average is None else 0.98 * average + 0.02 * loss
+        index += 1
+        if index % 50 == 0:
+            pace = (time.monotonic() - started) / (index - first)
+            log.info("%s %d/%d loss %.4f %.3f s/step", stage.name, index, total, average, pace)
+        if index % save_every == 0:
+            save()
+    if index > first:
+        save()
+    return index >= total
+
+
+def seconds_spent(folder: Path, name: str) -> float:
+    """Wall seconds that a stage has trained so far."""
+    path = folder / f"{name}.pt"
+    return float(torch.load(path, weights_only=True)["seconds"]) if path.exists() else 0.0
