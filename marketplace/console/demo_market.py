@@ -64,9 +64,9 @@ def _org(slug: str, name: str, owner: User) -> Organisation:
     return found or accounts.organisation_create(name=name, owner=owner, slug=slug)
 
 
-def _key(org: Organisation, user: User) -> str:
+def _key(org: Organisation, user: User, label: str) -> str:
     """Return the demo key: a token like any other, but derived, so that it can be shown again."""
-    body = tokens.KEY_PREFIX + _derive("api-key", 32)
+    body = tokens.KEY_PREFIX + _derive(label, 32)
     secret = tokens.with_checksum(body)
     if not ApiKey.objects.filter(digest=tokens.digest(secret)).exists():
         key, _ = accounts.api_key_create(
@@ -293,6 +293,7 @@ def seed(*, noop: bool = False) -> dict[str, Any]:
             {"role": login.role, "email": login.email, "password": login.password}
             for login in logins
         ],
-        "api_key": _key(buyer, developer),
+        "api_key": _key(buyer, developer, "api-key"),
+        "vendor_api_key": _key(lab, vendor, "vendor-api-key"),
         "model": f"{lab.slug}/{STARTER}",
     }

@@ -58,7 +58,7 @@ def wipe(var: Path) -> None:
 def play(base: str, seed: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:
     """Play developer, vendor and staff against the market at `base`."""
     result = play_developer(base, seed, out, say)
-    result |= play_vendor(base, seed, result["job"], say)
+    result |= play_vendor(base, seed, say)
     result |= play_staff(base, seed, say)
     paid_out = result["vendor_nano_usd"] + result["platform_nano_usd"]
     if paid_out != result["charge_nano_usd"]:
@@ -106,8 +106,17 @@ def follow(api: Client, job_id: str, say: Say) -> None:
     for kind, data in api.events(f"/v1/jobs/{job_id}/events", JOB_TIMEOUT_S):
         if kind == "done":
             return
-        say(f"  {kind} {json.dumps(data)[:100]}")
+        say(f"  {describe(kind, data)}")
     raise LocalError(f"The event stream of job {job_id} ended before the job")
+
+
+def describe(kind: str, data: Mapping[str, Any]) -> str:
+    """Return one event of a job as a few words."""
+    if kind == "progress":
+        return f"step {data['step']} of {data['steps']}"
+    if kind == "started":
+        return f"worker {data['worker_id']} has it"
+    return f"{kind}: {data.get('message') or data.get('status') or json.dumps(data)[:100]}"
 
 
 def save(api: Client, job: Mapping[str, Any], out: Path) -> Path:
@@ -121,13 +130,13 @@ def save(api: Client, job: Mapping[str, Any], out: Path) -> Path:
     return path.relative_to(out.parent)
 
 
-def play_vendor(base: str, seed: Mapping[str, Any], job_id: str, say: Say) -> dict[str, Any]:
-    """Sign in as the vendor and find the earning of the job on the page and in the API."""
+def play_vendor(base: str, seed: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    """Sign in as the vendor; the earning in the API is also on the page."""
     vendor = _sign_in(base, seed, "vendor", say)
-    page = vendor.get("/vendor/earnings/").text
-    if job_id not in page:
-        raise LocalError(f"/vendor/earnings/ does not show job {job_id}")
-    earned = vendor.get("/v1/earnings").json()["total_nano_usd"]
+    earned = Client(base, seed["vendor_api_key"]).get("/v1/earnings").json()["total_nano_usd"]
+    amount = f"{earned / 1e9:.9f}".rstrip("0")
+    if amount not in vendor.get("/vendor/earnings/").text:
+        raise LocalError(f"/vendor/earnings/ does not show the earned ${amount}")
     say(f"The vendor has earned {_usd(earned)}")
     return {"vendor_nano_usd": earned}
 

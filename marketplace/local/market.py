@@ -26,6 +26,7 @@ from marketplace.local.processes import (
     Managed,
     run_to_end,
     stop_together,
+    tail,
     wait_until,
 )
 from marketplace.local.valkey import HOST, ValkeyServer, free_port, port_is_free
@@ -242,7 +243,7 @@ class Market:
         return all(managed.is_running() for managed in self.managed)
 
     def _tails(self) -> str:
-        return "\n".join(f"--- {p.name}\n{p.log_tail()}" for p in self._processes)
+        return "\n".join(f"--- {p.name}\n{tail(p.log, 5)}" for p in self._processes)
 
 
 def fetch_status(url: str) -> int | None:

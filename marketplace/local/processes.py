@@ -46,7 +46,7 @@ def tail(path: Path, lines: int = 15) -> str:
             text = log.read().decode(errors="replace")
     except OSError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(line[:300] for line in text.splitlines()[-lines:])
 
 
 def _die_with_parent(death_signal: int) -> Callable[[], None]:
