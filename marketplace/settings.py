@@ -246,6 +246,7 @@ FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)
 
 # The market
 WELCOME_CREDIT_USD = env.str("WELCOME_CREDIT_USD", default="1.00")
+OFFER_TTL_S = env.float("OFFER_TTL_S", default=1.0)
 JOB_DEADLINE_S = env.int("JOB_DEADLINE_S", default=3600)
 JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", default=3)
 DISPATCH_RETRY_S = env.float("DISPATCH_RETRY_S", default=15.0)

@@ -1,13 +1,17 @@
 """Reads of the catalogue: who sees which model, its current version, price and shares."""
 
+import time
+from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery
 
 from billing.rating import PriceTerms
 from billing.split import Share
+from marketplace.accounts.models import Organisation
 from marketplace.catalog.models import Model, Price, Status, Version
-from marketplace.core.errors import NotFound
+from marketplace.core.errors import NotFound, WrongState
 
 MAX_CHAIN = 32
 
@@ -120,3 +124,38 @@ def search(rows: "QuerySet[Model]", text: str) -> "QuerySet[Model]":
             | Q(summary__icontains=word)
         )
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A version that can be called, with the price and shares that a call now pins."""
+
+    version: Version
+    price: Price
+    shares: tuple[Share, ...]
+
+
+_offers: dict[tuple[str, str], tuple[float, Offer]] = {}
+_OFFERS_MAX = 1024
+
+
+def offer(*, ref: str, org: Organisation) -> Offer:
+    """Return what `org` gets by calling `ref`. Raises NotFound, or WrongState without a price.
+
+    Kept per process for OFFER_TTL_S: a new price or a suspension takes that long to reach every
+    web process. What a job pins is what its quote was made from, so no charge can differ.
+    """
+    key, moment = (ref, str(org.pk)), time.monotonic()
+    kept = _offers.get(key)
+    if kept and kept[0] > moment:
+        return kept[1]
+    version = version_runnable(ref=ref, org=org)
+    price = price_current(version)
+    if price is None:
+        raise WrongState("This model has no price yet.")
+    made = Offer(version, price, tuple(shares(version)))
+    if settings.OFFER_TTL_S > 0:
+        if len(_offers) >= _OFFERS_MAX:
+            _offers.clear()
+        _offers[key] = (moment + settings.OFFER_TTL_S, made)
+    return made

@@ -84,6 +84,9 @@ def publish(job: Job) -> bool:
             queue=job.queue,
             task_id=f"{job.pk}-{job.attempt}-{job.dispatches}",
             retry=False,
+            # Celery would write the whole message, prompt and signed URLs included, as text.
+            argsrepr="(…)",
+            kwargsrepr="{}",
             ignore_result=True,
         )
     except Exception as error:  # whatever the broker's client raises, the job stays queued

@@ -17,7 +17,7 @@ from inference import protocol
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.catalog import schemas
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.models import Price, Version
+from marketplace.catalog.selectors import Offer
 from marketplace.core import http, metrics
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
@@ -30,19 +30,17 @@ log = structlog.get_logger("mercato.jobs")
 MAX_INPUT_BYTES = 64 * 1024
 
 
-def quote_make(*, version: Version, given: Any) -> tuple[dict[str, Any], Price, Rating]:
-    """Return the full input, the price and the most the job can cost. Raises InvalidInput."""
+def quote_make(*, offer: Offer, given: Any) -> tuple[dict[str, Any], Rating]:
+    """Return the full input and the most the job can cost. Raises InvalidInput."""
+    version = offer.version
     if len(json.dumps(given)) > MAX_INPUT_BYTES:
         raise InvalidInput(
             "The input is too large; upload files and pass their URLs.",
             fields={"input": [f"At most {MAX_INPUT_BYTES} bytes of JSON."]},
         )
     values = schemas.validate_input(version.input_schema, given)
-    price = catalog.price_current(version)
-    if price is None:
-        raise WrongState("This model has no price yet.")
     bound = quoting.upper_bound(version.input_schema, values, version.max_engine_s)
-    return values, price, quoting.quote(catalog.terms(price), bound)
+    return values, quoting.quote(catalog.terms(offer.price), bound)
 
 
 def _replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
@@ -85,8 +83,9 @@ def job_submit(
     ).hexdigest()
     if idempotency_key and (earlier := _replay(org, idempotency_key, digest)):
         return earlier, True
-    version = catalog.version_runnable(ref=ref, org=org)
-    values, price, quote = quote_make(version=version, given=given)
+    offer = catalog.offer(ref=ref, org=org)
+    version = offer.version
+    values, quote = quote_make(offer=offer, given=given)
     if webhook_url:
         http.check_url(webhook_url)
     moment = now()
@@ -96,8 +95,8 @@ def job_submit(
         api_key=api_key,
         user=user,
         version=version,
-        price=price,
-        shares=[share.to_dict() for share in catalog.shares(version)],
+        price=offer.price,
+        shares=[share.to_dict() for share in offer.shares],
         input=values,
         quote_nano=quote.amount_nano,
         queue=protocol.gpu_queue(version.hardware_class),

@@ -1,4 +1,4 @@
-"""`python -m marketplace.local run|demo|bench`: the market on this machine, kept up or shown once."""
+"""`python -m marketplace.local run|demo|bench`: the market kept up, shown or measured."""
 
 from __future__ import annotations
 

@@ -24,9 +24,9 @@ from marketplace.jobs.models import Job, JobStatus
 _PREFER_WAIT = re.compile(r"\bwait(?:\s*=\s*(\d{1,4}))?")
 
 
-def _answer(job: Job, status: int) -> Response:
+def _answer(job: Job, status: int, *, with_position: bool = True) -> Response:
     """Return a job with its cost in headers too."""
-    response = Response(present.job(job, with_position=True), status=status)
+    response = Response(present.job(job, with_position=with_position), status=status)
     response["X-Mercato-Quote-Nano-Usd"] = str(job.quote_nano)
     if job.charge_nano is not None:
         response["X-Mercato-Charge-Nano-Usd"] = str(job.charge_nano)
@@ -96,7 +96,8 @@ class JobList(APIView):
             connection.close()  # gives the connection back to the pool while we wait
             wait_done(job.pk, wait)
             job = selectors.job_get(org=caller.org, job_id=job.pk)
-        response = _answer(job, 200 if job.is_ended or replayed else 202)
+        # Counting the queue would cost every submission a query: a GET tells the position.
+        response = _answer(job, 200 if job.is_ended or replayed else 202, with_position=False)
         response["Location"] = f"{settings.PUBLIC_URL}/v1/jobs/{job.pk}"
         if replayed:
             response["Idempotent-Replayed"] = "true"

@@ -89,11 +89,11 @@ class Quote(APIView):
         body = serializers.QuoteCreate(data=request.data)
         body.is_valid(raise_exception=True)
         given: Any = body.validated_data["input"]
-        version = selectors.version_runnable(ref=f"{vendor}/{name}", org=caller_of(request).org)
-        values, _, rating = quote_make(version=version, given=given)
+        offer = selectors.offer(ref=f"{vendor}/{name}", org=caller_of(request).org)
+        values, rating = quote_make(offer=offer, given=given)
         return Response(
             {
-                "model": str(version),
+                "model": str(offer.version),
                 "quote_nano_usd": rating.amount_nano,
                 "quote_usd": format_usd(rating.amount_nano),
                 "lines": rating.lines_json(),

@@ -184,7 +184,9 @@ class Job(serializers.Serializer):  # type: ignore[type-arg]
     error = JobError(allow_null=True)
     quote_nano_usd = serializers.IntegerField()
     charge_nano_usd = serializers.IntegerField(allow_null=True)
-    queue_position = serializers.IntegerField(allow_null=True)
+    queue_position = serializers.IntegerField(
+        allow_null=True, help_text="Jobs before this one; told by GET and events while queued."
+    )
     attempt = serializers.IntegerField()
     usage = serializers.JSONField()
     timings_ms = serializers.JSONField()

@@ -24,7 +24,7 @@ def test_a_submission_is_accepted_with_its_quote(api, cast):
     assert job["quote_nano_usd"] == 4_000_000
     assert answer["X-Mercato-Quote-Nano-Usd"] == "4000000"
     assert answer["Location"].endswith(job["id"])
-    assert job["queue_position"] == 0
+    assert api.get(f"/v1/jobs/{job['id']}").json()["queue_position"] == 0
 
 
 def test_an_ended_job_carries_its_charge_and_signed_outputs(api, cast):
