@@ -16,6 +16,11 @@ from marketplace.core.errors import MarketError
 
 _TIMEOUT = urllib3.Timeout(connect=5, read=10, total=15)
 _ANSWER_MAX = 64 * 1024
+# IPv6 ranges with an IPv4 address inside, to which a gateway may forward: NAT64, 6to4, Teredo.
+_CARRIES_IPV4 = [
+    ipaddress.ip_network(net)
+    for net in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
+]
 
 
 class OutboundRefused(MarketError):
@@ -46,6 +51,8 @@ def _is_allowed(address: str) -> bool:
         ip = ip.ipv4_mapped
     if any(ip in ipaddress.ip_network(cidr) for cidr in settings.OUTBOUND_ALLOW_CIDRS):
         return True
+    if any(ip in network for network in _CARRIES_IPV4):
+        return False
     return ip.is_global and not ip.is_multicast
 
 

@@ -61,6 +61,13 @@ def _check_key(api_key: ApiKey | None, ref: str) -> None:
         raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
 
 
+def _check_webhook(url: str) -> None:
+    try:
+        http.check_url(url)
+    except http.OutboundRefused as error:
+        raise InvalidInput(error.message, fields={"webhook_url": [error.message]}) from error
+
+
 def job_submit(
     *,
     org: Organisation,
@@ -87,7 +94,7 @@ def job_submit(
     version = offer.version
     values, quote = quote_make(offer=offer, given=given)
     if webhook_url:
-        http.check_url(webhook_url)
+        _check_webhook(webhook_url)
     moment = now()
     job = Job(
         id=new_id(),

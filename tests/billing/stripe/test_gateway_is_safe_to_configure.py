@@ -96,6 +96,8 @@ def test_the_key_is_in_no_log_line_and_no_repr(
 ) -> None:
     key = "sk_test_very_secret_indeed"
     gateway = StripeGateway(key, base=standin.url)
+    for logger in ("stripe", "urllib3"):
+        caplog.set_level(logging.DEBUG, logger=logger)
     with caplog.at_level(logging.DEBUG):
         gateway.meter_event_send("e", f"log-{time.time_ns()}", "c", 1, int(time.time()), "log:1")
         standin.fault("drop_before")

@@ -1,0 +1,49 @@
+"""Ledger rows, charges, prices and versions are refused every change by PostgreSQL itself."""
+
+import pytest
+from django.db import DatabaseError, connection, transaction
+
+from billing.models import Charge, Transfer
+from marketplace.catalog.models import Licence, Price, Version
+from marketplace.jobs import services
+from tests.cast import report_finished
+
+
+@pytest.fixture
+def settled(cast):
+    job, _ = services.job_submit(org=cast.developer, ref=cast.ref, given={"prompt": "x"})
+    services.job_finished(report_finished(job))
+    return job
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda: Transfer.objects.update(amount_nano=1),
+        lambda: Transfer.objects.all()._raw_delete("default"),
+        lambda: Charge.objects.update(amount_nano=0, prepaid_nano=0, vendors_nano=0, fee_nano=0),
+        lambda: Price.objects.update(unit_price=0),
+        lambda: Version.objects.update(weights_digest="sha256:" + "1" * 64),
+        lambda: Licence.objects.update(revenue_share_bps=0),
+        lambda: Licence.objects.all()._raw_delete("default"),
+    ],
+)
+def test_history_cannot_be_rewritten(settled, change):
+    with pytest.raises(DatabaseError, match="append-only"), transaction.atomic():
+        change()
+
+
+def test_a_status_may_still_change(settled):
+    assert Version.objects.update(status="suspended") == 1
+
+
+def test_the_same_leg_is_posted_once(settled):
+    before = Transfer.objects.count()
+    row = Transfer.objects.filter(kind="share").get()
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT billing_post(%s, %s, %s, %s, %s, 0, now())",
+            [row.debit_id, row.credit_id, row.amount_nano, row.kind, row.source_id],
+        )
+        assert cursor.fetchone() == (False,)
+    assert Transfer.objects.count() == before

@@ -1,0 +1,130 @@
+"""Charges are sealed into batches, and each batch reaches Stripe as one meter event."""
+
+from datetime import timedelta
+
+import pytest
+
+from billing import meters
+from billing.models import Charge, Incident, MeterBatch, Wallet
+from billing.services import credit_limit_set
+from marketplace.core.clock import now
+from marketplace.core.money import to_nano
+from marketplace.jobs import services
+from tests.cast import listed_version, report_finished
+from tests.stripe_standin import Handle
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _configured(settings, standin: Handle):
+    settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", standin.url
+    settings.METER_SEAL_AFTER_S = 0
+    meters._gateway.cache_clear()
+    meters._ensure_meters.cache_clear()
+
+
+def spend(cast, count=1, ref=None):
+    for _ in range(count):
+        job, _ = services.job_submit(org=cast.developer, ref=ref or cast.ref, given={"prompt": "x"})
+        assert services.job_finished(report_finished(job))
+
+
+def told(standin, cast, funding="prepaid"):
+    """Return the sum that the stand-in holds for the developer's customer and one meter."""
+    customer = Wallet.objects.get(org=cast.developer).stripe_customer_id
+    name = meters.EVENT_NAMES[meters.Funding(funding)]
+    events = [
+        event
+        for event in standin.state(events=True)["events"]
+        if event["event_name"] == name and event["payload"]["stripe_customer_id"] == customer
+    ]
+    return sum(int(event["payload"]["value"]) for event in events)
+
+
+def test_what_was_charged_is_told_in_micro_dollars(cast, standin):
+    spend(cast, 3)
+    assert meters.batches_seal() == 3
+    assert meters.batches_relay() >= 1
+    assert told(standin, cast) == 12_000
+    assert meters.batches_seal() == 0
+    assert meters.batches_relay() == 0
+    assert told(standin, cast) == 12_000
+
+
+def test_remainders_below_a_micro_dollar_are_carried(cast, standin):
+    tiny = listed_version(cast.vendor, cast.licence, cast.sam, name="tiny", price="0.0000007")
+    for _ in range(3):
+        spend(cast, 1, ref=tiny.model.ref)
+        meters.batches_seal()
+        meters.batches_relay()
+    assert told(standin, cast) == 2
+    assert [batch.micro_usd for batch in MeterBatch.objects.order_by("sequence")] == [0, 1, 1]
+
+
+def test_prepaid_and_owed_usage_go_to_different_meters(cast, standin):
+    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("1"))
+    spend(cast, 251)  # prepaid for 250
+    meters.batches_seal()
+    meters.batches_relay()
+    assert told(standin, cast, "prepaid") == 1_000_000
+    assert told(standin, cast, "postpaid") == 4_000
+    assert Wallet.objects.get(org=cast.developer).owed_nano == 4_000_000
+
+
+def test_a_lost_answer_is_sent_again_and_counted_once(cast, standin):
+    spend(cast)
+    meters.batches_seal()
+    standin.fault("drop_after", match="/v1/billing/meter_events")
+    assert meters.batches_relay() == 0
+    MeterBatch.objects.update(next_attempt_at=now())
+    assert meters.batches_relay() == 1
+    assert told(standin, cast) == 4_000
+    assert MeterBatch.objects.get().attempts == 2
+
+
+def test_a_stored_500_does_not_block_the_batch(cast, standin):
+    spend(cast)
+    meters.batches_seal()
+    standin.fault("500_stored", match="/v1/billing/meter_events")
+    assert meters.batches_relay() == 0
+    MeterBatch.objects.update(next_attempt_at=now())
+    assert meters.batches_relay() == 1
+    assert told(standin, cast) == 4_000
+
+
+def test_while_stripe_is_away_events_wait(cast, standin, settings):
+    settings.STRIPE_API_BASE = "http://127.0.0.1:9"
+    meters._gateway.cache_clear()
+    spend(cast, 2)
+    meters.batches_seal()
+    assert meters.batches_relay() == 0
+    batch = MeterBatch.objects.get()
+    assert (batch.delivery, batch.attempts) == ("pending", 1)
+    assert batch.last_error
+
+
+def test_without_stripe_events_wait_in_the_outbox(cast, settings):
+    settings.STRIPE_API_KEY = ""
+    meters._gateway.cache_clear()
+    spend(cast)
+    meters.batches_seal()
+    assert meters.batches_relay() == 0
+    assert MeterBatch.objects.get().attempts == 0
+
+
+def test_a_batch_undecided_for_too_long_is_left_to_a_person(cast, standin):
+    spend(cast)
+    meters.batches_seal()
+    long_ago = now() - timedelta(hours=21)
+    MeterBatch.objects.update(first_attempt_at=long_ago, next_attempt_at=long_ago)
+    assert meters.batches_relay() == 0
+    assert MeterBatch.objects.get().delivery == "failed"
+    assert Incident.objects.get().rule == "meter batch undecided"
+
+
+def test_an_unfinished_minute_is_not_sealed(cast, settings):
+    settings.METER_SEAL_AFTER_S = 60
+    spend(cast)
+    assert meters.batches_seal() == 0
+    assert Charge.objects.filter(prepaid_batch__isnull=True).count() == 1

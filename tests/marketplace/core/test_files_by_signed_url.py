@@ -1,0 +1,115 @@
+"""Files come and go by signed URLs only, in the embedded store and in S3."""
+
+import hashlib
+
+import boto3
+import pytest
+import urllib3
+from django.core import signing
+from django.test import Client
+from moto.server import ThreadedMotoServer
+
+from marketplace.core import storage as storage_module
+from marketplace.core.errors import NotFound
+from marketplace.core.storage import LocalStorage, S3Storage, read_token
+
+BODY = b"\x89PNG" + bytes(range(256)) * 40
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    made = LocalStorage(tmp_path, "http://testserver")
+    storage_module.storage.cache_clear()
+    monkeypatch.setattr("django.conf.settings.MEDIA_DIR", tmp_path)
+    yield made
+    storage_module.storage.cache_clear()
+
+
+def put(signed, body=BODY, **headers):
+    return Client().put(
+        signed.url, body, content_type=headers.pop("type", "image/png"), headers=headers
+    )
+
+
+def test_what_was_put_is_read_back(store):
+    answer = put(store.signed_put("a/b.png", "image/png", 100_000, 60))
+    assert answer.status_code == 201
+    assert answer.json() == {"size": len(BODY), "sha256": hashlib.sha256(BODY).hexdigest()}
+    got = Client().get(store.signed_get("a/b.png", "image/png", 60))
+    assert b"".join(got.streaming_content) == BODY
+    assert got["Content-Type"] == "image/png"
+    assert "sandbox" in got["Content-Security-Policy"]
+    assert Client().head(store.signed_get("a/b.png", "image/png", 60))["Content-Length"] == str(
+        len(BODY)
+    )
+
+
+def test_too_large_is_refused_and_leaves_nothing(store, tmp_path):
+    answer = put(store.signed_put("a/b.png", "image/png", 100, 60))
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "file_too_large"
+    assert store.size("a/b.png") is None
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_another_content_type_is_refused(store):
+    answer = put(store.signed_put("a/b.png", "image/png", 100_000, 60), type="text/html")
+    assert answer.status_code == 422
+    assert store.size("a/b.png") is None
+
+
+def test_a_link_for_reading_does_not_write(store):
+    put(store.signed_put("a/b.png", "image/png", 100_000, 60))
+    url = store.signed_get("a/b.png", "image/png", 60)
+    assert Client().put(url, b"evil", content_type="image/png").status_code == 404
+    assert store.size("a/b.png") == len(BODY)
+
+
+def test_a_changed_or_old_link_is_not_found(store):
+    url = store.signed_put("a/b.png", "image/png", 100_000, 60).url
+    assert Client().put(url[:-1] + "x", BODY, content_type="image/png").status_code == 404
+    expired = store.signed_put("a/b.png", "image/png", 100_000, -1).url
+    assert Client().put(expired, BODY, content_type="image/png").status_code == 404
+
+
+def test_a_token_signed_for_something_else_is_not_a_link():
+    with pytest.raises(NotFound):
+        read_token(signing.dumps({"op": "get", "key": "x", "type": "y", "ttl": 60}), "get")
+
+
+def test_no_key_leaves_the_directory(store):
+    with pytest.raises(NotFound):
+        store.path("../outside.png")
+
+
+@pytest.fixture
+def s3(settings, monkeypatch):
+    """A real S3 server process (moto), spoken to over HTTP with the real boto3."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    settings.S3_ENDPOINT_URL = settings.S3_PUBLIC_ENDPOINT_URL = f"http://{host}:{port}"
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    boto3.client(
+        "s3", endpoint_url=settings.S3_ENDPOINT_URL, region_name="us-east-1"
+    ).create_bucket(Bucket="media")
+    yield S3Storage("media")
+    server.stop()
+
+
+def test_s3_takes_and_gives_by_presigned_url(s3):
+    s3.ready()
+    signed = s3.signed_put("a/b.png", "image/png", 100_000, 60)
+    http = urllib3.PoolManager()
+    assert http.request("PUT", signed.url, body=BODY, headers=signed.headers).status == 200
+    assert s3.size("a/b.png") == len(BODY)
+    got = http.request("GET", s3.signed_get("a/b.png", "image/png", 60))
+    assert (got.data, got.headers["Content-Type"]) == (BODY, "image/png")
+    s3.delete("a/b.png")
+    assert s3.size("a/b.png") is None
+
+
+def test_s3_without_its_bucket_is_not_ready(s3):
+    with pytest.raises(OSError, match="absent"):
+        S3Storage("absent").ready()

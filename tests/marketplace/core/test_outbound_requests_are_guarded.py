@@ -1,0 +1,107 @@
+"""No URL of a user's leads our servers into our own network."""
+
+import http.server
+import threading
+
+import pytest
+
+from marketplace.core.http import OutboundFailed, OutboundRefused, check_url, post, resolve
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://example.org/x",
+        "file:///etc/passwd",
+        "gopher://example.org",
+        "//example.org/x",
+        "https://",
+        "https://user:secret@example.org/",
+        "https://example.org:99999/",
+        "https://[::1/",
+        "javascript:alert(1)",
+        "",
+    ],
+)
+def test_a_strange_url_is_refused(url):
+    with pytest.raises(OutboundRefused):
+        check_url(url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "0.0.0.0",
+        "10.0.0.1",
+        "172.16.0.1",
+        "192.168.1.1",
+        "169.254.169.254",
+        "100.64.0.1",
+        "::1",
+        "fe80::1",
+        "fd00::1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "224.0.0.1",
+        "2130706433",
+        "0x7f.1",
+    ],
+)
+def test_no_address_of_our_own_is_reached(host):
+    with pytest.raises((OutboundRefused, OutboundFailed)):
+        resolve(host, 80)
+
+
+@pytest.fixture
+def receiver(settings):
+    """A server on loopback, which only the setting makes reachable."""
+    seen = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            seen.append((self.path, dict(self.headers), body))
+            if self.path == "/redirect":
+                self.send_response(302)
+                self.send_header("Location", "http://169.254.169.254/")
+            else:
+                self.send_response(200)
+            self.end_headers()
+            if self.path == "/large":
+                self.wfile.write(b"x" * 10_000_000)
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server.seen = seen
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    yield server
+    server.shutdown()
+
+
+def test_loopback_needs_the_operators_word(receiver, settings):
+    with pytest.raises(OutboundRefused):
+        post(f"{receiver.url}/x", b"{}", {})
+    assert receiver.seen == []
+    settings.OUTBOUND_ALLOW_CIDRS = ["127.0.0.0/8"]
+    assert post(f"{receiver.url}/x?y=1", b"{}", {"X-Ours": "1"}).status == 200
+    path, headers, body = receiver.seen[0]
+    assert (path, headers["X-Ours"], body) == ("/x?y=1", "1", b"{}")
+    assert headers["Host"] == receiver.url.removeprefix("http://")
+
+
+def test_redirects_are_not_followed(receiver, settings):
+    settings.OUTBOUND_ALLOW_CIDRS = ["127.0.0.0/8"]
+    assert post(f"{receiver.url}/redirect", b"", {}).status == 302
+    assert len(receiver.seen) == 1
+
+
+def test_a_long_answer_is_cut(receiver, settings):
+    settings.OUTBOUND_ALLOW_CIDRS = ["127.0.0.0/8"]
+    assert len(post(f"{receiver.url}/large", b"", {}).body) == 64 * 1024

@@ -1,0 +1,109 @@
+"""A developer's server is told how a job ended: signed, once per event, retried."""
+
+import http.server
+import json
+import threading
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from marketplace.core.clock import now
+from marketplace.jobs import services, webhooks
+from marketplace.jobs.models import WebhookDelivery
+from tests.cast import report_failed, report_finished
+
+
+@pytest.fixture
+def receiver(settings):
+    """The developer's server: answers with the next of `statuses`."""
+    settings.OUTBOUND_ALLOW_CIDRS = ["127.0.0.0/8"]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self.server.seen.append(({k.lower(): v for k, v in self.headers.items()}, body))
+            self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.seen, server.statuses = [], []
+    server.url = f"http://127.0.0.1:{server.server_port}/hook"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+
+
+def submit(cast, url):
+    return services.job_submit(
+        org=cast.developer, ref=cast.ref, given={"prompt": "secret prompt"}, webhook_url=url
+    )[0]
+
+
+def test_the_end_is_told_with_a_good_signature(cast, receiver):
+    job = submit(cast, receiver.url)
+    services.job_finished(report_finished(job))
+    assert webhooks.deliveries_send() == 1
+    headers, body = receiver.seen[0]
+    assert Webhook(cast.developer.webhook_secret).verify(body, headers)
+    told = json.loads(body)
+    assert told["type"] == "job.succeeded"
+    assert told["data"]["id"] == str(job.pk)
+    assert told["data"]["charge_nano_usd"] == 4_000_000
+    assert b"secret prompt" not in body
+
+
+def test_it_is_sent_once(cast, receiver):
+    job = submit(cast, receiver.url)
+    report = report_finished(job)
+    services.job_finished(report)
+    services.job_finished(report)
+    webhooks.deliveries_send()
+    webhooks.deliveries_send()
+    assert len(receiver.seen) == 1
+
+
+def test_a_failure_is_told_too(cast, receiver):
+    services.job_failed(report_failed(submit(cast, receiver.url), "engine_error"))
+    webhooks.deliveries_send()
+    told = json.loads(receiver.seen[0][1])
+    assert (told["type"], told["data"]["error"]["code"]) == ("job.failed", "engine_error")
+
+
+def test_a_refusal_is_tried_again_with_the_same_id(cast, receiver):
+    receiver.statuses = [500, 200]
+    services.job_finished(report_finished(submit(cast, receiver.url)))
+    assert webhooks.deliveries_send() == 0
+    assert webhooks.deliveries_send() == 0, "not before its time"
+    WebhookDelivery.objects.update(next_attempt_at=now())
+    assert webhooks.deliveries_send() == 1
+    assert receiver.seen[0][0]["webhook-id"] == receiver.seen[1][0]["webhook-id"]
+
+
+def test_it_is_given_up_after_eight_attempts_and_can_be_replayed(cast, receiver):
+    receiver.statuses = [500] * 8
+    services.job_finished(report_finished(submit(cast, receiver.url)))
+    for _ in range(8):
+        WebhookDelivery.objects.update(next_attempt_at=now())
+        webhooks.deliveries_send()
+    row = WebhookDelivery.objects.get()
+    assert (row.delivery, row.last_status) == ("failed", 500)
+    assert WebhookDelivery.replay(WebhookDelivery.objects.all()) == 1
+    assert webhooks.deliveries_send() == 1
+
+
+def test_a_private_address_is_never_called(cast, receiver, settings):
+    settings.OUTBOUND_ALLOW_CIDRS = []
+    services.job_finished(report_finished(submit(cast, receiver.url)))
+    webhooks.deliveries_send()
+    assert receiver.seen == []
+    assert WebhookDelivery.objects.get().delivery == "failed"
+
+
+def test_a_bad_url_is_refused_with_the_job(cast, api):
+    body = {"model": cast.ref, "input": {"prompt": "x"}, "webhook_url": "ftp://example.org"}
+    answer = api.post("/v1/jobs", body, format="json")
+    assert answer.status_code == 422
+    assert "webhook_url" in answer.json()["error"]["fields"]
