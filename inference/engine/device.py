@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ class Device:
             torch.cuda.synchronize(self.device)
 
     def release(self) -> None:
-        """Give cached memory back to the device."""
+        """Give the memory of pipelines that nobody holds any more back to the device."""
+        gc.collect()
         if self.device.type == "cuda":
             import torch
 

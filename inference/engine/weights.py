@@ -20,7 +20,8 @@ from inference.engine.errors import WeightsMismatchError, WeightsUnavailableErro
 HASHED_SUFFIXES = frozenset({".json", ".txt", ".model", ".safetensors"})
 PICKLE_SUFFIXES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"})
 CODE_SUFFIXES = frozenset({".py", ".so", ".pyc"})
-TRUSTED_LIBRARIES = frozenset({"diffusers", "transformers", None})
+TRUSTED_LIBRARIES = frozenset({"diffusers", "transformers", "stable_diffusion", None})
+"""`stable_diffusion` is a part of diffusers, which holds the safety checker."""
 NOOP_DIGEST = "sha256:" + hashlib.sha256(b"").hexdigest()
 """The digest of no files, which is what `noop:` consists of."""
 

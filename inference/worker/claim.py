@@ -12,7 +12,6 @@ from inference.protocol import RunJob, cancel_key, claim_key, worker_key
 
 log = structlog.get_logger(__name__)
 
-
 DONE = "done:"
 
 
@@ -54,13 +53,23 @@ def claim(client: redis.Redis, job: RunJob, worker_id: str) -> Claim:
 def _takes_over(client: redis.Redis, job: RunJob, worker_id: str, holder: bytes) -> bool:
     """Take the claim of a holder that is neither done nor alive; False if it is either.
 
-    Two deliveries may both take it over at once: the control plane's fence settles one.
+    Of two deliveries that try at once, one wins: the claim must still be the holder's.
     """
     name = holder.decode()
     if name.startswith(DONE) or client.exists(worker_key(name)):
         return False
+    key = claim_key(job.job_id, job.attempt)
+    with client.pipeline() as pipe:
+        try:
+            pipe.watch(key)
+            if pipe.get(key) != holder:
+                return False
+            pipe.multi()
+            pipe.set(key, worker_id, xx=True, keepttl=True)
+            pipe.execute()
+        except redis.WatchError:
+            return False
     log.warning("taking over the claim of a worker that is gone", holder=name)
-    client.set(claim_key(job.job_id, job.attempt), worker_id, xx=True, keepttl=True)
     return True
 
 

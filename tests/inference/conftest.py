@@ -11,7 +11,7 @@ from inference.engine.runner import Engine
 from inference.engine.weights import Model, WeightsStore, digest_of
 from tests.inference.control import Control, Receiver
 from tests.inference.process import WorkerProcess
-from tests.inference.valkey import start_valkey
+from tests.inference.valkey import free_port, start_valkey
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +81,7 @@ def worker(valkey_url: str, weights_dir: Path, tiny_model: Model) -> Iterator[Wo
         "BROKER_URL": valkey_url,
         "MERCATO_WEIGHTS_DIRS": str(weights_dir),
         "WORKER_PRELOAD": tiny_model.uri,
+        "WORKER_METRICS_PORT": str(free_port()),
     }
     with WorkerProcess(env) as process:
         yield process

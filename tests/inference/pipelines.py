@@ -9,13 +9,19 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    DDIMScheduler,
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
 )
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
+    CLIPTextModelWithProjection,
     CLIPTokenizer,
     T5Config,
     T5EncoderModel,
@@ -34,7 +40,9 @@ def _clip_tokenizer() -> CLIPTokenizer:
     return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=77)
 
 
-def _clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+def _clip_encoder(
+    tokenizer: CLIPTokenizer, kind: type[CLIPTextModel] = CLIPTextModel
+) -> CLIPTextModel:
     config = CLIPTextConfig(
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -46,7 +54,7 @@ def _clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
         num_hidden_layers=1,
         projection_dim=16,
     )
-    return CLIPTextModel(config).eval()
+    return kind(config).eval()
 
 
 def _t5(poison: bool) -> tuple[T5Tokenizer, T5EncoderModel]:
@@ -68,12 +76,8 @@ def _t5(poison: bool) -> tuple[T5Tokenizer, T5EncoderModel]:
     return tokenizer, T5EncoderModel(config).eval()
 
 
-def build_flux(directory: Path, *, seed: int = 0, poison: bool = False) -> Path:
-    """Save a random FluxPipeline of 64 x 64 pixels to `directory` (about 1 MB) and return it."""
-    torch.manual_seed(seed)
-    clip = _clip_tokenizer()
-    t5, t5_encoder = _t5(poison)
-    vae = AutoencoderKL(
+def _vae(**config: Any) -> AutoencoderKL:
+    return AutoencoderKL(
         down_block_types=["DownEncoderBlock2D"] * 2,
         up_block_types=["UpDecoderBlock2D"] * 2,
         block_out_channels=[8, 8],
@@ -81,11 +85,70 @@ def build_flux(directory: Path, *, seed: int = 0, poison: bool = False) -> Path:
         latent_channels=4,
         sample_size=64,
         norm_num_groups=4,
-        use_quant_conv=False,
-        use_post_quant_conv=False,
-        shift_factor=0.0,
         scaling_factor=1.0,
+        **config,
+    ).eval()
+
+
+def _unet(**config: Any) -> UNet2DConditionModel:
+    return UNet2DConditionModel(
+        sample_size=32,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        attention_head_dim=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        **config,
+    ).eval()
+
+
+def build_sd(directory: Path) -> Path:
+    """Save a random StableDiffusionPipeline of 64 x 64 pixels to `directory` and return it."""
+    torch.manual_seed(0)
+    clip = _clip_tokenizer()
+    StableDiffusionPipeline(
+        vae=_vae(),
+        text_encoder=_clip_encoder(clip),
+        tokenizer=clip,
+        unet=_unet(cross_attention_dim=16),
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(directory)
+    return directory
+
+
+def build_sdxl(directory: Path) -> Path:
+    """Save a random StableDiffusionXLPipeline of 64 x 64 pixels to `directory` and return it."""
+    torch.manual_seed(0)
+    clip = _clip_tokenizer()
+    unet = _unet(
+        cross_attention_dim=32,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 16,
+        use_linear_projection=True,
     )
+    StableDiffusionXLPipeline(
+        vae=_vae(),
+        text_encoder=_clip_encoder(clip),
+        text_encoder_2=_clip_encoder(clip, CLIPTextModelWithProjection),
+        tokenizer=clip,
+        tokenizer_2=clip,
+        unet=unet,
+        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+    ).save_pretrained(directory)
+    return directory
+
+
+def build_flux(directory: Path, *, seed: int = 0, poison: bool = False) -> Path:
+    """Save a random FluxPipeline of 64 x 64 pixels to `directory` (about 1 MB) and return it."""
+    torch.manual_seed(seed)
+    clip = _clip_tokenizer()
+    t5, t5_encoder = _t5(poison)
+    vae = _vae(use_quant_conv=False, use_post_quant_conv=False, shift_factor=0.0)
     transformer = FluxTransformer2DModel(
         in_channels=16,
         num_layers=1,
@@ -98,7 +161,7 @@ def build_flux(directory: Path, *, seed: int = 0, poison: bool = False) -> Path:
     )
     pipeline = FluxPipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(),
-        vae=vae.eval(),
+        vae=vae,
         text_encoder=_clip_encoder(clip),
         tokenizer=clip,
         text_encoder_2=t5_encoder,
@@ -110,7 +173,7 @@ def build_flux(directory: Path, *, seed: int = 0, poison: bool = False) -> Path:
 
 
 def load_stock(directory: Path) -> Any:
-    """Load a FluxPipeline as a user of diffusers would."""
-    pipeline = FluxPipeline.from_pretrained(directory)
+    """Load a pipeline as a user of diffusers would."""
+    pipeline = DiffusionPipeline.from_pretrained(directory)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline

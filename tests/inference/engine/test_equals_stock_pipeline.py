@@ -10,8 +10,8 @@ import torch
 
 from inference.engine.request import GenerationRequest
 from inference.engine.runner import Engine
-from inference.engine.weights import Model
-from tests.inference.pipelines import load_stock
+from inference.engine.weights import Model, digest_of
+from tests.inference.pipelines import build_sd, build_sdxl, load_stock
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.5])
@@ -36,6 +36,34 @@ def test_a_picture_equals_the_stock_pipelines_at_the_same_seed(
     ).images[0]
     drawn = np.asarray(ours.images[0]) / 255
     # The picture has 8 bits a channel, so that equal within 1e-4 is half a level and that.
+    assert np.abs(drawn - stock).max() <= 0.5 / 255 + 1e-4
+    assert drawn.std() > 0.01
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+@pytest.mark.parametrize("negative", ["", "blue"])
+def test_a_stable_diffusion_picture_equals_the_stock_pipelines(
+    engine: Engine, weights_dir: Path, family: str, negative: str
+) -> None:
+    directory = weights_dir / family
+    if not directory.exists():
+        {"sd": build_sd, "sdxl": build_sdxl}[family](directory)
+    model = Model(uri=directory.as_uri(), digest=digest_of(directory), family=family)
+    request = GenerationRequest(
+        prompt="a red circle", negative_prompt=negative, steps=3, seed=9, guidance=4.0
+    )
+    ours = engine.submit(model, request).result()
+    stock = load_stock(directory)(
+        "a red circle",
+        negative_prompt=negative or None,
+        guidance_scale=4.0,
+        width=64,
+        height=64,
+        num_inference_steps=3,
+        generator=torch.Generator().manual_seed(9),
+        output_type="np",
+    ).images[0]
+    drawn = np.asarray(ours.images[0]) / 255
     assert np.abs(drawn - stock).max() <= 0.5 / 255 + 1e-4
     assert drawn.std() > 0.01
 

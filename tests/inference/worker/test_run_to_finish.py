@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import time
 
+import urllib3
 from PIL import Image
 
 from inference.engine.weights import Model
@@ -69,6 +71,37 @@ def test_a_job_without_a_seed_draws_the_same_picture_in_another_attempt(
     assert [end.attempt for end in ends] == [1, 2]
     assert ends[1].result == first.result
     assert ends[1].outputs[0].sha256 == first.outputs[0].sha256
+
+
+def test_log_lines_carry_the_jobs_ids_and_not_its_prompt(
+    control: Control, worker: WorkerProcess, tiny_model: Model
+) -> None:
+    values = {"prompt": "a blue square nobody may read", "steps": 2}
+    job = control.send(control.job(tiny_model, input=values))
+    control.finished(job)
+    lines = worker.log_lines(job.job_id)
+    assert [line["event"] for line in lines] == ["job started", "job finished"]
+    for line in lines:
+        assert line["trace_id"] == job.trace_id
+        assert line["attempt"] == 1
+        assert line["worker_id"] == worker.worker_id
+    assert "nobody may read" not in worker.log()
+    assert "signature" not in worker.log()
+
+
+def test_metrics_count_the_jobs_by_outcome(control: Control, worker: WorkerProcess) -> None:
+    def succeeded() -> float:
+        port = worker.env["WORKER_METRICS_PORT"]
+        page = urllib3.request("GET", f"http://127.0.0.1:{port}/metrics").data.decode()
+        found = re.search(r'mercato_worker_jobs_total\{outcome="succeeded"\} (\S+)', page)
+        return float(found[1]) if found else 0.0
+
+    before = succeeded()
+    control.finished(control.send(control.job()))
+    until = time.monotonic() + 5
+    while succeeded() < before + 1:
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def test_every_message_is_acknowledged_at_the_end(control: Control, worker: WorkerProcess) -> None:
