@@ -1,4 +1,4 @@
-"""`python -m marketplace.local run|demo|bench`: the market on this machine, kept up or shown once."""
+"""`python -m marketplace.local run|demo|bench`: the market on this machine, up or shown once."""
 
 from __future__ import annotations
 
