@@ -64,6 +64,7 @@ def _start() -> None:
         del os.environ[name]
     os.environ["DATABASE_URL"] = postgres.url
     os.environ["VAR_DIR"] = str(home / "var")
+    (home / "var" / "static").mkdir(parents=True)  # whitenoise warns when it is not there
     os.environ.setdefault("SECRET_KEY", "only-for-tests-" + "x" * 40)
     _export_valkey(valkey.url.rpartition("/")[0], 0)
 

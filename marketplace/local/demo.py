@@ -23,6 +23,10 @@ SETTINGS = {
     "METER_SEAL_AFTER_S": "0",  # do not wait for the minute to end
     "SWEEP_EVERY_S": "1",
 }
+RESULT_KEYS = (
+    *("job", "image", "quote_nano_usd", "charge_nano_usd", "vendor_nano_usd"),
+    *("platform_nano_usd", "meter_events_accepted", "submit_to_done_ms", "engine_ms"),
+)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -63,9 +67,7 @@ def play(base: str, seed: Mapping[str, Any], out: Path, say: Say) -> dict[str, A
     paid_out = result["vendor_nano_usd"] + result["platform_nano_usd"]
     if paid_out != result["charge_nano_usd"]:
         raise LocalError(f"vendor and platform got {paid_out}, not the charge: {result}")
-    keys = ("job", "image", "quote_nano_usd", "charge_nano_usd", "vendor_nano_usd")
-    keys += ("platform_nano_usd", "meter_events_accepted", "submit_to_done_ms", "engine_ms")
-    return {"ok": True} | {key: result[key] for key in keys}
+    return {"ok": True} | {key: result[key] for key in RESULT_KEYS}
 
 
 def play_developer(base: str, seed: Mapping[str, Any], out: Path, say: Say) -> dict[str, Any]:

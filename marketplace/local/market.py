@@ -259,7 +259,7 @@ def fetch_status(url: str) -> int | None:
 
 def _a_worker_lives(valkey: redis.Redis) -> bool:
     workers = valkey.smembers(protocol.WORKERS_KEY)
-    return any(valkey.exists(protocol.worker_key(worker)) for worker in workers)
+    return any(valkey.exists(protocol.worker_key(str(worker))) for worker in workers)
 
 
 def _static_is_stale(collected: Path) -> bool:
