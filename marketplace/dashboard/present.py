@@ -97,6 +97,8 @@ class Field:
 def _allowed(node: dict[str, Any]) -> str:
     if "enum" in node:
         return ", ".join(str(value) for value in node["enum"])
+    if "const" in node:
+        return f"always {node['const']}"
     low, high = node.get("minimum"), node.get("maximum")
     found = []
     if low is not None and high is not None:

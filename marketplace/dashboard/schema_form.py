@@ -15,7 +15,8 @@ class PlaygroundForm(forms.Form):
         super().__init__(*args, **kwargs)
         required = set(schema.get("required", []))
         for name, node in schema.get("properties", {}).items():
-            if isinstance(node, dict):
+            # A constant is nobody's choice: its default is filled in.
+            if isinstance(node, dict) and "const" not in node:
                 self.fields[name] = _field(name, node, name in required)
 
     @property
@@ -62,6 +63,11 @@ def initial_of(schema: dict[str, Any], values: dict[str, Any] | None = None) -> 
     return found
 
 
+def _example(node: dict[str, Any]) -> Any:
+    examples = node.get("examples")
+    return examples[0] if isinstance(examples, list) and examples else None
+
+
 def _number(node: dict[str, Any], common: dict[str, Any]) -> forms.Field:
     low, high, step = node.get("minimum"), node.get("maximum"), node.get("multipleOf")
     if node["type"] == "integer":
@@ -89,6 +95,7 @@ def _field(name: str, node: dict[str, Any], is_required: bool) -> forms.Field:
     if kind == "string":
         longest = node.get("maxLength")
         is_long = name in _LONG_TEXT or (longest or 0) > 300
-        widget = forms.Textarea(attrs={"rows": 3}) if is_long else forms.TextInput()
+        attrs = {"placeholder": str(example)} if (example := _example(node)) else {}
+        widget = forms.Textarea(attrs | {"rows": 3}) if is_long else forms.TextInput(attrs)
         return forms.CharField(max_length=longest, strip=False, widget=widget, **common)
     return forms.JSONField(widget=forms.Textarea(attrs={"rows": 3}), **common)
