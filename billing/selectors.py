@@ -4,7 +4,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import date, datetime
 
-from django.db.models import Count, Sum
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncDate
 
 from billing.models import AccountKind, Charge, MeterBatch, Transfer, TransferKind, Wallet
@@ -79,6 +79,70 @@ def earnings_total(org_id: uuid.UUID) -> int:
         credit__org_id=org_id, credit__kind=AccountKind.PAYABLE, kind=TransferKind.SHARE
     ).aggregate(total=Sum("amount_nano"))["total"]
     return int(total or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class VersionSum:
+    """Sums of the calls of one version."""
+
+    version_id: uuid.UUID
+    count: int
+    amount_nano: int
+
+
+def spending_by_version(org_id: uuid.UUID, since: datetime) -> list[VersionSum]:
+    """Return what an organisation spent on each version, the most first."""
+    rows = (
+        Charge.objects.for_org(org_id)
+        .filter(occurred_at__gte=since)
+        .values("version_id")
+        .annotate(count=Count("pk"), amount=Sum("amount_nano"))
+        .order_by("-amount", "version_id")
+    )
+    return [VersionSum(row["version_id"], row["count"], int(row["amount"])) for row in rows]
+
+
+def earnings_of(org_id: uuid.UUID) -> "QuerySet[Transfer]":
+    """Return the ledger rows that a vendor earned by, newest first, with the version called.
+
+    Each has `version_id`: the version of the charge, which for a royalty is somebody else's.
+    """
+    charged = Charge.objects.filter(pk=OuterRef("source_id")).values("version_id")
+    return (
+        Transfer.objects.filter(
+            credit__org_id=org_id, credit__kind=AccountKind.PAYABLE, kind=TransferKind.SHARE
+        )
+        .annotate(version_id=Subquery(charged[:1]))
+        .order_by("-occurred_at", "-pk")
+    )
+
+
+def earnings_by_version(org_id: uuid.UUID) -> list[VersionSum]:
+    """Return what a vendor earned by calls of each version, the most first."""
+    rows = (
+        earnings_of(org_id)
+        .order_by()
+        .values("version_id")
+        .annotate(count=Count("pk"), amount=Sum("amount_nano"))
+        .order_by("-amount", "version_id")
+    )
+    return [VersionSum(row["version_id"], row["count"], int(row["amount"])) for row in rows]
+
+
+def credits_of(org_id: uuid.UUID) -> "QuerySet[Transfer]":
+    """Return top-ups and grants of an organisation, newest first."""
+    return Transfer.objects.filter(
+        credit__org_id=org_id, kind__in=[TransferKind.TOP_UP, TransferKind.GRANT]
+    ).order_by("-occurred_at", "-pk")
+
+
+def meters_of(org_id: uuid.UUID) -> dict[str, int]:
+    """Return how many meter batches of an organisation wait, were delivered and have failed."""
+    return MeterBatch.objects.for_org(org_id).aggregate(
+        waiting=Count("pk", filter=Q(delivery=Delivery.PENDING)),
+        delivered=Count("pk", filter=Q(delivery=Delivery.DELIVERED)),
+        failed=Count("pk", filter=Q(delivery=Delivery.FAILED)),
+    )
 
 
 def charge_of(source_id: uuid.UUID) -> Charge | None:

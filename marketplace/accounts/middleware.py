@@ -11,10 +11,12 @@ from marketplace.accounts.selectors import organisations_of
 SESSION_KEY = "organisation_id"
 
 
+def _mine(request: HttpRequest) -> list[Organisation]:
+    return organisations_of(request.user) if request.user.is_authenticated else []
+
+
 def _choose(request: HttpRequest) -> Organisation | None:
-    if not request.user.is_authenticated:
-        return None
-    mine = organisations_of(request.user)
+    mine = request.organisations  # type: ignore[attr-defined]
     wanted = request.session.get(SESSION_KEY)
     return next((org for org in mine if str(org.pk) == wanted), mine[0] if mine else None)
 
@@ -22,9 +24,10 @@ def _choose(request: HttpRequest) -> Organisation | None:
 def current_organisation(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Set `request.org`, looked up when it is first used."""
+    """Set `request.organisations` and `request.org`, looked up when they are first used."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
+        request.organisations = SimpleLazyObject(lambda: _mine(request))  # type: ignore[attr-defined]
         request.org = SimpleLazyObject(lambda: _choose(request))  # type: ignore[attr-defined]
         return get_response(request)
 

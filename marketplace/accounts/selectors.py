@@ -2,12 +2,12 @@
 
 from datetime import timedelta
 
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 
 from marketplace.accounts import tokens
-from marketplace.accounts.models import ApiKey, Membership, Organisation, User
+from marketplace.accounts.models import ApiKey, Invitation, Membership, Organisation, User
 from marketplace.core.clock import now
-from marketplace.core.errors import NotAuthenticated
+from marketplace.core.errors import NotAuthenticated, NotFound
 
 _LAST_USED_EVERY = timedelta(minutes=1)
 
@@ -41,3 +41,44 @@ def organisations_of(user: User) -> list[Organisation]:
     """Return the organisations of a user, the first joined first."""
     rows = Membership.objects.filter(user=user).select_related("org").order_by("created_at")
     return [row.org for row in rows]
+
+
+def keys_of(org: Organisation) -> "QuerySet[ApiKey]":
+    """Return an organisation's keys, newest first, with who made them."""
+    return ApiKey.objects.for_org(org).select_related("created_by")
+
+
+def members_of(org: Organisation) -> "QuerySet[Membership]":
+    """Return the memberships of an organisation, the first joined first."""
+    return Membership.objects.for_org(org).select_related("user").order_by("created_at")
+
+
+def invitations_open(org: Organisation) -> "QuerySet[Invitation]":
+    """Return invitations that can still be accepted, newest first."""
+    return (
+        Invitation.objects.for_org(org)
+        .filter(accepted_at__isnull=True, expires_at__gt=now())
+        .order_by("-created_at")
+    )
+
+
+def invitation_get(token: str) -> Invitation:
+    """Return an open invitation with its organisation. Raises NotFound."""
+    found = (
+        Invitation.objects.select_related("org", "invited_by")
+        .filter(
+            token_digest=tokens.digest(token), accepted_at__isnull=True, expires_at__gt=now()
+        )
+        .first()
+    )
+    if found is None:
+        raise NotFound("This invitation is not valid, or no longer.")
+    return found
+
+
+def organisation_get(slug: str) -> Organisation:
+    """Return an organisation by its address. Raises NotFound."""
+    org = Organisation.objects.filter(slug=slug).first()
+    if org is None:
+        raise NotFound("There is no such organisation.")
+    return org

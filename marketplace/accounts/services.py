@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
 from django.db import IntegrityError, transaction
 
@@ -27,6 +28,7 @@ from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongSta
 from marketplace.core.ids import parse_id
 
 INVITATION_PREFIX = "mi_"
+FIXED_FIELDS = ("id", "slug", "webhook_secret", "created_at")
 _RESERVED = {"admin", "api", "v1", "console", "dashboard", "vendor", "files", "docs", "static"} | {
     "accounts", "models", "requests", "workflows", "comfy", "mercato", "healthz", "metrics"
 }  # fmt: skip
@@ -133,6 +135,46 @@ def membership_remove(*, org: Organisation, user: User, removed_by: User) -> Non
     if len(owners) == 1 and owners[0].user_id == user.pk:
         raise WrongState("An organisation needs an owner: name another one first.")
     Membership.objects.for_org(org).filter(user=user).delete()
+
+
+@transaction.atomic
+def membership_set_role(
+    *, org: Organisation, user: User, role: Role, changed_by: User
+) -> Membership:
+    """Change a member's role. Raises NotFound, NotAllowed, or WrongState for the last owner."""
+    acting = membership_require(user=changed_by, org=org, roles=[])
+    if role not in Role.values:
+        raise InvalidInput("There is no such role.", fields={"role": ["Choose from the list."]})
+    # Locked in one order, so that two owners cannot demote each other at once.
+    locked = list(Membership.objects.select_for_update().for_org(org).order_by("pk"))
+    membership: Membership | None = next((m for m in locked if m.user_id == user.pk), None)
+    if membership is None:
+        raise NotFound("They are not a member.")
+    if Role.OWNER in (role, membership.role) and acting.role != Role.OWNER:
+        raise NotAllowed("Only an owner can name or demote an owner.")
+    owners = [m for m in locked if m.role == Role.OWNER]
+    if role != Role.OWNER and owners == [membership]:
+        raise WrongState("An organisation needs an owner: name another one first.")
+    membership.role = role
+    membership.save(update_fields=["role"])
+    return membership
+
+
+def organisation_update(*, org: Organisation, **changes: str) -> Organisation:
+    """Change what the public profile says (name, about, website, country)."""
+    if unknown := changes.keys() - {"name", "about", "website", "country"}:
+        raise InvalidInput("This cannot be changed.", fields={sorted(unknown)[0]: ["Fixed."]})
+    for field, value in changes.items():
+        setattr(org, field, value.strip())
+    if org.country and not re.fullmatch(r"[A-Za-z]{2}", org.country):
+        raise InvalidInput("Some fields are wrong.", fields={"country": ["Two letters."]})
+    org.country = org.country.upper()
+    try:
+        org.clean_fields(exclude=set(FIXED_FIELDS))
+    except ValidationError as error:
+        raise InvalidInput("Some fields are wrong.", fields=error.message_dict) from error
+    org.save(update_fields=["name", "about", "website", "country"])
+    return org
 
 
 def api_key_create(

@@ -1,6 +1,7 @@
 """Reads of the catalogue: who sees which model, its current version, price and shares."""
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery
 from billing.rating import PriceTerms
 from billing.split import Share
 from marketplace.accounts.models import Organisation
-from marketplace.catalog.models import Model, Price, Status, Version
+from marketplace.catalog.models import Licence, Model, Price, Status, Version
 from marketplace.core.errors import NotFound, WrongState
 
 MAX_CHAIN = 32
@@ -90,6 +91,36 @@ def model_get(*, vendor: str, name: str, org: Any | None) -> Model:
 def listed_version(model: Model) -> Version | None:
     """Return the newest listed version of a model whose versions are loaded."""
     return next((v for v in model.versions.all() if v.status == Status.LISTED), None)
+
+
+def prices_of(models: "Iterable[Model]") -> dict[Any, Price]:
+    """Return the current price of every loaded version of `models`, by version; one query."""
+    ids = [v.price_id for model in models for v in model.versions.all() if v.price_id]
+    return {price.version_id: price for price in Price.objects.filter(pk__in=ids)}
+
+
+def versions_named(ids: "Iterable[Any]") -> dict[Any, Version]:
+    """Return versions with their model and vendor, by id; one query."""
+    rows = Version.objects.filter(pk__in=set(ids)).select_related("model__org")
+    return {row.pk: row for row in rows}
+
+
+def version_of(*, org: Any, name: str, number: int) -> Version:
+    """Return a version of the organisation's own listing. Raises NotFound."""
+    version: Version | None = (
+        Version.objects.for_org(org)
+        .filter(model__name=name, number=number)
+        .select_related("model__org", "licence", "base__model__org")
+        .first()
+    )
+    if version is None:
+        raise NotFound(f"There is no version {number} of {name}.")
+    return version
+
+
+def licences_of(org: Any) -> "QuerySet[Licence]":
+    """Return an organisation's licences, newest first."""
+    return Licence.objects.for_org(org).order_by("-created_at", "-pk")
 
 
 def version_runnable(*, ref: str, org: Any) -> Version:

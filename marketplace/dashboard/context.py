@@ -12,6 +12,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "site_name": settings.SITE_NAME,
         "public_url": settings.PUBLIC_URL,
         "org": getattr(request, "org", None),
+        "organisations": getattr(request, "organisations", ()),
         "stripe_stand_in": bool(settings.STRIPE_API_BASE),
         "stripe_configured": bool(settings.STRIPE_API_KEY),
     }

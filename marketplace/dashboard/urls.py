@@ -1,5 +1,46 @@
 """Routes of the pages."""
 
-from django.urls import URLPattern
+from django.urls import path
+from django.views.generic import RedirectView
 
-urlpatterns: list[URLPattern] = []
+from marketplace.dashboard.views import developer, docs, public, team, vendor
+
+_MODEL = "models/<slug:vendor>/<str:name>/"
+_VERSION = "vendor/models/<str:name>/versions/<int:number>/"
+
+urlpatterns = [
+    path("", public.gallery, name="gallery"),
+    path(_MODEL, public.model, name="model"),
+    path(f"{_MODEL}quote/", public.quote, name="model-quote"),
+    path(f"{_MODEL}run/", public.run, name="model-run"),
+    path("vendors/<slug:slug>/", public.vendor, name="vendor-profile"),
+    path("pricing/", public.pricing, name="pricing"),
+    path("docs/", docs.index, name="docs"),
+    path("docs/api/", docs.reference, name="docs-api"),
+    path("docs/<slug:slug>/", docs.page, name="doc"),
+    path("dashboard/", developer.overview, name="dashboard"),
+    path("dashboard/jobs/", developer.job_list, name="jobs"),
+    path("dashboard/jobs/<uuid:job_id>/", developer.job, name="job"),
+    path("dashboard/jobs/<uuid:job_id>/cancel/", developer.job_stop, name="job-cancel"),
+    path("dashboard/keys/", developer.keys, name="keys"),
+    path("dashboard/keys/<uuid:key_id>/revoke/", developer.key_revoke, name="key-revoke"),
+    path("dashboard/usage/", developer.usage, name="usage"),
+    path("dashboard/billing/", developer.billing_page, name="billing"),
+    path("dashboard/team/", team.team, name="team"),
+    path("dashboard/team/<int:membership_id>/role/", team.member_role, name="member-role"),
+    path("dashboard/team/<int:membership_id>/remove/", team.member_remove, name="member-remove"),
+    path("dashboard/invitations/<str:token>/", team.invitation, name="invitation"),
+    path("dashboard/organisations/new/", team.organisation_create, name="organisation-create"),
+    path("dashboard/switch/", team.switch, name="organisation-switch"),
+    path("dashboard/settings/", team.settings, name="settings"),
+    path("vendor/", vendor.models, name="vendor-models"),
+    path("vendor/models/", RedirectView.as_view(pattern_name="vendor-models")),
+    path("vendor/models/new/", vendor.model_create, name="vendor-model-create"),
+    path("vendor/models/<str:name>/", vendor.model, name="vendor-model"),
+    path("vendor/models/<str:name>/versions/new/", vendor.version_create, name="vendor-version-create"),
+    path(_VERSION, vendor.version, name="vendor-version"),
+    path(f"{_VERSION}price/", vendor.price_set, name="vendor-price"),
+    path(f"{_VERSION}submit/", vendor.version_submit, name="vendor-submit"),
+    path("vendor/licences/", vendor.licences, name="vendor-licences"),
+    path("vendor/earnings/", vendor.earnings, name="vendor-earnings"),
+]

@@ -57,6 +57,17 @@ def request_cancel(job_id: object, ttl_s: int) -> None:
         log.warning("cancel not announced", job_id=str(job_id), error=repr(error))
 
 
+def progress_of(job_id: object) -> dict[str, Any]:
+    """Return the newest progress event's data ({"step": …, "steps": …}), or {} without one."""
+    try:
+        answer: Any = valkey.client().xrevrange(protocol.events_key(str(job_id)), count=20)
+    except redis.exceptions.RedisError as error:
+        log.warning("cannot read events", job_id=str(job_id), error=repr(error))
+        return {}
+    found = (_parse(entry) for entry in answer)
+    return next((event.data for event in found if event.type == "progress"), {})
+
+
 def wait_done(job_id: object, timeout_s: float) -> bool:
     """Block until the job has ended or the time is up. Returns whether it has ended."""
     key, last = protocol.events_key(str(job_id)), "0"

@@ -28,6 +28,26 @@ def job_get(*, org: Any, job_id: object) -> Job:
     return job
 
 
+def jobs_page(
+    *, org: Any, status: str = "", before: str = "", limit: int = 20
+) -> tuple[list[Job], str]:
+    """Return up to `limit` jobs older than the job `before`, and the cursor of the next page.
+
+    An empty cursor means that there are no more. Raises NotFound for a cursor that is no job.
+    """
+    rows = jobs_of(org)
+    if status:
+        rows = rows.filter(status=status)
+    if before:
+        last = job_get(org=org, job_id=before)
+        rows = rows.filter(created_at__lte=last.created_at).exclude(
+            created_at=last.created_at, pk__gte=last.pk
+        )
+    found = list(rows[: limit + 1])
+    more = len(found) > limit
+    return found[:limit], str(found[limit - 1].pk) if more else ""
+
+
 def queue_position(job: Job) -> int | None:
     """Return how many queued jobs are before this one (0: next), or None if not queued."""
     if job.status != JobStatus.QUEUED:

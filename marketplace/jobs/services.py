@@ -17,7 +17,7 @@ from inference import protocol
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.catalog import schemas
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.selectors import Offer
+from marketplace.catalog.models import Price, Version
 from marketplace.core import http, metrics
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
@@ -30,9 +30,12 @@ log = structlog.get_logger("mercato.jobs")
 MAX_INPUT_BYTES = 64 * 1024
 
 
-def quote_make(*, offer: Offer, given: Any) -> tuple[dict[str, Any], Rating]:
+def quote_make(
+    *, version: Version, price: Price | None, given: Any
+) -> tuple[dict[str, Any], Rating]:
     """Return the full input and the most the job can cost. Raises InvalidInput."""
-    version = offer.version
+    if price is None:
+        raise WrongState("This model has no price yet.")
     if len(json.dumps(given)) > MAX_INPUT_BYTES:
         raise InvalidInput(
             "The input is too large; upload files and pass their URLs.",
@@ -40,7 +43,7 @@ def quote_make(*, offer: Offer, given: Any) -> tuple[dict[str, Any], Rating]:
         )
     values = schemas.validate_input(version.input_schema, given)
     bound = quoting.upper_bound(version.input_schema, values, version.max_engine_s)
-    return values, quoting.quote(catalog.terms(offer.price), bound)
+    return values, quoting.quote(catalog.terms(price), bound)
 
 
 def _replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
@@ -92,7 +95,7 @@ def job_submit(
         return earlier, True
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
-    values, quote = quote_make(offer=offer, given=given)
+    values, quote = quote_make(version=version, price=offer.price, given=given)
     if webhook_url:
         _check_webhook(webhook_url)
     moment = now()

@@ -90,7 +90,7 @@ class Quote(APIView):
         body.is_valid(raise_exception=True)
         given: Any = body.validated_data["input"]
         offer = selectors.offer(ref=f"{vendor}/{name}", org=caller_of(request).org)
-        values, rating = quote_make(offer=offer, given=given)
+        values, rating = quote_make(version=offer.version, price=offer.price, given=given)
         return Response(
             {
                 "model": str(offer.version),

@@ -1,0 +1,84 @@
+"""Who may open a page: members of the current organisation, and for changes, members by role."""
+
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.forms import Form
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+
+from marketplace.accounts.models import Membership, Organisation, Role, User
+from marketplace.accounts.services import membership_require
+from marketplace.core.errors import MarketError, NotFound
+
+View = Callable[..., HttpResponseBase]
+_SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+class MemberRequest(HttpRequest):
+    """A request of a signed-in member: what `member` has made sure of."""
+
+    user: User  # type: ignore[assignment]
+    org: Organisation
+    membership: Membership
+
+
+def answers(view: View) -> View:
+    """Turn expected errors that a view lets through into pages: 404, 403, 409 …"""
+
+    @wraps(view)
+    def wrapper(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        try:
+            return view(request, *args, **kwargs)
+        except NotFound as error:
+            raise Http404(error.message) from error
+        except MarketError as error:
+            return render(request, "refused.html", {"error": error}, status=error.status)
+
+    return wrapper
+
+
+def member(*, write: Sequence[Role] = ()) -> Callable[[View], View]:
+    """Let members in; a request that changes something needs a role of `write` (or owner, admin).
+
+    A visitor is sent to sign in, somebody without an organisation to found one. Sets
+    `request.membership`. Pages of members are never cached.
+    """
+
+    def decorate(view: View) -> View:
+        @never_cache
+        @login_required
+        @wraps(view)
+        def wrapper(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+            if not request.org:
+                return redirect("organisation-create")
+            needed = list(Role) if request.method in _SAFE else write
+            request.membership = membership_require(
+                user=request.user, org=request.org, roles=needed
+            )
+            return view(request, *args, **kwargs)
+
+        return answers(wrapper)
+
+    return decorate
+
+
+def may(request: MemberRequest, *roles: Role) -> bool:
+    """Tell whether the member's role allows what `roles` may do, to show or hide its form."""
+    return request.membership.role in (Role.OWNER, Role.ADMIN, *roles)
+
+
+def show_error(form: Form, error: MarketError, names: dict[str, str] | None = None) -> None:
+    """Show an expected error at the fields it names; `names` maps its fields to the form's."""
+    placed = False
+    for name, problems in error.fields.items():
+        field = (names or {}).get(name, name)
+        if field in form.fields:
+            for problem in problems:
+                form.add_error(field, problem)
+            placed = True
+    if not placed:
+        form.add_error(None, error.message)

@@ -1,0 +1,92 @@
+"""Numbers for pictures that the server draws as SVG: bars of days, a placeholder per model."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from billing.selectors import Day
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One day as a bar in a box of `width` × `height`; y grows downwards."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    day: date
+    count: int
+    amount_nano: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Bars in a box, with what is needed to describe them in words."""
+
+    width: int
+    height: int
+    bars: list[Bar]
+    total_nano: int
+    count: int
+    first: date
+    last: date
+
+
+def daily(days: Sequence[Day], until: date, length: int = 30, height: int = 120) -> Chart:
+    """Return `length` days up to `until`, one bar each; a day without rows is a stub."""
+    found = {day.day: day for day in days}
+    pitch, most = 20, max((day.amount_nano for day in days), default=0)
+    bars = []
+    for position in range(length):
+        day = until - timedelta(days=length - 1 - position)
+        row = found.get(day, Day(day, 0, 0))
+        tall = row.amount_nano / most * (height - 4) if most else 0
+        tall = max(tall, 3 if row.amount_nano else 1)
+        bars.append(
+            Bar(
+                position * pitch + 2,
+                round(height - tall, 2),
+                pitch - 4,
+                round(tall, 2),
+                day,
+                row.count,
+                row.amount_nano,
+            )
+        )
+    shown = [bar for bar in bars if bar.count]
+    return Chart(
+        length * pitch,
+        height,
+        bars,
+        sum(bar.amount_nano for bar in shown),
+        sum(bar.count for bar in shown),
+        bars[0].day,
+        until,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A quarter disc in a unit square at (x, y); `turn` is a multiple of 90 degrees."""
+
+    x: int
+    y: int
+    turn: int
+    tone: int
+    is_round: bool
+
+
+def tiles(name: str, columns: int = 6, rows: int = 4) -> list[Tile]:
+    """Return the placeholder picture of a model without a sample: the same for the same name."""
+    seed = hashlib.shake_128(name.encode()).digest(columns * rows * 2)
+    found = []
+    for position in range(columns * rows):
+        a, b = seed[2 * position], seed[2 * position + 1]
+        if a < 70:
+            continue
+        found.append(
+            Tile(position % columns, position // columns, a % 4 * 90, 1 + b % 4, b > 40)
+        )
+    return found

@@ -1,0 +1,204 @@
+"""Forms of the pages. They parse; what is allowed is decided by the services."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from django import forms
+
+from inference.protocol import FAMILIES
+from marketplace.accounts.models import Role, Scope
+from marketplace.catalog.models import Licence, LicenceKind, Task, Unit, Visibility
+from marketplace.core.clock import now
+
+EXPIRY_DAYS = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("365", "In a year")]
+DEFAULT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["prompt"],
+    "properties": {
+        "prompt": {"type": "string", "minLength": 1, "maxLength": 2000},
+        "negative_prompt": {"type": "string", "maxLength": 2000, "default": ""},
+        "width": {"type": "integer", "minimum": 256, "maximum": 1024, "default": 1024},
+        "height": {"type": "integer", "minimum": 256, "maximum": 1024, "default": 1024},
+        "num_images": {"type": "integer", "minimum": 1, "maximum": 4, "default": 1},
+        "num_inference_steps": {"type": "integer", "minimum": 1, "maximum": 50, "default": 28},
+        "guidance_scale": {"type": "number", "minimum": 0, "maximum": 20, "default": 5},
+        "seed": {"type": "integer", "minimum": 0, "maximum": 4294967295},
+    },
+}
+
+
+class KeyForm(forms.Form):
+    """A new API key."""
+
+    name = forms.CharField(max_length=80, help_text="Where you will use it.")
+    scopes = forms.MultipleChoiceField(
+        choices=Scope.choices,
+        initial=[Scope.RUN, Scope.READ],
+        widget=forms.CheckboxSelectMultiple,
+        label="May",
+    )
+    budget_usd = forms.DecimalField(
+        required=False,
+        min_value=0,
+        max_value=1_000_000,
+        decimal_places=9,
+        label="Monthly budget in USD",
+        help_text="Jobs that could exceed it are refused. Empty: no limit but the balance.",
+    )
+    expires = forms.ChoiceField(choices=EXPIRY_DAYS, required=False, label="Expires")
+    allowed_models = forms.CharField(
+        required=False,
+        label="Only these models",
+        help_text="vendor/name, separated by spaces. Empty: all.",
+    )
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what `api_key_create` takes."""
+        data = self.cleaned_data
+        budget: Decimal | None = data["budget_usd"]
+        days = data["expires"]
+        return {
+            "name": data["name"],
+            "scopes": data["scopes"],
+            "monthly_budget_nano": None if budget is None else int(budget * 10**9),
+            "expires_at": now() + timedelta(days=int(days)) if days else None,
+            "allowed_models": data["allowed_models"].replace(",", " ").split(),
+        }
+
+
+class InvitationForm(forms.Form):
+    """An invitation by e-mail."""
+
+    email = forms.EmailField(label="E-mail address")
+    role = forms.ChoiceField(choices=Role.choices, initial=Role.DEVELOPER)
+
+
+class OrganisationForm(forms.Form):
+    """A new organisation."""
+
+    name = forms.CharField(max_length=120)
+    slug = forms.CharField(
+        max_length=40,
+        required=False,
+        label="Address",
+        help_text="Part of your models' names: address/model. Empty: made from the name.",
+    )
+
+
+class SettingsForm(forms.Form):
+    """What the public profile of an organisation says."""
+
+    name = forms.CharField(max_length=120)
+    about = forms.CharField(
+        max_length=2000, required=False, widget=forms.Textarea(attrs={"rows": 4})
+    )
+    website = forms.URLField(required=False, assume_scheme="https")
+    country = forms.CharField(
+        max_length=2, required=False, help_text="Two letters (ISO 3166), such as FR."
+    )
+
+
+class ModelForm(forms.Form):
+    """What people read of a listing."""
+
+    title = forms.CharField(max_length=120)
+    summary = forms.CharField(
+        max_length=240, required=False, help_text="One line, shown in the gallery."
+    )
+    description = forms.CharField(
+        max_length=20_000,
+        required=False,
+        widget=forms.Textarea(attrs={"rows": 8}),
+        help_text="Markdown. What it is good at, what it is not, how it was trained.",
+    )
+    visibility = forms.ChoiceField(
+        choices=Visibility.choices,
+        initial=Visibility.PRIVATE,
+        help_text="Public: in the gallery. Unlisted: by its address. Private: only you.",
+    )
+
+
+class NewModelForm(ModelForm):
+    """A new listing: its name and task cannot be changed later."""
+
+    name = forms.CharField(
+        max_length=40, help_text="Lower-case letters, digits, dots and hyphens. It is for good."
+    )
+    task = forms.ChoiceField(choices=Task.choices)
+    field_order = ("name", "title", "task", "summary", "description", "visibility")
+
+
+class VersionForm(forms.Form):
+    """A new version: nothing of it can be changed later."""
+
+    weights_uri = forms.CharField(
+        max_length=500, label="Weights", help_text="s3://…, hub:owner/name@revision or file:///…"
+    )
+    weights_digest = forms.CharField(
+        max_length=71, label="Digest of the weights", help_text="sha256: and 64 hexadecimal digits"
+    )
+    family = forms.ChoiceField(choices=[(name, name) for name in FAMILIES if name != "noop"])
+    input_schema = forms.JSONField(
+        initial=DEFAULT_SCHEMA,
+        widget=forms.Textarea(attrs={"rows": 16, "class": "code", "spellcheck": "false"}),
+        help_text="JSON Schema 2020-12 of the input: the playground is made from it.",
+    )
+    licence = forms.ModelChoiceField(queryset=Licence.objects.none(), empty_label=None)
+    base = forms.CharField(
+        required=False,
+        label="Made from",
+        help_text="vendor/name:number of the version this is derived from. Its vendor gets "
+        "the royalty of its licence.",
+    )
+    hardware_class = forms.CharField(max_length=20, initial="small", help_text="Which workers run it.")
+    max_engine_s = forms.IntegerField(
+        min_value=1,
+        max_value=3600,
+        initial=120,
+        label="Time limit in seconds",
+        help_text="Most time on the device that one job may take.",
+    )
+
+
+class PriceForm(forms.Form):
+    """A new price."""
+
+    unit = forms.ChoiceField(choices=Unit.choices, label="Price per")
+    unit_price = forms.DecimalField(
+        min_value=0, max_digits=20, decimal_places=12, label="Unit price in USD"
+    )
+    minimum = forms.DecimalField(
+        min_value=0,
+        max_digits=20,
+        decimal_places=12,
+        required=False,
+        label="Minimum per call in USD",
+    )
+
+
+class LicenceForm(forms.Form):
+    """New terms, or the next number of terms with the same short name."""
+
+    title = forms.CharField(max_length=120)
+    slug = forms.CharField(
+        max_length=40, label="Short name", help_text="An existing one makes its next version."
+    )
+    kind = forms.ChoiceField(choices=LicenceKind.choices)
+    text = forms.CharField(max_length=100_000, widget=forms.Textarea(attrs={"rows": 8}))
+    revenue_share = forms.DecimalField(
+        min_value=0,
+        max_value=100,
+        decimal_places=2,
+        initial=80,
+        label="Vendors' share of each charge, %",
+        help_text="The rest is the platform's fee.",
+    )
+    royalty = forms.DecimalField(
+        min_value=0,
+        max_value=100,
+        decimal_places=2,
+        initial=0,
+        label="Your royalty on derived models, %",
+        help_text="Of each charge of a model made from yours, taken from its vendors' share.",
+    )

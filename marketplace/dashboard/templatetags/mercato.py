@@ -1,0 +1,86 @@
+"""Template tags of the pages: placeholder pictures, durations, links that keep the query."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django import template
+from django.utils.safestring import SafeString
+
+from marketplace.catalog.models import Version
+from marketplace.dashboard import charts, markdown
+from marketplace.jobs.models import Job
+
+register = template.Library()
+_TONES = {
+    "succeeded": "good", "listed": "good", "delivered": "good",
+    "running": "busy", "submitted": "busy",
+    "failed": "bad", "suspended": "bad",
+}  # fmt: skip
+
+
+@register.inclusion_tag("components/art.html")
+def art(name: str) -> dict[str, Any]:
+    """Draw the placeholder picture of a name."""
+    return {"tiles": charts.tiles(name)}
+
+
+@register.filter
+def tone(status: str) -> str:
+    """Return the colour class of a status."""
+    return _TONES.get(str(status), "calm")
+
+
+@register.filter
+def words(value: str) -> str:
+    """Write a code name as words: `text-to-image` is "Text to image"."""
+    return str(value).replace("-", " ").replace("_", " ").capitalize()
+
+
+@register.filter
+def took(job: Job) -> str:
+    """Write how long a job took from submission to its end."""
+    if job.finished_at is None:
+        return ""
+    return seconds((job.finished_at - job.created_at).total_seconds())
+
+
+@register.filter
+def seconds(value: float) -> str:
+    """Write a duration: 0.42 s, 12.3 s, 3 min 20 s."""
+    if value < 1:
+        return f"{value:.2f} s"
+    if value < 60:
+        return f"{value:.1f} s"
+    return f"{int(value) // 60} min {int(value) % 60} s"
+
+
+@register.filter
+def moment(value: datetime | None) -> str:
+    """Write a point in time, in UTC."""
+    return "" if value is None else f"{value:%-d %b %Y, %H:%M} UTC"
+
+
+@register.filter
+def described(text: str) -> SafeString:
+    """Render a vendor's Markdown."""
+    return markdown.render_description(text)
+
+
+@register.filter
+def ref(version: Version) -> str:
+    """Write a version as vendor/name:number."""
+    return str(version)
+
+
+@register.filter
+def plain(number: str) -> str:
+    """Write a decimal string without trailing zeros."""
+    return f"{Decimal(number).normalize():f}"
+
+
+@register.simple_tag
+def current(path: str, prefix: str, *, exact: bool = False) -> SafeString | str:
+    """Return the attribute that marks the link to the page one is on."""
+    here = path == prefix if exact else path.startswith(prefix)
+    return SafeString('aria-current="page"') if here else ""

@@ -1,0 +1,242 @@
+"""A vendor's pages: listings, versions, prices, licences, earnings."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from billing import selectors as billing
+from marketplace.accounts.models import Role
+from marketplace.catalog import selectors as catalog
+from marketplace.catalog import services
+from marketplace.catalog.models import Model, Status, Version
+from marketplace.core.clock import now
+from marketplace.core.errors import InvalidInput, MarketError, NotFound
+from marketplace.dashboard import charts, present
+from marketplace.dashboard.access import MemberRequest, may, member, show_error
+from marketplace.dashboard.forms import (
+    LicenceForm,
+    ModelForm,
+    NewModelForm,
+    PriceForm,
+    VersionForm,
+)
+
+_EDITED = ("title", "summary", "description", "visibility")
+_DAYS = 30
+
+
+def _own(request: MemberRequest, name: str) -> Model:
+    """Return a listing of the organisation's own. Raises NotFound."""
+    found = catalog.models_of(request.org).filter(name=name).first()
+    if found is None:
+        raise NotFound(f"There is no model {name}.")
+    return found
+
+
+@member()
+@require_safe
+def models(request: MemberRequest) -> HttpResponse:
+    """List the organisation's models with the state of their newest version."""
+    rows = list(catalog.models_of(request.org)[:200])
+    prices = catalog.prices_of(rows)
+    listed = []
+    for row in rows:
+        versions = list(row.versions.all())
+        current = catalog.listed_version(row) or (versions[0] if versions else None)
+        price = present.price_words(prices.get(current.pk)) if current else ""
+        listed.append({"model": row, "version": current, "count": len(versions), "price": price})
+    context = {"rows": listed, "may_write": may(request, Role.DEVELOPER)}
+    return render(request, "vendor/models.html", context)
+
+
+@member(write=[Role.DEVELOPER])
+@require_http_methods(["GET", "HEAD", "POST"])
+def model_create(request: MemberRequest) -> HttpResponseBase:
+    """Create a listing."""
+    form, status = NewModelForm(), 200
+    if request.method == "POST":
+        form, status = NewModelForm(request.POST), 422
+        if form.is_valid():
+            try:
+                made = services.model_create(org=request.org, **form.cleaned_data)
+                messages.success(request, f"{made} is created. Add its first version.")
+                return redirect("vendor-model", made.name)
+            except MarketError as error:
+                show_error(form, error)
+    return render(request, "vendor/model_create.html", {"form": form}, status=status)
+
+
+@member(write=[Role.DEVELOPER])
+@require_http_methods(["GET", "HEAD", "POST"])
+def model(request: MemberRequest, name: str) -> HttpResponseBase:
+    """Show a listing and its versions, and change what people read of it."""
+    found = _own(request, name)
+    form, status = ModelForm(initial={key: getattr(found, key) for key in _EDITED}), 200
+    if request.method == "POST":
+        form, status = ModelForm(request.POST), 422
+        if form.is_valid():
+            try:
+                services.model_update(model=found, **form.cleaned_data)
+                messages.success(request, "Saved.")
+                return redirect("vendor-model", name)
+            except MarketError as error:
+                show_error(form, error)
+    prices = catalog.prices_of([found])
+    versions = [(v, present.price_words(prices.get(v.pk))) for v in found.versions.all()]
+    context = {
+        "model": found,
+        "form": form,
+        "versions": versions,
+        "may_write": may(request, Role.DEVELOPER),
+    }
+    return render(request, "vendor/model.html", context, status=status)
+
+
+def _base(request: MemberRequest, ref: str) -> Version | None:
+    if not ref.strip():
+        return None
+    try:
+        return catalog.version_runnable(ref=ref.strip(), org=request.org)
+    except NotFound as error:
+        raise InvalidInput(error.message, fields={"base": [error.message]}) from error
+
+
+@member(write=[Role.DEVELOPER])
+@require_http_methods(["GET", "HEAD", "POST"])
+def version_create(request: MemberRequest, name: str) -> HttpResponseBase:
+    """Add a version to a listing."""
+    found = _own(request, name)
+    data = request.POST if request.method == "POST" else None
+    form, status = VersionForm(data), 200
+    licences = catalog.licences_of(request.org)
+    form.fields["licence"].queryset = licences  # type: ignore[attr-defined]
+    if data is not None:
+        status = 422
+        if form.is_valid():
+            given = dict(form.cleaned_data)
+            try:
+                given["base"] = _base(request, given["base"])
+                made = services.version_create(model=found, **given)
+                messages.success(request, f"{made} is a draft. Set its price, then submit it.")
+                return redirect("vendor-version", name, made.number)
+            except MarketError as error:
+                show_error(form, error)
+    context = {"model": found, "form": form, "has_licences": licences.exists()}
+    return render(request, "vendor/version_create.html", context, status=status)
+
+
+def _version_page(
+    request: MemberRequest, found: Version, form: PriceForm, status: int = 200
+) -> HttpResponse:
+    prices = list(found.prices.all())
+    context: dict[str, Any] = {
+        "version": found,
+        "model": found.model,
+        "form": form,
+        "price_words": present.price_words(prices[0] if prices else None),
+        "prices": [(price, present.price_words(price)) for price in prices],
+        "decisions": found.decisions.select_related("by"),
+        "split": present.split_of(found, settings.SITE_NAME),
+        "fields": present.schema_rows(found.input_schema),
+        "may_submit": found.status == Status.DRAFT and may(request, Role.DEVELOPER),
+        "may_price": may(request, Role.BILLING),
+    }
+    return render(request, "vendor/version.html", context, status=status)
+
+
+@member()
+@require_safe
+def version(request: MemberRequest, name: str, number: int) -> HttpResponse:
+    """Show a version: what it is, its price, its review."""
+    found = catalog.version_of(org=request.org, name=name, number=number)
+    return _version_page(request, found, PriceForm())
+
+
+@member(write=[Role.BILLING])
+@require_POST
+def price_set(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
+    """Set the price of a version."""
+    found = catalog.version_of(org=request.org, name=name, number=number)
+    form = PriceForm(request.POST)
+    if form.is_valid():
+        given = {key: value for key, value in form.cleaned_data.items() if value is not None}
+        try:
+            price = services.price_set(version=found, by=request.user, **given)
+            messages.success(
+                request, f"From now on {found} costs {present.price_words(price)}."
+            )
+            return redirect("vendor-version", name, number)
+        except MarketError as error:
+            show_error(form, error)
+    return _version_page(request, found, form, status=422)
+
+
+@member(write=[Role.DEVELOPER])
+@require_POST
+def version_submit(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
+    """Ask staff to review a version."""
+    found = catalog.version_of(org=request.org, name=name, number=number)
+    try:
+        services.version_submit(version=found, by=request.user)
+        messages.success(request, f"{found} is submitted. You will see the decision here.")
+    except MarketError as error:
+        messages.error(request, error.message)
+    return redirect("vendor-version", name, number)
+
+
+@member(write=[Role.BILLING])
+@require_http_methods(["GET", "HEAD", "POST"])
+def licences(request: MemberRequest) -> HttpResponseBase:
+    """List licences, and write one."""
+    form, status = LicenceForm(), 200
+    if request.method == "POST":
+        form, status = LicenceForm(request.POST), 422
+        if form.is_valid():
+            given = dict(form.cleaned_data)
+            share, royalty = given.pop("revenue_share"), given.pop("royalty")
+            try:
+                made = services.licence_create(
+                    org=request.org,
+                    revenue_share_bps=int(share * 100),
+                    royalty_bps=int(royalty * 100),
+                    **given,
+                )
+                messages.success(request, f"{made} is written.")
+                return redirect("vendor-licences")
+            except MarketError as error:
+                names = {"revenue_share_bps": "revenue_share", "royalty_bps": "royalty"}
+                show_error(form, error, names)
+    context = {
+        "form": form,
+        "licences": catalog.licences_of(request.org)[:200],
+        "kinds": present.LICENCES,
+        "may_write": may(request, Role.BILLING),
+    }
+    return render(request, "vendor/licences.html", context, status=status)
+
+
+@member()
+@require_safe
+def earnings(request: MemberRequest) -> HttpResponse:
+    """Show what the vendor earned: in total, by day, by model, and the last calls."""
+    org_id = request.org.pk
+    midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    days = billing.earnings_by_day(org_id, midnight - timedelta(days=_DAYS - 1))
+    sums = billing.earnings_by_version(org_id)
+    recent = list(billing.earnings_of(org_id)[:25])
+    ids = {row.version_id for row in sums} | {row.version_id for row in recent}  # type: ignore[attr-defined]
+    named = catalog.versions_named(ids)
+    context = {
+        "total": billing.earnings_total(org_id),
+        "chart": charts.daily(days, now().date(), _DAYS),
+        "days": list(reversed(days)),
+        "by_version": [(named.get(row.version_id), row) for row in sums],
+        "recent": [(named.get(row.version_id), row) for row in recent],  # type: ignore[attr-defined]
+    }
+    return render(request, "vendor/earnings.html", context)
+
