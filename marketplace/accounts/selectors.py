@@ -66,9 +66,7 @@ def invitation_get(token: str) -> Invitation:
     """Return an open invitation with its organisation. Raises NotFound."""
     found = (
         Invitation.objects.select_related("org", "invited_by")
-        .filter(
-            token_digest=tokens.digest(token), accepted_at__isnull=True, expires_at__gt=now()
-        )
+        .filter(token_digest=tokens.digest(token), accepted_at__isnull=True, expires_at__gt=now())
         .first()
     )
     if found is None:

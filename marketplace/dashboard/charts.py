@@ -86,7 +86,5 @@ def tiles(name: str, columns: int = 6, rows: int = 4) -> list[Tile]:
         a, b = seed[2 * position], seed[2 * position + 1]
         if a < 70:
             continue
-        found.append(
-            Tile(position % columns, position // columns, a % 4 * 90, 1 + b % 4, b > 40)
-        )
+        found.append(Tile(position % columns, position // columns, a % 4 * 90, 1 + b % 4, b > 40))
     return found

@@ -151,7 +151,9 @@ class VersionForm(forms.Form):
         help_text="vendor/name:number of the version this is derived from. Its vendor gets "
         "the royalty of its licence.",
     )
-    hardware_class = forms.CharField(max_length=20, initial="small", help_text="Which workers run it.")
+    hardware_class = forms.CharField(
+        max_length=20, initial="small", help_text="Which workers run it."
+    )
     max_engine_s = forms.IntegerField(
         min_value=1,
         max_value=3600,

@@ -39,9 +39,7 @@ class PlaygroundForm(forms.Form):
         return found
 
     def _choices(self) -> set[str]:
-        return {
-            name for name, field in self.fields.items() if isinstance(field, forms.ChoiceField)
-        }
+        return {name for name, field in self.fields.items() if isinstance(field, forms.ChoiceField)}
 
 
 def _is_main(name: str, field: forms.Field) -> bool:

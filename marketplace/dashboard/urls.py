@@ -37,7 +37,11 @@ urlpatterns = [
     path("vendor/models/", RedirectView.as_view(pattern_name="vendor-models")),
     path("vendor/models/new/", vendor.model_create, name="vendor-model-create"),
     path("vendor/models/<str:name>/", vendor.model, name="vendor-model"),
-    path("vendor/models/<str:name>/versions/new/", vendor.version_create, name="vendor-version-create"),
+    path(
+        "vendor/models/<str:name>/versions/new/",
+        vendor.version_create,
+        name="vendor-version-create",
+    ),
     path(_VERSION, vendor.version, name="vendor-version"),
     path(f"{_VERSION}price/", vendor.price_set, name="vendor-price"),
     path(f"{_VERSION}submit/", vendor.version_submit, name="vendor-submit"),

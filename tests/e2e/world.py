@@ -158,9 +158,7 @@ class World:
     def row(self, job: str) -> dict[str, Any]:
         """Return what the database says of a job."""
         names = "status attempt charge_nano dispatches worker_id error_code"
-        (values,) = self.sql(
-            f"SELECT {names.replace(' ', ', ')} FROM jobs_job WHERE id = %s", job
-        )
+        (values,) = self.sql(f"SELECT {names.replace(' ', ', ')} FROM jobs_job WHERE id = %s", job)
         return dict(zip(names.split(), values, strict=True))
 
     def charges(self, job: str) -> list[int]:

@@ -100,7 +100,10 @@ def _model_page(
     if version is not None:
         price = prices.get(version.pk)
         context |= {
-            "form": form or PlaygroundForm(version.input_schema, prefix="in", initial=initial_of(version.input_schema)),
+            "form": form
+            or PlaygroundForm(
+                version.input_schema, prefix="in", initial=initial_of(version.input_schema)
+            ),
             "nonce": uuid.uuid4().hex,
             "price": price,
             "price_words": present.price_words(price),
@@ -117,7 +120,7 @@ def _model_page(
 
 def _examples(version: Version, price: Price | None) -> int | None:
     """Return what a call with the defaults costs at most, if the defaults make a whole call."""
-    given = {name: "a red circle" for name in version.input_schema.get("required", [])}
+    given = dict.fromkeys(version.input_schema.get("required", []), "a red circle")
     try:
         return quote_make(version=version, price=price, given=given)[1].amount_nano
     except MarketError:

@@ -1,5 +1,6 @@
 """An organisation's pages: members, invitations, settings, and which one a person acts for."""
 
+from django.conf import settings as site
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse, HttpResponseBase
@@ -8,7 +9,6 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from django.conf import settings as site
 from marketplace.accounts import selectors as accounts
 from marketplace.accounts import services
 from marketplace.accounts.middleware import SESSION_KEY

@@ -167,9 +167,7 @@ def price_set(request: MemberRequest, name: str, number: int) -> HttpResponseBas
         given = {key: value for key, value in form.cleaned_data.items() if value is not None}
         try:
             price = services.price_set(version=found, by=request.user, **given)
-            messages.success(
-                request, f"From now on {found} costs {present.price_words(price)}."
-            )
+            messages.success(request, f"From now on {found} costs {present.price_words(price)}.")
             return redirect("vendor-version", name, number)
         except MarketError as error:
             show_error(form, error)
@@ -239,4 +237,3 @@ def earnings(request: MemberRequest) -> HttpResponse:
         "recent": [(named.get(row.version_id), row) for row in recent],  # type: ignore[attr-defined]
     }
     return render(request, "vendor/earnings.html", context)
-
