@@ -9,7 +9,8 @@ T ?=
 PY := .venv/bin/python
 STAMP := .venv/.installed
 # Tools that only read settings need neither a secret nor a server.
-CHECK_ENV := DEBUG=1 DJANGO_SETTINGS_MODULE=marketplace.settings
+CHECK_ENV := DEBUG=1 DJANGO_SETTINGS_MODULE=marketplace.settings LOG_LEVEL=CRITICAL \
+  DATABASE_POOL_TIMEOUT=0.2 PYTHONWARNINGS=ignore
 OPENAPI := marketplace/api/openapi.yaml
 
 .PHONY: help setup run demo test test-slow lint format lock openapi bench-market clean chromium

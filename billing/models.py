@@ -214,6 +214,8 @@ class MeterBatch(OutboxRow):
     class Meta:
         """Batches of an organisation are numbered without gaps, per funding."""
 
+        verbose_name_plural = "meter batches"
+
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["next_attempt_at"], condition=Q(delivery="pending"), name="batch_due"

@@ -99,7 +99,7 @@ DATABASES["default"]["OPTIONS"] = {
     "pool": {
         "min_size": env.int("DATABASE_POOL_MIN", default=2),
         "max_size": env.int("DATABASE_POOL_MAX", default=24),
-        "timeout": 10,
+        "timeout": env.float("DATABASE_POOL_TIMEOUT", default=10.0),
         "max_idle": 300,
     },
 }
@@ -325,6 +325,7 @@ LOGGING = {
         "celery.worker.strategy": {"level": "WARNING"},
         "urllib3": {"level": "WARNING"},
         "stripe": {"level": "WARNING"},
+        "psycopg.pool": {"level": env.str("LOG_LEVEL", default="WARNING")},
     },
 }
 structlog.configure(

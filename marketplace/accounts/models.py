@@ -163,6 +163,8 @@ class ApiKey(models.Model):
     class Meta:
         """Newest first in lists."""
 
+        verbose_name = "API key"
+
         ordering: ClassVar[list[str]] = ["-created_at"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(

@@ -54,6 +54,23 @@ def check_schema(schema: Any) -> None:
         ) from error
 
 
+def with_order(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema with `x-order` on each property: PostgreSQL does not keep their order."""
+    ordered = {
+        name: {"x-order": position, **node} if isinstance(node, dict) else node
+        for position, (name, node) in enumerate(schema["properties"].items())
+    }
+    return {**schema, "properties": ordered}
+
+
+def in_order(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the properties as their vendor ordered them."""
+    found = [
+        (n, node if isinstance(node, dict) else {}) for n, node in schema["properties"].items()
+    ]
+    return sorted(found, key=lambda item: item[1].get("x-order", len(found)))
+
+
 def _field(error: ValidationError) -> str:
     instance: Any = error.instance
     if error.validator == "required":

@@ -158,7 +158,7 @@ def version_create(
         weights_uri=weights_uri,
         weights_digest=weights_digest,
         family=family,
-        input_schema=input_schema,
+        input_schema=schemas.with_order(input_schema),
         profile=profile or {},
         hardware_class=hardware_class,
         max_engine_s=max_engine_s,

@@ -5,6 +5,8 @@ from typing import Any
 
 from django import forms
 
+from marketplace.catalog.schemas import in_order
+
 _LONG_TEXT = ("prompt", "negative_prompt", "text")
 
 
@@ -14,7 +16,7 @@ class PlaygroundForm(forms.Form):
     def __init__(self, schema: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         required = set(schema.get("required", []))
-        for name, node in schema.get("properties", {}).items():
+        for name, node in in_order(schema):
             # A constant is nobody's choice: its default is filled in.
             if isinstance(node, dict) and "const" not in node:
                 self.fields[name] = _field(name, node, name in required)
@@ -49,7 +51,7 @@ def _is_main(name: str, field: forms.Field) -> bool:
 def initial_of(schema: dict[str, Any], values: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return what the form shows at first: the schema's defaults, or an earlier job's input."""
     found = {}
-    for name, node in schema.get("properties", {}).items():
+    for name, node in in_order(schema):
         if not isinstance(node, dict):
             continue
         value = (values or {}).get(name, node.get("default"))

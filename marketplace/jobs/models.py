@@ -171,6 +171,8 @@ class WebhookDelivery(OutboxRow):
     class Meta:
         """Due rows are found by a partial index."""
 
+        verbose_name_plural = "webhook deliveries"
+
         ordering: ClassVar[list[str]] = ["-created_at"]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
