@@ -147,6 +147,20 @@ def models(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def digest(arguments: argparse.Namespace) -> int:
+    """Print the family and the digest of a pipeline directory, as a catalogue registers them."""
+    from inference.engine.errors import EngineError
+    from inference.engine.families import family_of
+    from inference.engine.weights import digest_of
+
+    directory = Path(arguments.directory).resolve()
+    try:
+        print(f"{family_of(directory)} {directory.as_uri()} {digest_of(directory)}")
+    except EngineError as error:
+        _fail(str(error))
+    return 0
+
+
 def worker(_arguments: argparse.Namespace) -> int:
     """Serve jobs from the broker until SIGTERM."""
     from inference.worker.celery import main
@@ -173,6 +187,9 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("models", help="list the models that ship")
     show.set_defaults(command=models)
     show.add_argument("--json", action="store_true")
+    check = commands.add_parser("digest", help="print what registers a directory of weights")
+    check.set_defaults(command=digest)
+    check.add_argument("directory")
     serve = commands.add_parser("worker", help="serve jobs from the broker")
     serve.set_defaults(command=worker)
     return parser

@@ -76,6 +76,9 @@ app.conf.update(
         "unacked_key": "unacked.gpu",
         "unacked_index_key": "unacked_index.gpu",
         "unacked_mutex_key": "unacked_mutex.gpu",
+        # A dead worker's messages are looked for each 10 s; the defaults make that 100 s.
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 25,

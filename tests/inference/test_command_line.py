@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from inference.__main__ import main
+from inference.engine.weights import Model
 
 
 def test_run_draws_and_says_what_it_saved(
@@ -24,6 +25,17 @@ def test_run_draws_and_says_what_it_saved(
     assert answer["seed"] == 3
     assert answer["timings_ms"]["denoise"] > 0
     assert [Image.open(path).size for path in answer["images"]] == [(64, 64), (64, 64)]
+
+
+def test_digest_prints_what_a_catalogue_registers(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    tiny_flux: Path,
+    tiny_model: Model,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["inference", "digest", str(tiny_flux)])
+    assert main() == 0
+    assert capsys.readouterr().out == f"flux {tiny_model.uri} {tiny_model.digest}\n"
 
 
 @pytest.mark.parametrize(
