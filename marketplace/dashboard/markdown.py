@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
@@ -28,7 +29,7 @@ def _anchor(text: str) -> str:
 def _headings(tokens: list[Token]) -> list[tuple[str, str]]:
     """Give each second-level heading an id. Returns them."""
     found = []
-    for token, inside in zip(tokens, tokens[1:], strict=False):
+    for token, inside in pairwise(tokens):
         if token.type == "heading_open" and token.tag == "h2":
             anchor = _anchor(inside.content)
             token.attrSet("id", anchor)

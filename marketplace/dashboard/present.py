@@ -6,6 +6,7 @@ from typing import Any
 
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import LicenceKind, Price, Unit, Version
+from marketplace.dashboard.schema_form import in_order
 
 UNITS = {
     Unit.IMAGE: "image",
@@ -118,8 +119,8 @@ def schema_rows(schema: dict[str, Any]) -> list[Field]:
     """Return the inputs of a schema, required ones first."""
     required = set(schema.get("required", []))
     rows = []
-    for name, node in schema.get("properties", {}).items():
-        node = node if isinstance(node, dict) else {}
+    for name, given in in_order(schema.get("properties", {})):
+        node = given if isinstance(given, dict) else {}
         kind = node.get("type", "any")
         rows.append(
             Field(

@@ -5,6 +5,11 @@ from typing import Any
 
 from django import forms
 
+# The database does not keep the order of a schema's fields; people expect this one.
+_ORDER = (
+    "prompt", "negative_prompt", "image_url", "width", "height", "num_images",
+    "num_frames", "fps", "num_inference_steps", "guidance_scale", "seed",
+)  # fmt: skip
 _LONG_TEXT = ("prompt", "negative_prompt", "text")
 
 
@@ -14,7 +19,7 @@ class PlaygroundForm(forms.Form):
     def __init__(self, schema: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         required = set(schema.get("required", []))
-        for name, node in schema.get("properties", {}).items():
+        for name, node in in_order(schema.get("properties", {})):
             # A constant is nobody's choice: its default is filled in.
             if isinstance(node, dict) and "const" not in node:
                 self.fields[name] = _field(name, node, name in required)
@@ -59,6 +64,12 @@ def initial_of(schema: dict[str, Any], values: dict[str, Any] | None = None) -> 
             value = json.dumps(value)
         found[name] = value
     return found
+
+
+def in_order(properties: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return inputs in the order that people expect; unknown names follow by the alphabet."""
+    place = {name: position for position, name in enumerate(_ORDER)}
+    return sorted(properties.items(), key=lambda item: (place.get(item[0], 99), item[0]))
 
 
 def _example(node: dict[str, Any]) -> Any:
