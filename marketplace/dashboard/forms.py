@@ -1,5 +1,6 @@
 """Forms of the pages. They parse; what is allowed is decided by the services."""
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -26,6 +27,13 @@ DEFAULT_SCHEMA: dict[str, Any] = {
         "seed": {"type": "integer", "minimum": 0, "maximum": 4294967295},
     },
 }
+
+
+class PrettyEncoder(json.JSONEncoder):
+    """Writes JSON that people edit over several lines."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "indent": 2})
 
 
 class KeyForm(forms.Form):
@@ -141,6 +149,7 @@ class VersionForm(forms.Form):
     family = forms.ChoiceField(choices=[(name, name) for name in FAMILIES if name != "noop"])
     input_schema = forms.JSONField(
         initial=DEFAULT_SCHEMA,
+        encoder=PrettyEncoder,
         widget=forms.Textarea(attrs={"rows": 16, "class": "code", "spellcheck": "false"}),
         help_text="JSON Schema 2020-12 of the input: the playground is made from it.",
     )

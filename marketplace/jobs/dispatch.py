@@ -18,6 +18,7 @@ from marketplace.celery import app
 from marketplace.core import metrics
 from marketplace.core.clock import now
 from marketplace.core.storage import storage
+from marketplace.jobs.files import input_urls
 from marketplace.jobs.models import Job, JobStatus
 from marketplace.jobs.quoting import output_count
 
@@ -54,6 +55,9 @@ def message_for(job: Job) -> protocol.RunJob:
                 max_bytes=settings.FILE_MAX_BYTES,
             )
         )
+    inputs = input_urls(
+        org_id=job.org_id, schema=version.input_schema, values=job.input, ttl_s=max(ttl, 60)
+    )
     return protocol.RunJob(
         job_id=str(job.pk),
         attempt=job.attempt,
@@ -67,7 +71,8 @@ def message_for(job: Job) -> protocol.RunJob:
             family=version.family,
             profile=version.profile,
         ),
-        input=job.input,
+        input={name: value for name, value in job.input.items() if name not in inputs},
+        inputs=inputs,
         uploads=uploads,
         deadline=job.deadline_at.timestamp(),
         max_engine_s=float(version.max_engine_s),

@@ -1,13 +1,15 @@
 """Uploads of developers: announced first, then sent straight to storage, then used by jobs."""
 
+import uuid
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
-from marketplace.core.ids import new_id
+from marketplace.core.ids import new_id, parse_id
 from marketplace.core.storage import SignedPut, storage
 from marketplace.jobs.models import File, Purpose
 
@@ -32,6 +34,39 @@ def upload_create(
     )
     limit = settings.FILE_MAX_BYTES
     return file, storage().signed_put(file.key, content_type, limit, _UPLOAD_TTL_S), limit
+
+
+def file_fields(schema: dict[str, Any]) -> list[str]:
+    """Return the inputs that name an uploaded file: strings with `"format": "file-id"`."""
+    return [
+        name
+        for name, node in schema.get("properties", {}).items()
+        if isinstance(node, dict) and node.get("format") == "file-id"
+    ]
+
+
+def inputs_check(*, org: Organisation, schema: dict[str, Any], values: dict[str, Any]) -> None:
+    """Raise InvalidInput unless every file that the input names is the caller's, and arrived."""
+    for name in file_fields(schema):
+        if values.get(name) is None:
+            continue
+        rows = File.objects.for_org(org).filter(deleted_at__isnull=True)
+        file = rows.filter(pk=parse_id(values[name])).first()
+        if file is None or size_refresh(file).size is None:
+            why = "There is no such file." if file is None else "The file was not uploaded yet."
+            raise InvalidInput(f"input.{name}: {why}", fields={f"input.{name}": [why]})
+
+
+def input_urls(
+    *, org_id: uuid.UUID, schema: dict[str, Any], values: dict[str, Any], ttl_s: int
+) -> dict[str, str]:
+    """Return a short-lived URL for each file that a job's input names."""
+    found = {}
+    for name in file_fields(schema):
+        file = File.objects.filter(org_id=org_id, pk=parse_id(values.get(name))).first()
+        if file is not None:
+            found[name] = storage().signed_get(file.key, file.content_type, ttl_s)
+    return found
 
 
 def size_refresh(file: File) -> File:

@@ -23,7 +23,7 @@ from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.storage import storage
-from marketplace.jobs import dispatch, events, quoting, webhooks
+from marketplace.jobs import dispatch, events, files, quoting, webhooks
 from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
 
 log = structlog.get_logger("mercato.jobs")
@@ -96,6 +96,7 @@ def job_submit(
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
     values, quote = quote_make(version=version, price=offer.price, given=given)
+    files.inputs_check(org=org, schema=version.input_schema, values=values)
     if webhook_url:
         _check_webhook(webhook_url)
     moment = now()

@@ -19,6 +19,7 @@ from marketplace.core.errors import MarketError
 from marketplace.dashboard import charts
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.forms import KeyForm
+from marketplace.dashboard.schema_form import in_order
 from marketplace.jobs import events
 from marketplace.jobs import selectors as jobs
 from marketplace.jobs.models import Job, JobStatus
@@ -81,7 +82,7 @@ def job_list(request: MemberRequest) -> HttpResponse:
 
 def _job_context(job: Job) -> dict[str, Any]:
     files = [(file, jobs.file_url(file, settings.FILE_URL_TTL_S)) for file in job.outputs.all()]
-    timings = [(name, ms / 1000) for name, ms in job.timings_ms.items()]
+    timings = [(name, ms / 1000) for name, ms in sorted(job.timings_ms.items())]
     return {
         "job": job,
         "outputs": [(file, url) for file, url in files if url],
@@ -90,6 +91,7 @@ def _job_context(job: Job) -> dict[str, Any]:
         "position": jobs.queue_position(job),
         "charge": billing.charge_of(job.pk) if job.is_ended else None,
         "timings": timings,
+        "inputs": in_order(job.input),
     }
 
 

@@ -64,7 +64,12 @@ def gallery(request: HttpRequest) -> HttpResponse:
     return render(request, "public/results.html" if partial else "public/gallery.html", context)
 
 
-def _snippets(request: HttpRequest, model: Model, version: Version) -> list[dict[str, str]]:
+def _playground(version: Version, values: dict[str, Any]) -> PlaygroundForm:
+    schema = version.input_schema
+    return PlaygroundForm(schema, prefix="in", initial=initial_of(schema, values))
+
+
+def _snippets(model: Model, version: Version) -> list[dict[str, str]]:
     """Return code samples that work when a key is put in."""
     required = version.input_schema.get("required", [])
     given = {name: "a red circle" if name == "prompt" else "…" for name in required}
@@ -82,10 +87,15 @@ def _snippets(request: HttpRequest, model: Model, version: Version) -> list[dict
 
 
 def _model_page(
-    request: HttpRequest, model: Model, form: PlaygroundForm | None, status: int = 200
+    request: HttpRequest,
+    model: Model,
+    form: PlaygroundForm | None = None,
+    values: dict[str, Any] | None = None,
+    status: int = 200,
 ) -> HttpResponse:
     version = catalog.listed_version(model)
     prices = catalog.prices_of([model])
+    form = form or (_playground(version, values or {}) if version else None)
     context: dict[str, Any] = {
         "model": model,
         "version": version,
@@ -100,10 +110,7 @@ def _model_page(
     if version is not None:
         price = prices.get(version.pk)
         context |= {
-            "form": form
-            or PlaygroundForm(
-                version.input_schema, prefix="in", initial=initial_of(version.input_schema)
-            ),
+            "form": form,
             "nonce": uuid.uuid4().hex,
             "price": price,
             "price_words": present.price_words(price),
@@ -112,15 +119,18 @@ def _model_page(
             "licence_words": present.LICENCES.get(version.licence.kind, ""),  # type: ignore[call-overload]
             "split": present.split_of(version, settings.SITE_NAME),
             "fields": present.schema_rows(version.input_schema),
-            "snippets": _snippets(request, model, version),
-            "examples": _examples(version, price),
+            "snippets": _snippets(model, version),
+            "usual": _cost(version, price, {}),
+            "first_quote": _cost(version, price, values or {}),
         }
     return render(request, "public/model.html", context, status=status)
 
 
-def _examples(version: Version, price: Price | None) -> int | None:
-    """Return what a call with the defaults costs at most, if the defaults make a whole call."""
+def _cost(version: Version, price: Price | None, values: dict[str, Any]) -> int | None:
+    """Return what a call with the defaults and `values` costs at most, if that is a whole call."""
+    known = version.input_schema["properties"]
     given = dict.fromkeys(version.input_schema.get("required", []), "a red circle")
+    given |= {name: value for name, value in values.items() if name in known}
     try:
         return quote_make(version=version, price=price, given=given)[1].amount_nano
     except MarketError:
@@ -133,13 +143,10 @@ def model(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
     """Show a model; `?from=` fills the playground with an earlier job's input."""
     org = request.org or None  # type: ignore[attr-defined]
     found = catalog.model_get(vendor=vendor, name=name, org=org)
-    version = catalog.listed_version(found)
-    form = None
-    if org is not None and version is not None and (again := request.GET.get("from")):
-        earlier = jobs.job_get(org=org, job_id=again)
-        schema = version.input_schema
-        form = PlaygroundForm(schema, prefix="in", initial=initial_of(schema, earlier.input))
-    return _model_page(request, found, form)
+    values = None
+    if org is not None and (again := request.GET.get("from")):
+        values = jobs.job_get(org=org, job_id=again).input
+    return _model_page(request, found, values=values)
 
 
 def _listed(request: HttpRequest, vendor: str, name: str) -> tuple[Model, Version]:
