@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Any
 
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import TruncDate
@@ -119,10 +120,10 @@ def earnings_of(org_id: uuid.UUID) -> "QuerySet[Transfer]":
 
 def earnings_by_version(org_id: uuid.UUID) -> list[VersionSum]:
     """Return what a vendor earned by calls of each version, the most first."""
-    rows = (
+    rows: Any = (
         earnings_of(org_id)
         .order_by()
-        .values("version_id")
+        .values("version_id")  # type: ignore[misc]  # annotated by earnings_of
         .annotate(count=Count("pk"), amount=Sum("amount_nano"))
         .order_by("-amount", "version_id")
     )

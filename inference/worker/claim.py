@@ -61,7 +61,7 @@ def _takes_over(client: redis.Redis, job: RunJob, worker_id: str, holder: bytes)
     key = claim_key(job.job_id, job.attempt)
     with client.pipeline() as pipe:
         try:
-            pipe.watch(key)  # type: ignore[no-untyped-call]
+            pipe.watch(key)
             if pipe.get(key) != holder:
                 return False
             pipe.multi()

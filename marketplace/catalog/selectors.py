@@ -95,7 +95,8 @@ def listed_version(model: Model) -> Version | None:
 
 def prices_of(models: "Iterable[Model]") -> dict[Any, Price]:
     """Return the current price of every loaded version of `models`, by version; one query."""
-    ids = [v.price_id for model in models for v in model.versions.all() if v.price_id]
+    versions: list[Any] = [v for model in models for v in model.versions.all()]
+    ids = [v.price_id for v in versions if v.price_id]  # annotated by _with_versions
     return {price.version_id: price for price in Price.objects.filter(pk__in=ids)}
 
 

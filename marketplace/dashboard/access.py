@@ -21,7 +21,7 @@ _SAFE = ("GET", "HEAD", "OPTIONS")
 class MemberRequest(HttpRequest):
     """A request of a signed-in member: what `member` has made sure of."""
 
-    user: User  # type: ignore[assignment]
+    user: User
     org: Organisation
     membership: Membership
 

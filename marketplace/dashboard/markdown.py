@@ -54,5 +54,5 @@ def render_description(text: str) -> SafeString:
                 child.attrSet("rel", "nofollow noopener ugc")
         if token.type in ("heading_open", "heading_close") and token.tag in ("h1", "h2"):
             token.tag = "h3"
-    html = _theirs.renderer.render(tokens, _theirs.options, {})
+    html: str = _theirs.renderer.render(tokens, _theirs.options, {})
     return mark_safe(html)  # noqa: S308  (raw HTML is off, markdown-it refuses script links)

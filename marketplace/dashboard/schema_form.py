@@ -18,7 +18,7 @@ class PlaygroundForm(forms.Form):
         required = set(schema.get("required", []))
         for name, node in in_order(schema):
             # A constant is nobody's choice: its default is filled in.
-            if isinstance(node, dict) and "const" not in node:
+            if "const" not in node:
                 self.fields[name] = _field(name, node, name in required)
 
     @property

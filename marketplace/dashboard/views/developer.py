@@ -14,12 +14,12 @@ from marketplace.accounts import selectors as accounts
 from marketplace.accounts.models import Role
 from marketplace.accounts.services import api_key_create, api_key_revoke
 from marketplace.catalog import selectors as catalog
+from marketplace.catalog.schemas import in_order
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.dashboard import charts
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.forms import KeyForm
-from marketplace.dashboard.schema_form import in_order
 from marketplace.jobs import events
 from marketplace.jobs import selectors as jobs
 from marketplace.jobs.models import Job, JobStatus
@@ -91,7 +91,11 @@ def _job_context(job: Job) -> dict[str, Any]:
         "position": jobs.queue_position(job),
         "charge": billing.charge_of(job.pk) if job.is_ended else None,
         "timings": timings,
-        "inputs": in_order(job.input),
+        "inputs": [
+            (name, job.input[name])
+            for name, _ in in_order(job.version.input_schema)
+            if name in job.input
+        ],
     }
 
 
