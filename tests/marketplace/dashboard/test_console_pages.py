@@ -1,0 +1,36 @@
+"""The staff console's own pages."""
+
+import pytest
+
+
+@pytest.fixture
+def sam(client, cast):
+    client.force_login(cast.sam)
+    return client
+
+
+def test_staff_see_the_market_and_the_ledger(sam, make_job):
+    make_job("succeeded")
+    front = sam.get("/console/").content.decode()
+    assert "Waiting for review" in front
+    assert "Stripe is not configured" in front
+    ledger = sam.get("/console/ledger/").content.decode()
+    assert "every charge passes through clearing whole" in ledger
+    assert "broken" not in ledger
+    assert "not balanced" not in ledger
+
+
+def test_a_broken_rule_shows_on_the_ledger_page(sam, cast):
+    from django.db import transaction
+
+    from billing.models import Wallet
+
+    with transaction.atomic():
+        Wallet.objects.filter(org=cast.developer).update(held_nano=5)
+        assert "broken by 1 row" in sam.get("/console/ledger/").content.decode()
+        transaction.set_rollback(True)
+
+
+def test_others_are_sent_away(bob, visitor):
+    assert bob.get("/console/").status_code == 302
+    assert visitor.get("/console/ledger/").status_code == 302
