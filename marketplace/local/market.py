@@ -116,6 +116,8 @@ class Market:
         self.env.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.settings")
         self.env.setdefault("PUBLIC_URL", self.url)
         self.env["LOCAL_STACK"] = "1"
+        # The first picture need not wait for torch and the weights.
+        self.env.setdefault("WORKER_PRELOAD", "starter:starter-image")
         if not self.env.get("SECRET_KEY"):
             self.env["SECRET_KEY"] = environment.secret_key(self.var)
 
