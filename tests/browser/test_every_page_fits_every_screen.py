@@ -1,0 +1,77 @@
+"""Main pages in light, dark and on a 360 px phone: no error, nothing sticks out. Saved in out/."""
+
+import pytest
+
+from marketplace.jobs import dispatch, services
+from marketplace.jobs.models import Job
+from tests.browser.conftest import OUT
+from tests.cast import make_cast, report_finished, report_started
+
+PAGES = {
+    "gallery": "/",
+    "model": "/models/atelier/sketch/",
+    "pricing": "/pricing/",
+    "docs": "/docs/quickstart/",
+    "api": "/docs/api/",
+    "dashboard": "/dashboard/",
+    "jobs": "/dashboard/jobs/",
+    "keys": "/dashboard/keys/",
+    "usage": "/dashboard/usage/",
+    "billing": "/dashboard/billing/",
+    "team": "/dashboard/team/",
+    "settings": "/dashboard/settings/",
+    "vendor": "/vendor/",
+    "licences": "/vendor/licences/",
+    "earnings": "/vendor/earnings/",
+    "security": "/accounts/2fa/",
+}
+SCREENS = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 360)}
+
+
+@pytest.fixture
+def market(page, monkeypatch):
+    """Return a cast with a job that has ended."""
+    monkeypatch.setattr(dispatch, "publish", lambda job: True)
+    cast = make_cast()
+    made, _ = services.job_submit(
+        org=cast.developer, ref=cast.ref, given={"prompt": "a red circle"}, api_key=cast.key
+    )
+    job = Job.objects.select_related("version__model__org").get(pk=made.pk)
+    services.job_started(report_started(job))
+    services.job_finished(report_finished(job))
+    return cast
+
+
+def test_pages_fit(page, site, market, client):
+    client.force_login(market.bob)
+    cookie = client.cookies["sessionid"]
+    page.context.add_cookies([{"name": "sessionid", "value": cookie.value, "url": site}])
+    OUT.mkdir(parents=True, exist_ok=True)
+    too_wide = []
+    for screen, (scheme, width) in SCREENS.items():
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        for name, path in PAGES.items():
+            page.goto(path)
+            if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+                too_wide.append((screen, name))
+            page.screenshot(path=OUT / f"{name}-{screen}.png", full_page=True)
+    assert too_wide == []
+
+
+def test_pages_read_without_scripts(browser, site, market):
+    context = browser.new_context(base_url=site, java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/models/atelier/sketch/")
+    for text in ("curl -s", "import json", "await fetch", "$0.004 per image"):
+        assert page.get_by_text(text).first.is_visible()
+    context.close()
+
+
+def test_the_keyboard_reaches_everything_and_shows_where_it_is(page, market):
+    page.goto("/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to content"
+    page.keyboard.press("Tab")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"

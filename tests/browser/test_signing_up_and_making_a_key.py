@@ -1,0 +1,59 @@
+"""A visitor's first two minutes, in a real browser: sign up, confirm, try, make a key."""
+
+import re
+
+import pytest
+from django.core import mail
+
+from marketplace.accounts.models import ApiKey
+from marketplace.jobs import dispatch
+from marketplace.jobs.models import Job
+from tests.cast import make_cast, report_finished, report_started
+
+
+@pytest.fixture
+def cast(page):
+    return make_cast()
+
+
+def test_from_visitor_to_picture_to_key(page, cast, monkeypatch):
+    monkeypatch.setattr(dispatch, "publish", lambda job: True)
+    page.goto("/")
+    page.get_by_role("link", name="Sign up").click()
+    page.get_by_label("Email").fill("new@example.org")
+    page.get_by_label("Password").fill("correct horse battery")
+    page.get_by_role("button", name="Sign Up").click()
+    page.wait_for_url("**/confirm-email/")
+
+    link = re.search(r"http\S+/accounts/confirm-email/\S+", mail.outbox[-1].body)[0]
+    page.goto(link)
+    page.get_by_role("button", name="Confirm").click()
+    page.wait_for_url("**/dashboard/")
+    assert page.get_by_text("$1.00").first.is_visible()
+
+    page.goto("/models/atelier/sketch/")
+    page.get_by_label("Prompt").fill("a red circle")
+    page.get_by_text("Settings", exact=True).click()
+    page.get_by_label("Num images").fill("3")
+    page.locator("#quote").get_by_text("$0.012").wait_for()
+    page.get_by_role("button", name="Run").click()
+    page.wait_for_url("**/dashboard/jobs/*/")
+    assert page.get_by_text("Waiting for a free worker").is_visible()
+
+    from marketplace.jobs import services
+
+    job = Job.objects.select_related("version__model__org").get()
+    services.job_started(report_started(job))
+    page.get_by_text("Running").first.wait_for()
+    services.job_finished(report_finished(job, count=3))
+    page.get_by_text("3 × $0.004").wait_for()  # the fragment came by itself
+    assert page.get_by_role("img", name="Output").count() == 3
+
+    page.goto("/dashboard/keys/")
+    page.get_by_label("Name").fill("first")
+    page.get_by_role("button", name="Make key").click()
+    secret = page.locator("#secret").text_content()
+    assert secret.startswith("mk_")
+    assert ApiKey.objects.get(name="first").prefix == secret[:9]
+    page.goto("/dashboard/keys/")
+    assert page.locator("#secret").count() == 0
