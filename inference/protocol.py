@@ -58,6 +58,10 @@ def claim_key(job_id: str, attempt: int) -> str:
     return f"job:{job_id}:claim:{attempt}"
 
 
+CLAIM_DONE = "done:"
+"""How the value of a claim begins once its holder has reported the end of the attempt."""
+
+
 def worker_key(worker_id: str) -> str:
     """Return the Valkey key that holds a worker's latest heartbeat."""
     return f"worker:{worker_id}"

@@ -118,8 +118,12 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 # A control task lasts milliseconds, so one that is not acknowledged for this long belonged to
 # a worker that died. GPU workers keep their own list (`unacked.gpu`) with a far longer time.
+CONTROL_VISIBILITY_TIMEOUT_S = env.int("CONTROL_VISIBILITY_TIMEOUT_S", default=60)
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "visibility_timeout": env.int("CONTROL_VISIBILITY_TIMEOUT_S", default=60),
+    "visibility_timeout": CONTROL_VISIBILITY_TIMEOUT_S,
+    # Left alone, kombu looks for such tasks only every 100 seconds.
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
     "unacked_key": "unacked.control",
     "unacked_index_key": "unacked.control.index",
     "unacked_mutex_key": "unacked.control.mutex",
@@ -253,6 +257,8 @@ JOB_DEADLINE_S = env.int("JOB_DEADLINE_S", default=3600)
 JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", default=3)
 DISPATCH_RETRY_S = env.float("DISPATCH_RETRY_S", default=15.0)
 WORKER_LOST_AFTER_S = env.float("WORKER_LOST_AFTER_S", default=protocol.HEARTBEAT_TTL_S)
+# A report that a dead control worker held comes again after the visibility timeout.
+REPORT_LOST_AFTER_S = 2 * CONTROL_VISIBILITY_TIMEOUT_S + 10
 READS_PER_SECOND = env.float("READS_PER_SECOND", default=50.0)
 READS_BURST = env.int("READS_BURST", default=200)
 MAX_PREFER_WAIT_S = 60

@@ -8,11 +8,9 @@ import time
 import redis
 import structlog
 
-from inference.protocol import RunJob, cancel_key, claim_key, worker_key
+from inference.protocol import CLAIM_DONE, RunJob, cancel_key, claim_key, worker_key
 
 log = structlog.get_logger(__name__)
-
-DONE = "done:"
 
 
 class Claim(enum.Enum):
@@ -56,7 +54,7 @@ def _takes_over(client: redis.Redis, job: RunJob, worker_id: str, holder: bytes)
     Of two deliveries that try at once, one wins: the claim must still be the holder's.
     """
     name = holder.decode()
-    if name.startswith(DONE) or client.exists(worker_key(name)):
+    if name.startswith(CLAIM_DONE) or client.exists(worker_key(name)):
         return False
     key = claim_key(job.job_id, job.attempt)
     with client.pipeline() as pipe:
@@ -77,6 +75,6 @@ def mark_done(client: redis.Redis, job: RunJob, worker_id: str) -> None:
     """Keep a delivery that comes after the end from running again, if Valkey is there."""
     key = claim_key(job.job_id, job.attempt)
     try:
-        client.set(key, f"{DONE}{worker_id}", xx=True, keepttl=True)
+        client.set(key, f"{CLAIM_DONE}{worker_id}", xx=True, keepttl=True)
     except redis.RedisError as error:
         log.warning("claim not marked as done", error=type(error).__name__)

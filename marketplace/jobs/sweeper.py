@@ -1,5 +1,6 @@
 """Repairs what was lost: messages, workers, time. Nothing else polls the database for work."""
 
+import math
 from datetime import timedelta
 
 import structlog
@@ -10,7 +11,7 @@ from marketplace.core.clock import now
 from marketplace.core.storage import storage
 from marketplace.jobs import dispatch, services
 from marketplace.jobs.models import LIVE, File, Job, JobStatus
-from marketplace.jobs.workers import missing_twice, workers_alive
+from marketplace.jobs.workers import reported, times_missing, workers_alive
 
 log = structlog.get_logger("mercato.jobs.sweeper")
 _RUNNING_GRACE = timedelta(seconds=30)
@@ -39,22 +40,32 @@ def _expire(limit: int = 200) -> int:
 
 
 def _give_up_lost(limit: int = 500) -> int:
-    """Queue again what no live worker says it is running."""
+    """Queue again what no live worker says it is running.
+
+    An attempt whose worker has reported is not lost: its report may still be on the way, held
+    by a control worker that died. Only if it stays away for long was the report itself lost;
+    workers drop such an attempt as done, so a queued job can be in that state too.
+    """
     before = now() - timedelta(seconds=settings.WORKER_LOST_AFTER_S)
-    running = list(
-        Job.objects.filter(status=JobStatus.RUNNING, started_at__lte=before)
-        .order_by("started_at")
-        .only("pk", "attempt", "worker_id")[:limit]
-    )
-    if not running:
+    running = Job.objects.filter(status=JobStatus.RUNNING, started_at__lte=before)
+    resent = Job.objects.filter(status=JobStatus.QUEUED, dispatches__gte=2)
+    found = [
+        *running.order_by("started_at").only("pk", "attempt", "status")[:limit],
+        *resent.order_by("dispatch_at").only("pk", "attempt", "status")[:limit],
+    ]
+    if not found:
         return 0
     busy = {job_id for beat in workers_alive() for job_id in beat.busy}
+    done = reported(found)
     window = int(settings.SWEEP_EVERY_S * 4) + int(protocol.HEARTBEAT_TTL_S)
-    return sum(
-        services.job_lost(job, "worker_lost")
-        for job in running
-        if str(job.pk) not in busy and missing_twice(job.pk, window)
-    )
+    patience = math.ceil(settings.REPORT_LOST_AFTER_S / settings.SWEEP_EVERY_S)
+    lost = 0
+    for job in found:
+        if str(job.pk) in busy or (job.status == JobStatus.QUEUED and job.pk not in done):
+            continue
+        if times_missing(job, window) >= (patience if job.pk in done else 2):
+            lost += services.job_lost(job, "worker_lost")
+    return lost
 
 
 def files_expire(limit: int = 500) -> int:

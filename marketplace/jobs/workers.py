@@ -5,6 +5,7 @@ from typing import Any
 
 from inference import protocol
 from marketplace.core import valkey
+from marketplace.jobs.models import Job
 
 
 def workers_alive() -> list[protocol.Heartbeat]:
@@ -27,14 +28,27 @@ def workers_alive() -> list[protocol.Heartbeat]:
     return beats
 
 
-def missing_twice(job_id: object, window_s: int) -> bool:
-    """Count that no live worker has the job. Returns True from the second time in the window on.
+def reported(jobs: list[Job]) -> set[object]:
+    """Return the ids of those jobs whose worker has sent its last word on the attempt."""
+    if not jobs:
+        return set()
+    client: Any = valkey.client()
+    claims = client.mget([protocol.claim_key(str(job.pk), job.attempt) for job in jobs])
+    return {
+        job.pk
+        for job, claim in zip(jobs, claims, strict=True)
+        if claim is not None and claim.startswith(protocol.CLAIM_DONE)
+    }
+
+
+def times_missing(job: Job, window_s: int) -> int:
+    """Count one more time that no live worker has the attempt; return the times in the window.
 
     One look is not enough: after a restart of Valkey all heartbeats are absent for a moment.
     """
     client: Any = valkey.client()
-    key = f"job:{job_id}:missing"
+    key = f"job:{job.pk}:missing:{job.attempt}"
     pipe = client.pipeline()
     pipe.incr(key)
     pipe.expire(key, window_s)
-    return bool(pipe.execute()[0] >= 2)
+    return int(pipe.execute()[0])

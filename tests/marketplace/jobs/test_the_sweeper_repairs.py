@@ -94,3 +94,29 @@ def test_expired_files_are_deleted_and_say_so(cast, api):
     assert sweeper.files_expire() == 1
     assert api.get(url).status_code == 404
     assert api.get(f"/v1/jobs/{job.pk}").json()["outputs"][0]["url"] is None
+
+
+def claim_done(job):
+    key = protocol.claim_key(str(job.pk), job.attempt)
+    valkey.client().set(key, f"{protocol.CLAIM_DONE}somebody")
+
+
+def test_a_job_whose_report_is_on_its_way_is_not_computed_again(cast, settings):
+    settings.SWEEP_EVERY_S, settings.REPORT_LOST_AFTER_S = 1.0, 4
+    job = submit(cast)
+    services.job_started(report_started(job, "alive"))
+    age(job, started_at=now() - timedelta(minutes=1))
+    announce("alive")
+    claim_done(job)
+    assert [sweeper.sweep()["lost"] for _ in range(4)] == [0, 0, 0, 1], "but not for ever"
+
+
+def test_a_queued_job_whose_reports_were_all_lost_is_tried_again(cast, settings):
+    settings.SWEEP_EVERY_S, settings.REPORT_LOST_AFTER_S = 1.0, 2
+    job = submit(cast)
+    age(job, dispatches=2)
+    assert [sweeper.sweep()["lost"] for _ in range(3)] == [0, 0, 0], "it only waits for a worker"
+    claim_done(job)
+    assert [sweeper.sweep()["lost"] for _ in range(2)] == [0, 1]
+    job.refresh_from_db()
+    assert (job.status, job.attempt) == ("queued", 2)

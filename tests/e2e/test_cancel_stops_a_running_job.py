@@ -1,0 +1,21 @@
+"""A cancelled job that runs stops at its next step and costs nothing."""
+
+from tests.e2e.world import STARTER, World
+
+STEPS = 50
+
+
+def test_it_ends_early_and_is_free(market: World):
+    before = market.spent()
+    job = market.submit(STARTER, num_inference_steps=STEPS, num_images=4)
+    market.until_working(job)
+
+    status, _ = market.call("POST", f"/v1/jobs/{job}/cancel")
+    assert status == 202
+    row = market.until_ended(job, 10)
+
+    assert (row["status"], row["charge_nano"]) == ("cancelled", 0)
+    steps = [event["step"] for event in market.events(job) if event["type"] == "progress"]
+    assert max(steps) < STEPS
+    market.assert_charged_once(job, 0)
+    assert market.spent() == before
