@@ -15,4 +15,5 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "organisations": getattr(request, "organisations", ()),
         "stripe_stand_in": bool(settings.STRIPE_API_BASE),
         "stripe_configured": bool(settings.STRIPE_API_KEY),
+        "mail_is_printed": settings.EMAIL_BACKEND.endswith("console.EmailBackend"),
     }

@@ -86,6 +86,7 @@ def welcome(url: str, seed: dict[str, Any]) -> str:
     return (
         f"\nMercato is up on {url}   (Ctrl-C stops it)\n\n"
         f"Sign in at {url}/accounts/login/ as\n{logins}\n\n"
+        "E-mails, such as the link that confirms a new account, are printed to var/log/web.log\n\n"
         f"API key: {seed['api_key']}\n\nMake a picture:\n{shlex.join(curl)}\n"
     )
 
