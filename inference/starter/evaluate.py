@@ -24,6 +24,7 @@ from inference import starter
 from inference.starter import captions, scenes
 from inference.starter.captions import ANY, HEADS, Writer
 from inference.starter.judge import Verdict, judge
+from inference.starter.loop import keep_memory
 from inference.starter.scenes import Scene
 
 ATTRIBUTES = ("right", "background", "count", "colour", "shape", "relation")
@@ -37,7 +38,7 @@ class Settings:
     """How pictures are drawn; the defaults are those of the model card."""
 
     steps: int = 8
-    cfg: float = 1.0
+    cfg: float = 3.0
     length: int = 32
     size: int = scenes.SIZE
 
@@ -64,8 +65,8 @@ def _free(rng: np.random.Generator, count: int) -> Iterator[Prompt]:
 def draw(pipeline: Any, texts: list[str], seed: int, settings: Settings) -> NDArray[np.uint8]:
     """Draw one picture per text, [N, size, size, 3]; picture i uses seed + i."""
     out = []
-    for start in range(0, len(texts), 32):
-        part = texts[start : start + 32]
+    for start in range(0, len(texts), 16):
+        part = texts[start : start + 16]
         generators = [torch.Generator().manual_seed(seed + start + i) for i in range(len(part))]
         guidance = {"true_cfg_scale": settings.cfg, "negative_prompt": [""] * len(part)}
         images = pipeline(
@@ -150,6 +151,7 @@ def main() -> None:
     if not (folder / "model_index.json").is_file():
         parser.error(f"--dir {folder}: no model_index.json there")
     torch.set_num_threads(options.threads)
+    keep_memory()
     settings = Settings(options.steps, options.cfg, options.length)
     results = measure(
         load(folder), tuple(options.kinds), options.prompts, options.seed, settings, options.sheet

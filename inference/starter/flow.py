@@ -95,7 +95,8 @@ class FlowStage:
         self.model = build(heads, **widths).train()
         self.ema = build(heads, **widths).eval().requires_grad_(False)
         self.ema.load_state_dict(self.model.state_dict())
-        matrices, rest = [], []
+        matrices: list[torch.nn.Parameter] = []
+        rest: list[torch.nn.Parameter] = []
         for name, parameter in self.model.named_parameters():
             inner = "transformer_blocks." in name and parameter.ndim == 2
             (matrices if inner else rest).append(parameter)

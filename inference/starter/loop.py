@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,6 +14,18 @@ import numpy as np
 import torch
 
 log = logging.getLogger("starter")
+
+
+def keep_memory() -> None:
+    """Have glibc keep freed memory instead of giving it back to the kernel after every tensor.
+
+    On small virtual machines page faults are dear: a step took 5 s without this and 0.6 s with.
+    Does nothing where the C library has no mallopt.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in ((-8, 1), (-3, 2**31 - 1), (-1, 2**31 - 1), (-2, 2**28)):
+            mallopt(option, value)  # ARENA_MAX, MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD
 
 
 class Stage(Protocol):
@@ -74,7 +89,9 @@ def run(
         )
         path.with_suffix(".new").replace(path)
 
-    while index < total and time.monotonic() < deadline:
+    asked_to_stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked_to_stop.set())
+    while index < total and time.monotonic() < deadline and not asked_to_stop.is_set():
         loss = stage.step(index, total)
         if not np.isfinite(loss):
             raise FloatingPointError(f"{stage.name}: loss is {loss} at step {index}")

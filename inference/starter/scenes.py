@@ -107,7 +107,8 @@ def _coverage(shape: str, cx: float, cy: float, radius: float) -> NDArray[np.flo
         distance = np.maximum(side, y - half_height)
     else:
         raise ValueError(f"unknown shape {shape!r}")
-    return np.clip(0.5 - distance, 0.0, 1.0).astype(np.float32)
+    inside: NDArray[np.float32] = np.clip(0.5 - distance, 0.0, 1.0).astype(np.float32)
+    return inside
 
 
 def render(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:

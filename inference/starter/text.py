@@ -6,6 +6,7 @@ that carries the whole scene linearly, and token embeddings that each know their
 
 from __future__ import annotations
 
+import itertools
 import json
 import string
 from typing import Any
@@ -47,17 +48,28 @@ def clip_tokenizer() -> CLIPTokenizer:
         show_progress=False,
     )
     tokenizer.train_from_iterator([" ".join(captions.words())] * 3, trainer)
-    merges = [tuple(merge) for merge in _merges(tokenizer)]
+    merges = _merges(tokenizer)
     tokens = [*sorted(alphabet), *(letter + "</w>" for letter in sorted(alphabet))]
     tokens += [left + right for left, right in merges]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=CLIP_LENGTH)
+    return CLIPTokenizer(  # transformers 5 takes lists here; its annotation does not say so
+        vocab=vocabulary,
+        merges=merges,  # type: ignore[arg-type]
+        model_max_length=CLIP_LENGTH,
+    )
 
 
-def _merges(tokenizer: Tokenizer) -> list[list[str]]:
-    merges: list[Any] = json.loads(tokenizer.to_str())["model"]["merges"]
-    return [m.split(" ") if isinstance(m, str) else list(m) for m in merges]
+def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    """Learned merges in a fixed order.
+
+    The trainer numbers word-final letters at random, so merges that tie, such as "dis" + "c</w>"
+    and "dis" + "k</w>", come in either order; only one can apply in a word, so sort them.
+    """
+    learned: list[Any] = json.loads(tokenizer.to_str())["model"]["merges"]
+    pairs = [tuple(m.split(" ") if isinstance(m, str) else m) for m in learned]
+    runs = itertools.groupby(pairs, lambda p: (p[0], len(p[1]) == 5 and p[1].endswith("</w>")))
+    return [pair for (_, final), run in runs for pair in (sorted(run) if final else run)]
 
 
 def t5_tokenizer() -> T5Tokenizer:
@@ -144,9 +156,11 @@ class TextStage:
         self.clip_tokenizer, self.t5_tokenizer = clip_tokenizer(), t5_tokenizer()
         self.clip = clip_encoder(self.clip_tokenizer, clip_width)
         self.t5 = t5_encoder(self.t5_tokenizer, t5_width)
-        self.heads = nn.ModuleList([Heads(clip_width), Heads(t5_width)])
+        self.heads = (Heads(clip_width), Heads(t5_width))
         self.query = nn.Linear(t5_width, 1)
-        self.modules = nn.ModuleList([self.clip, self.t5, self.heads, self.query]).train()
+        self.modules = nn.ModuleList(
+            [self.clip, self.t5, nn.ModuleList(self.heads), self.query]
+        ).train()
         self.optimiser = torch.optim.AdamW(
             self.modules.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01
         )

@@ -13,7 +13,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from inference.starter.autoencoder import AutoencoderStage, DecoderStage
 from inference.starter.flow import SHIFT, FlowStage, Latents, make_latents
-from inference.starter.loop import run, seconds_spent
+from inference.starter.loop import keep_memory, run, seconds_spent
 from inference.starter.scenes import Scene
 from inference.starter.text import TextStage
 
@@ -31,7 +31,7 @@ class Plan:
     text_steps: int = 800
     text_batch: int = 128
     latents: int = 16384
-    flow_steps: int = 3000
+    flow_steps: int = 3600
     flow_batch: int = 64
     heads: int = 4
     decoder_steps: int = 600
@@ -67,10 +67,11 @@ def train(plan: Plan, folder: Path, minutes: float, *, resume: bool) -> FluxPipe
     text.modules.eval()
     log.info("held-out wordings parsed wholly right: CLIP %.3f, T5 %.3f", *text.accuracy())
     latents = cached_latents(autoencoder, plan, folder)
+    decoder = DecoderStage(plan.seed, autoencoder.model, plan.decoder_batch)
+    if not run(decoder, plan.decoder_steps, folder, deadline, resume=True):
+        return None
     flow = FlowStage(plan.seed, text, latents, plan.flow_batch, plan.heads)
-    if run(flow, plan.flow_steps, folder, deadline, resume=True):
-        decoder = DecoderStage(plan.seed, autoencoder.model, plan.decoder_batch)
-        run(decoder, plan.decoder_steps, folder, deadline, resume=True)
+    run(flow, plan.flow_steps, folder, deadline, resume=True)
     return assemble(autoencoder, text, flow, latents)
 
 
@@ -119,6 +120,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
+    keep_memory()
     plan = Plan(seed=options.seed, flow_steps=options.flow_steps)
     pipeline = train(plan, options.state, options.minutes, resume=options.resume)
     spent = {

@@ -5,6 +5,7 @@ import pytest
 
 from inference.starter import captions, scenes
 from inference.starter.captions import Writer
+from inference.starter.text import clip_tokenizer
 
 
 def test_the_same_seed_draws_the_same_pictures_and_words() -> None:
@@ -50,3 +51,11 @@ def test_a_mirrored_caption_carries_the_same_labels() -> None:
 def test_an_unknown_shape_is_refused() -> None:
     with pytest.raises(ValueError, match="hexagon"):
         scenes.render(scenes.Scene("white", (("red", "hexagon"),)), np.random.default_rng(0))
+
+
+def test_the_tokenizer_is_learned_the_same_every_time() -> None:
+    learned = [clip_tokenizer() for _ in range(4)]
+    texts = captions.words() + ["unheard", "solid low disk"]
+    ids = [[tokenizer(text).input_ids for text in texts] for tokenizer in learned]
+    assert all(other == ids[0] for other in ids)
+    assert all(len(ids[0][i]) == 3 for i in range(len(captions.words())))  # start, word, end
