@@ -103,19 +103,20 @@ def spending_by_version(org_id: uuid.UUID, since: datetime) -> list[VersionSum]:
     return [VersionSum(row["version_id"], row["count"], int(row["amount"])) for row in rows]
 
 
-def earnings_of(org_id: uuid.UUID) -> "QuerySet[Transfer]":
+def earnings_of(org_id: uuid.UUID) -> "QuerySet[Any]":
     """Return the ledger rows that a vendor earned by, newest first, with the version called.
 
     Each has `version_id`: the version of the charge, which for a royalty is somebody else's.
     """
     charged = Charge.objects.filter(pk=OuterRef("source_id")).values("version_id")
-    return (
+    rows: QuerySet[Any] = (
         Transfer.objects.filter(
             credit__org_id=org_id, credit__kind=AccountKind.PAYABLE, kind=TransferKind.SHARE
         )
         .annotate(version_id=Subquery(charged[:1]))
         .order_by("-occurred_at", "-pk")
     )
+    return rows
 
 
 def earnings_by_version(org_id: uuid.UUID) -> list[VersionSum]:

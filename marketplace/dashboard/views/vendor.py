@@ -114,7 +114,7 @@ def version_create(request: MemberRequest, name: str) -> HttpResponseBase:
     data = request.POST if request.method == "POST" else None
     form, status = VersionForm(data), 200
     licences = catalog.licences_of(request.org)
-    form.fields["licence"].queryset = licences  # type: ignore[attr-defined]
+    form.fields["licence"].queryset = licences
     if data is not None:
         status = 422
         if form.is_valid():
@@ -227,13 +227,13 @@ def earnings(request: MemberRequest) -> HttpResponse:
     days = billing.earnings_by_day(org_id, midnight - timedelta(days=_DAYS - 1))
     sums = billing.earnings_by_version(org_id)
     recent = list(billing.earnings_of(org_id)[:25])
-    ids = {row.version_id for row in sums} | {row.version_id for row in recent}  # type: ignore[attr-defined]
+    ids = {row.version_id for row in sums} | {row.version_id for row in recent}
     named = catalog.versions_named(ids)
     context = {
         "total": billing.earnings_total(org_id),
         "chart": charts.daily(days, now().date(), _DAYS),
         "days": list(reversed(days)),
         "by_version": [(named.get(row.version_id), row) for row in sums],
-        "recent": [(named.get(row.version_id), row) for row in recent],  # type: ignore[attr-defined]
+        "recent": [(named.get(row.version_id), row) for row in recent],
     }
     return render(request, "vendor/earnings.html", context)
