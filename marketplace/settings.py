@@ -127,8 +127,6 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_key": "unacked.control",
     "unacked_index_key": "unacked.control.index",
     "unacked_mutex_key": "unacked.control.mutex",
-    # kombu looks for the messages of dead workers every 10 s times this.
-    "unacked_restore_throttle": 1,
     "socket_keepalive": True,
 }
 CELERY_TASK_ACKS_LATE = True

@@ -53,9 +53,9 @@ def clip_tokenizer() -> CLIPTokenizer:
     tokens += [left + right for left, right in merges]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    return CLIPTokenizer(  # transformers 5 takes lists here; its annotation does not say so
+    return CLIPTokenizer(
         vocab=vocabulary,
-        merges=merges,  # type: ignore[arg-type]
+        merges=merges,
         model_max_length=CLIP_LENGTH,
     )
 

@@ -27,7 +27,8 @@ from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
 from marketplace.core.ids import parse_id
 
-WEIGHTS_SCHEMES = ("starter:", "file:///", "s3://", "hub:", "noop:")
+WEIGHTS_SCHEMES = ("starter:", "file:///", "noop:")
+"""Where the engine can load from."""
 _ALLOWED_MOVES = {
     (Status.SUBMITTED, Status.LISTED),
     (Status.SUBMITTED, Status.DRAFT),

@@ -191,7 +191,7 @@ def _base_model(org: Organisation, staff: User) -> Version:
         weights_uri=f"starter:{STARTER}",
         weights_digest=shipped["digest"],
         family=shipped["family"],
-        input_schema=input_schema(steps=20, max_steps=50, size=SIZE),
+        input_schema=input_schema(steps=8, max_steps=50, size=SIZE),
         licence=licence,
     )
     catalog.price_set(version=version, unit="image", unit_price=Decimal("0.004"))
@@ -219,9 +219,9 @@ def _derived_model(org: Organisation, base: Version, staff: User) -> None:
             name="quick-sketch",
             title="Quick Sketch",
             task="text-to-image",
-            summary="Starter Image in eight steps: a draft at less than half the price.",
+            summary="Starter Image in four steps: a draft at less than half the price.",
             description=(
-                "The weights of Starter Image with a preset of eight steps. Each call pays its "
+                "The weights of Starter Image with a preset of four steps. Each call pays its "
                 "royalty to the vendor of Starter Image."
             ),
             visibility=Visibility.PUBLIC,
@@ -232,7 +232,7 @@ def _derived_model(org: Organisation, base: Version, staff: User) -> None:
         weights_uri=base.weights_uri,
         weights_digest=base.weights_digest,
         family=base.family,
-        input_schema=input_schema(steps=8, max_steps=8, size=SIZE),
+        input_schema=input_schema(steps=4, max_steps=4, size=SIZE),
         licence=licence,
         base=base,
     )

@@ -6,6 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from django import forms
+from django.db.models import QuerySet
 
 from inference.protocol import FAMILIES
 from marketplace.accounts.models import Role, Scope
@@ -141,7 +142,9 @@ class VersionForm(forms.Form):
     """A new version: nothing of it can be changed later."""
 
     weights_uri = forms.CharField(
-        max_length=500, label="Weights", help_text="s3://…, hub:owner/name@revision or file:///…"
+        max_length=500,
+        label="Weights",
+        help_text="file:///… in a directory that workers may read",
     )
     weights_digest = forms.CharField(
         max_length=71, label="Digest of the weights", help_text="sha256: and 64 hexadecimal digits"
@@ -170,6 +173,12 @@ class VersionForm(forms.Form):
         label="Time limit in seconds",
         help_text="Most time on the device that one job may take.",
     )
+
+    def offer_licences(self, licences: QuerySet[Licence]) -> None:
+        """Let the vendor choose among these."""
+        field = self.fields["licence"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = licences
 
 
 class PriceForm(forms.Form):

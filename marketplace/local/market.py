@@ -118,6 +118,8 @@ class Market:
         self.env["LOCAL_STACK"] = "1"
         # The first picture need not wait for torch and the weights.
         self.env.setdefault("WORKER_PRELOAD", "starter:starter-image")
+        # Idle OpenMP threads that spin would take the cores from the other processes.
+        self.env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if not self.env.get("SECRET_KEY"):
             self.env["SECRET_KEY"] = environment.secret_key(self.var)
 
