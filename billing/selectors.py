@@ -124,7 +124,7 @@ def earnings_by_version(org_id: uuid.UUID) -> list[VersionSum]:
     rows: Any = (
         earnings_of(org_id)
         .order_by()
-        .values("version_id")  # type: ignore[misc]  # annotated by earnings_of
+        .values("version_id")  # annotated by earnings_of
         .annotate(count=Count("pk"), amount=Sum("amount_nano"))
         .order_by("-amount", "version_id")
     )

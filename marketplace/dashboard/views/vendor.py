@@ -114,7 +114,7 @@ def version_create(request: MemberRequest, name: str) -> HttpResponseBase:
     data = request.POST if request.method == "POST" else None
     form, status = VersionForm(data), 200
     licences = catalog.licences_of(request.org)
-    form.fields["licence"].queryset = licences
+    form.fields["licence"].queryset = licences  # type: ignore[attr-defined]
     if data is not None:
         status = 422
         if form.is_valid():
