@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from marketplace.core.storage import storage
+
 OUT = Path(__file__).parents[2] / "out" / "browser"
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -37,7 +39,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def site(settings: Any, transactional_db: None, live_server: Any) -> str:
+def site(settings: Any, transactional_db: None, live_server: Any) -> Iterator[str]:
     """The address of a server with plain static files."""
     settings.STORAGES = {
         **settings.STORAGES,
@@ -45,7 +47,9 @@ def site(settings: Any, transactional_db: None, live_server: Any) -> str:
     }
     settings.PUBLIC_URL = live_server.url
     settings.CSRF_TRUSTED_ORIGINS = [live_server.url]
-    return str(live_server.url)
+    storage.cache_clear()  # its links begin with PUBLIC_URL
+    yield str(live_server.url)
+    storage.cache_clear()
 
 
 @pytest.fixture
