@@ -1,7 +1,7 @@
 """A training cut in two must give the very weights of one that was not."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,15 @@ from inference.starter.loop import Stage, run
 from inference.starter.text import TextStage
 
 CHANNELS = (8, 8, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums over several threads may differ in their last bit from run to run."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def autoencoder() -> AutoencoderStage:
