@@ -55,7 +55,7 @@ def test_an_unknown_shape_is_refused() -> None:
 
 def test_the_tokenizer_is_learned_the_same_every_time() -> None:
     learned = [clip_tokenizer() for _ in range(4)]
-    texts = captions.words() + ["unheard", "solid low disk"]
+    texts = [*captions.words(), "unheard", "solid low disk"]
     ids = [[tokenizer(text).input_ids for text in texts] for tokenizer in learned]
     assert all(other == ids[0] for other in ids)
     assert all(len(ids[0][i]) == 3 for i in range(len(captions.words())))  # start, word, end
