@@ -8,7 +8,3 @@ class BillingConfig(AppConfig):
 
     name = "billing"
     label = "billing"
-
-    def ready(self) -> None:
-        """Register system checks."""
-        from billing import checks  # noqa: F401  (registers on import)

@@ -11,7 +11,13 @@ from django.db import connection, transaction
 
 from billing.invariants import incident_open
 from billing.models import Charge, Funding, MeterBatch, Wallet
-from billing.stripe.gateway import Outcome, OutcomeKind, StripeGateway, gateway_from_settings
+from billing.stripe.gateway import (
+    GatewayUnavailable,
+    Outcome,
+    OutcomeKind,
+    StripeGateway,
+    gateway_from_settings,
+)
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
 from marketplace.core.ids import derived_id
@@ -97,26 +103,47 @@ def _ensure_meters(gateway: StripeGateway) -> bool:
     return True
 
 
-def _customer_of(gateway: StripeGateway, batch: MeterBatch) -> str:
-    wallet = Wallet.objects.select_related("org").get(org_id=batch.org_id)
-    if not wallet.stripe_customer_id:
-        org: Organisation = wallet.org
-        owner = org.memberships.filter(role="owner").select_related("user").first()
-        email = owner.user.email if owner else ""
-        # Stripe replays even a 500 under one key, so after some attempts another key is used.
+def _customer_of(gateway: StripeGateway, org_id: uuid.UUID) -> str:
+    """Return the organisation's Stripe customer, made once: the first to store it wins."""
+    wallet = Wallet.objects.select_related("org").get(org_id=org_id)
+    if wallet.stripe_customer_id:
+        return wallet.stripe_customer_id
+    org: Organisation = wallet.org
+    owner = org.memberships.filter(role="owner").select_related("user").first()
+    email = owner.user.email if owner else ""
+    try:
         customer = gateway.customer_ensure(
-            str(org.pk), org.name, email, attempt=batch.attempts // 4
+            str(org.pk), org.name, email, attempt=wallet.stripe_customer_attempt
         )
-        Wallet.objects.filter(pk=wallet.pk).update(stripe_customer_id=customer)
-        return customer
+    except GatewayUnavailable as error:
+        if error.is_stored:
+            # Stripe would replay this 5xx under the same key for a day: take another key.
+            Wallet.objects.filter(
+                pk=wallet.pk, stripe_customer_attempt=wallet.stripe_customer_attempt
+            ).update(stripe_customer_attempt=wallet.stripe_customer_attempt + 1)
+        raise
+    Wallet.objects.filter(pk=wallet.pk, stripe_customer_id="").update(stripe_customer_id=customer)
+    wallet.refresh_from_db(fields=["stripe_customer_id"])
     return wallet.stripe_customer_id
 
 
 def _send(gateway: StripeGateway, batch: MeterBatch) -> Outcome:
+    _ensure_meters(gateway)
+    customer = _customer_of(gateway, batch.org_id)
+    never_sent = batch.first_attempt_at is None
+    batch.mark_sending()
+    outcome = _send_event(gateway, batch, customer)
+    if never_sent and outcome.is_refusal:
+        # Stripe said that it did not take it, so the clock of forgotten identifiers is not on.
+        MeterBatch.objects.filter(pk=batch.pk).update(first_attempt_at=None)
+    return outcome
+
+
+def _send_event(gateway: StripeGateway, batch: MeterBatch, customer: str) -> Outcome:
     return gateway.meter_event_send(
         event_name=EVENT_NAMES[Funding(batch.funding)],
         identifier=str(batch.pk),
-        customer_id=_customer_of(gateway, batch),
+        customer_id=customer,
         value=batch.micro_usd,
         timestamp=int(batch.minute.timestamp()),
         # Fresh per attempt: Stripe replays a stored 500 for a day under the same key, while
@@ -125,19 +152,18 @@ def _send(gateway: StripeGateway, batch: MeterBatch) -> Outcome:
     )
 
 
-def batches_relay(limit: int = 200) -> int:
+def batches_relay(budget_s: float = 30.0) -> int:
     """Tell Stripe of sealed batches. Returns how many it has accepted; 0 without Stripe."""
     gateway = _gateway(settings.STRIPE_API_KEY, settings.STRIPE_API_BASE)
     if gateway is None:
         return 0
     accepted = 0
-    for batch in MeterBatch.claim(limit):
+    for batch in MeterBatch.claim_while(budget_s, chunk=4):
         if batch.first_attempt_at and now() - batch.first_attempt_at > STALE_AFTER:
             batch.mark_failed("undecided for 20 hours: compare with Stripe, then replay")
             incident_open("meter batch undecided", f"batch {batch.pk}")
             continue
         try:
-            _ensure_meters(gateway)
             outcome = _send(gateway, batch)
         except Exception as error:  # one batch must not stop the others
             log.warning("meter batch not sent", batch=str(batch.pk), error=repr(error)[:300])

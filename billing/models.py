@@ -105,6 +105,7 @@ class Wallet(models.Model):
     held_nano = models.BigIntegerField(default=0)
     credit_limit_nano = models.BigIntegerField(default=0)
     stripe_customer_id = models.CharField(max_length=64, blank=True)
+    stripe_customer_attempt = models.PositiveSmallIntegerField(default=0)
     objects = OrgQuerySet.as_manager()
 
     class Meta:
@@ -200,6 +201,8 @@ class MeterBatch(OutboxRow):
     over an organisation's batches equal floor(nano-USD / 1000) of its charges.
     """
 
+    lease_s = 180
+
     id = models.UUIDField(primary_key=True)
     org = models.ForeignKey(Organisation, models.PROTECT, related_name="meter_batches")
     funding = models.CharField(max_length=8, choices=Funding)
@@ -208,7 +211,6 @@ class MeterBatch(OutboxRow):
     amount_nano = models.BigIntegerField()
     cumulative_nano = models.BigIntegerField()
     micro_usd = models.BigIntegerField()
-    sealed_at = models.DateTimeField(default=now, editable=False)
     objects = OrgQuerySet.as_manager()
 
     class Meta:

@@ -142,7 +142,10 @@ def quantity_of(unit: str, measured: Mapping[str, Any]) -> Decimal:
     field = {"image": "images", "megapixel": "megapixels", "step": "steps"}.get(
         unit, "output_seconds"
     )
-    return Decimal(str(measured.get(field, 0))).quantize(Decimal("0.000001"))
+    try:
+        return Decimal(str(measured.get(field, 0))).quantize(Decimal("0.000001"))
+    except InvalidOperation as error:
+        raise RatingError("quantity", f"The number of {unit}s is out of range.") from error
 
 
 def clamp(rating: Rating, quote_nano: int) -> Rating:

@@ -152,13 +152,6 @@ def charge_of(source_id: uuid.UUID) -> Charge | None:
     return Charge.objects.filter(pk=source_id).first()
 
 
-def batches_accepted() -> int:
-    """Return how many meter events Stripe has accepted."""
-    return MeterBatch.objects.filter(
-        delivery=Delivery.DELIVERED, micro_usd__gt=0, attempts__gt=0
-    ).count()
-
-
 def oldest_unsealed() -> datetime | None:
     """Return when the oldest charge that is in no batch yet occurred."""
     moments = [

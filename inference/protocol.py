@@ -13,8 +13,6 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-PROTOCOL_VERSION = 1
-
 QUEUE_CONTROL = "control"
 """State changes reported by GPU workers: short database transactions."""
 QUEUE_OUTBOUND = "outbound"

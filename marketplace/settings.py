@@ -1,10 +1,12 @@
 """All settings of the control plane, read from the environment."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import environ
 import structlog
 
+from billing.stripe.gateway import refuse_stand_in_in_production
 from inference import protocol
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -110,7 +112,12 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 BROKER_URL = env.str("BROKER_URL", default="redis://127.0.0.1:6379/0")
 VALKEY_URL = env.str("VALKEY_URL", default=BROKER_URL)
 CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": VALKEY_URL}
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": VALKEY_URL,
+        # GPU workers write to the same Valkey: what it returns is never unpickled.
+        "OPTIONS": {"serializer": "marketplace.core.cache.JsonSerializer"},
+    }
 }
 
 CELERY_BROKER_URL = BROKER_URL
@@ -128,6 +135,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "unacked_index_key": "unacked.control.index",
     "unacked_mutex_key": "unacked.control.mutex",
     "socket_keepalive": True,
+    "socket_connect_timeout": 3,
+    "socket_timeout": 10,
 }
 CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
@@ -139,6 +148,8 @@ CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TASK_SOFT_TIME_LIMIT = None
 CELERY_WORKER_PREFETCH_MULTIPLIER = 4
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+# Whoever can write to the broker, a GPU worker say, must not command this one.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TIMEZONE = "UTC"
 SWEEP_EVERY_S = env.float("SWEEP_EVERY_S", default=5.0)
@@ -269,8 +280,11 @@ OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
-STRIPE_WEBHOOK_SECRET = env.str("STRIPE_WEBHOOK_SECRET", default="")
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
+refuse_stand_in_in_production(
+    SimpleNamespace(STRIPE_API_KEY=STRIPE_API_KEY, STRIPE_API_BASE=STRIPE_API_BASE, DEBUG=DEBUG),
+    local=LOCAL_STACK,
+)
 
 # API
 REST_FRAMEWORK = {

@@ -9,6 +9,7 @@ from marketplace.core.immutable import protect
 FUNCTIONS = Path(__file__).parent.parent / "sql" / "functions.sql"
 OUTBOX = (
     "delivery", "attempts", "next_attempt_at", "first_attempt_at", "delivered_at", "last_error",
+    "replayed_at_attempt",
 )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 -- The hot path of billing: one function call to reserve, one to settle. Locks are taken in the
--- order hold, cap, wallet, and the wallet row is locked last, because its lock spans the commit.
+-- order hold, cap, wallet. The wallet is the hot row and its lock spans the commit, so callers
+-- reserve and settle last in their transaction.
 
 CREATE OR REPLACE FUNCTION billing_account(p_org uuid, p_kind text) RETURNS bigint
 LANGUAGE plpgsql AS $$
@@ -52,8 +53,9 @@ BEGIN
         RETURN false;
     END IF;
     INSERT INTO billing_wallet
-        (org_id, prepaid_nano, owed_nano, held_nano, credit_limit_nano, stripe_customer_id)
-        VALUES (p_org, p_amount, 0, 0, 0, '')
+        (org_id, prepaid_nano, owed_nano, held_nano, credit_limit_nano,
+         stripe_customer_id, stripe_customer_attempt)
+        VALUES (p_org, p_amount, 0, 0, 0, '', 0)
         ON CONFLICT (org_id) DO UPDATE
         SET prepaid_nano = billing_wallet.prepaid_nano + p_amount;
     RETURN true;

@@ -54,6 +54,11 @@ class Outcome:
     request_id: str | None = None
 
     @property
+    def is_refusal(self) -> bool:
+        """Whether Stripe answered that it did not take the event: no doubt remains."""
+        return self.kind is OutcomeKind.REJECTED or self.reason[:2] in ("40", "42")
+
+    @property
     def delivered(self) -> bool:
         """Whether Stripe holds the event."""
         return self.kind in (OutcomeKind.ACCEPTED, OutcomeKind.DUPLICATE)
@@ -69,6 +74,8 @@ class GatewayUnavailable(GatewayError):
     def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.is_stored = reason.startswith("5")
+        """Whether it was a 5xx, which Stripe replays under the same Idempotency-Key."""
 
 
 class GatewayRefused(GatewayError):

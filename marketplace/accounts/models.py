@@ -1,6 +1,5 @@
 """Tables of users, organisations, memberships, invitations and API keys."""
 
-import uuid
 from typing import Any, ClassVar
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
@@ -132,7 +131,7 @@ class Scope(models.TextChoices):
 
     RUN = "run", "Run models"
     READ = "read", "Read jobs, usage and models"
-    ADMIN = "admin", "Manage keys and listings"
+    ADMIN = "admin", "Manage keys"
 
 
 class ApiKey(models.Model):
@@ -181,8 +180,3 @@ class ApiKey(models.Model):
     def is_usable(self) -> bool:
         """Tell whether the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now())
-
-    @property
-    def budget_id(self) -> uuid.UUID | None:
-        """Return the id under which billing counts this key's spending, if it is limited."""
-        return self.id if self.monthly_budget_nano is not None else None

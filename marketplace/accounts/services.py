@@ -52,11 +52,17 @@ def organisation_create(*, name: str, owner: User, slug: str = "") -> Organisati
         raise InvalidInput("This address cannot be used.", fields={"slug": [str(SLUG.message)]})
     if slug and Organisation.objects.filter(slug=slug).exists():
         raise InvalidInput("This address is taken.", fields={"slug": ["It is taken."]})
-    org = Organisation.objects.create(
-        name=name,
-        slug=slug or _free_slug(name),
-        webhook_secret="whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
-    )
+    try:
+        with transaction.atomic():
+            org = Organisation.objects.create(
+                name=name,
+                slug=slug or _free_slug(name),
+                webhook_secret="whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
+            )
+    except IntegrityError as error:
+        raise InvalidInput(
+            "This address was taken a moment ago: try again.", fields={"slug": ["It is taken."]}
+        ) from error
     Membership.objects.create(org=org, user=owner, role=Role.OWNER)
     return org
 
@@ -233,6 +239,6 @@ def user_signed_up(*, user: User) -> Organisation:
     for _ in range(3):
         try:
             return organisation_create(name=local, owner=user)
-        except IntegrityError:
+        except InvalidInput:
             continue  # somebody took the same slug in between
     return organisation_create(name=local, owner=user, slug=f"org-{secrets.token_hex(6)}")

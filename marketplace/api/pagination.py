@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from rest_framework import pagination
+from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -16,6 +18,15 @@ class CursorPagination(pagination.CursorPagination):
     page_size_query_param = "limit"
     max_page_size = 100
     ordering = ("-created_at", "-id")
+
+    def paginate_queryset(
+        self, queryset: "QuerySet[Any]", request: Request, view: APIView | None = None
+    ) -> list[Any] | None:
+        """Return the page. Raises NotFound for a cursor that is not one of ours."""
+        try:
+            return super().paginate_queryset(queryset, request, view)
+        except (ValidationError, ValueError) as error:
+            raise NotFound(self.invalid_cursor_message) from error
 
 
 def paginate(

@@ -106,6 +106,11 @@ def validate_input(schema: dict[str, Any], given: Any) -> dict[str, Any]:
         if isinstance(node, dict) and "default" in node
     }
     full = {**defaults, **given}
+    for name, node in schema["properties"].items():
+        value = full.get(name)
+        # JSON knows one kind of number: 4.0 is the integer 4, for the schema and for engines.
+        if isinstance(value, float) and value.is_integer() and node.get("type") == "integer":
+            full[name] = int(value)
     fields: dict[str, list[str]] = {}
     for error in Draft202012Validator(closed).iter_errors(full):
         name = _field(error)

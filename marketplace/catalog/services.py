@@ -1,6 +1,7 @@
 """Everything that changes listings: models, versions, prices, licences and their review."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -27,8 +28,9 @@ from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
 from marketplace.core.ids import parse_id
 
-WEIGHTS_SCHEMES = ("starter:", "file:///", "noop:")
+_WEIGHTS = re.compile(r"starter:[a-z0-9-]{1,60}|file:///(?!.*\.\.)[\w./@+-]{1,400}|noop:")
 """Where the engine can load from."""
+_HARDWARE = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 _ALLOWED_MOVES = {
     (Status.SUBMITTED, Status.LISTED),
     (Status.SUBMITTED, Status.DRAFT),
@@ -88,6 +90,8 @@ def model_create(
     visibility: str = Visibility.PRIVATE,
 ) -> Model:
     """Create a listing without versions. Raises InvalidInput naming the field."""
+    if name == "new":
+        raise InvalidInput("This name cannot be used.", fields={"name": ["It is reserved."]})
     model = Model(
         org=org,
         name=name,
@@ -116,10 +120,10 @@ def model_update(*, model: Model, **changes: Any) -> Model:
 
 
 def _check_weights(uri: str, family: str) -> None:
-    if not uri.startswith(WEIGHTS_SCHEMES):
+    if not _WEIGHTS.fullmatch(uri):
         raise InvalidInput(
             "The weights cannot be loaded from there.",
-            fields={"weights_uri": [f"Begin with one of {', '.join(WEIGHTS_SCHEMES)}."]},
+            fields={"weights_uri": ["Begin with one of starter:NAME, file:///DIRECTORY."]},
         )
     if family not in FAMILIES or (family == "noop" and not settings.ALLOW_NOOP_FAMILY):
         known = ", ".join(f for f in FAMILIES if f != "noop")
@@ -147,6 +151,13 @@ def version_create(
     schemas.check_schema(input_schema)
     if licence.org_id != model.org_id:
         raise InvalidInput("The licence is not yours.", fields={"licence": ["Not yours."]})
+    if not _HARDWARE.fullmatch(hardware_class):
+        raise InvalidInput(
+            "There is no such hardware class.",
+            fields={"hardware_class": ["Lower-case letters, digits and hyphens, such as small."]},
+        )
+    if (family == "noop") != (weights_uri == "noop:"):
+        raise InvalidInput("Family and weights do not fit.", fields={"family": ["No such pair."]})
     if not 1 <= max_engine_s <= 3600:
         raise InvalidInput("The time limit is out of range.", fields={"max_engine_s": ["1–3600."]})
     if base is not None and not Version.objects.runnable_by(model.org).filter(pk=base.pk).exists():

@@ -5,9 +5,10 @@ import time
 from collections.abc import Callable
 
 import structlog
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 
 from marketplace.core import metrics
+from marketplace.core.database import give_back
 from marketplace.core.ids import new_id
 
 log = structlog.get_logger("mercato.http")
@@ -25,7 +26,12 @@ def request_context(
         request.trace_id = trace_id  # type: ignore[attr-defined]
         started = time.perf_counter()
         with structlog.contextvars.bound_contextvars(trace_id=trace_id):
-            response = get_response(request)
+            if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
+                return HttpResponseBadRequest("A NUL character is in the address.\n")
+            try:
+                response = get_response(request)
+            finally:
+                give_back()
             seconds = time.perf_counter() - started
             route = request.resolver_match.route if request.resolver_match else "unmatched"
             metrics.HTTP_SECONDS.labels(request.method, route, response.status_code).observe(

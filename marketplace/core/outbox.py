@@ -1,10 +1,13 @@
 """Rows that must reach somebody else: claimed with a lease, sent, marked, retried with backoff."""
 
 import random
+import time
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
 from django.db import models, transaction
+from django.db.models import F, Min
 
 from marketplace.core.clock import now
 
@@ -28,13 +31,20 @@ class OutboxRow(models.Model):
 
     lease_s: ClassVar[int] = 60
     backoff_s: ClassVar[tuple[int, ...]] = (5, 30, 120, 600, 1800, 3600)
+    max_attempts: ClassVar[int | None] = None
 
     delivery = models.CharField(max_length=10, choices=Delivery, default=Delivery.PENDING)
     attempts = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(default=now)
-    first_attempt_at = models.DateTimeField(null=True, blank=True)
+    replayed_at_attempt = models.PositiveIntegerField(
+        default=0, help_text="Attempts are never reset: this counts those before a replay."
+    )
+    first_attempt_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it was first really sent."
+    )
     delivered_at = models.DateTimeField(null=True, blank=True)
     last_error = models.TextField(blank=True, default="")
+    created_at = models.DateTimeField(default=now, editable=False)
 
     class Meta:
         """No table of its own."""
@@ -50,15 +60,34 @@ class OutboxRow(models.Model):
                 .filter(delivery=Delivery.PENDING, next_attempt_at__lte=now(), **only)
                 .order_by("next_attempt_at")[:limit]
             )
-            moment = now()
+            lease = now() + timedelta(seconds=cls.lease_s)
             for row in rows:
                 row.attempts += 1
-                row.first_attempt_at = row.first_attempt_at or moment
-                row.next_attempt_at = moment + timedelta(seconds=cls.lease_s)
-            cls._default_manager.bulk_update(
-                rows, ["attempts", "first_attempt_at", "next_attempt_at"]
-            )
+                row.next_attempt_at = lease
+            cls._default_manager.bulk_update(rows, ["attempts", "next_attempt_at"])
         return rows
+
+    @classmethod
+    def claim_while(cls, budget_s: float, chunk: int) -> Iterator[Self]:
+        """Yield claimed rows until none is due or the time is up.
+
+        `chunk` rows are leased at once: as many as surely fit into a lease.
+        """
+        until = time.monotonic() + budget_s
+        while time.monotonic() < until and (rows := cls.claim(chunk)):
+            yield from rows
+
+    def mark_sending(self) -> None:
+        """Note the moment of the first send: what came before it reached nobody."""
+        if self.first_attempt_at is None:
+            self.first_attempt_at = now()
+            self._finish(first_attempt_at=self.first_attempt_at)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Tell whether as many attempts were made as a row of this kind gets."""
+        limit = self.max_attempts
+        return limit is not None and self.attempts - self.replayed_at_attempt >= limit
 
     def _finish(self, **changes: Any) -> bool:
         """Write the outcome unless a later claim has taken the row over."""
@@ -84,17 +113,21 @@ class OutboxRow(models.Model):
 
     @classmethod
     def replay(cls, queryset: "models.QuerySet[Any]") -> int:
-        """Make failed rows due again. Returns how many."""
+        """Make failed rows due again, as if never sent. Returns how many.
+
+        `attempts` goes on counting: keys that must be fresh per attempt are made of it.
+        """
         return queryset.filter(delivery=Delivery.FAILED).update(
-            delivery=Delivery.PENDING, next_attempt_at=now(), attempts=0, last_error=""
+            delivery=Delivery.PENDING,
+            next_attempt_at=now(),
+            first_attempt_at=None,
+            replayed_at_attempt=F("attempts"),
+            last_error="",
         )
 
     @classmethod
-    def oldest_due(cls) -> datetime | None:
-        """Return since when the oldest undelivered row has been waiting."""
-        return (
-            cls._default_manager.filter(delivery=Delivery.PENDING)
-            .order_by("next_attempt_at")
-            .values_list("next_attempt_at", flat=True)
-            .first()
-        )
+    def oldest_pending(cls) -> datetime | None:
+        """Return since when the oldest undelivered row has been waiting, backoff included."""
+        rows = cls._default_manager.filter(delivery=Delivery.PENDING)
+        oldest: datetime | None = rows.aggregate(oldest=Min("created_at"))["oldest"]
+        return oldest

@@ -12,6 +12,7 @@ from inference.protocol import FAMILIES
 from marketplace.accounts.models import Role, Scope
 from marketplace.catalog.models import Licence, LicenceKind, Task, Unit, Visibility
 from marketplace.core.clock import now
+from marketplace.dashboard.fields import CleanJSONField
 
 EXPIRY_DAYS = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("365", "In a year")]
 DEFAULT_SCHEMA: dict[str, Any] = {
@@ -150,7 +151,7 @@ class VersionForm(forms.Form):
         max_length=71, label="Digest of the weights", help_text="sha256: and 64 hexadecimal digits"
     )
     family = forms.ChoiceField(choices=[(name, name) for name in FAMILIES if name != "noop"])
-    input_schema = forms.JSONField(
+    input_schema = CleanJSONField(
         initial=DEFAULT_SCHEMA,
         encoder=PrettyEncoder,
         widget=forms.Textarea(attrs={"rows": 16, "class": "code", "spellcheck": "false"}),

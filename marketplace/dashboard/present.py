@@ -37,9 +37,14 @@ def dollars(value: Decimal) -> str:
 
 
 def price_words(price: Price | None) -> str:
-    """Write a price in words: "$0.004 per image"."""
+    """Write a price in words: "$0.004 per image, at least $0.01"."""
     if price is None:
         return "No price yet"
+    words = _unit_words(price)
+    return f"{words}, at least {dollars(price.minimum)}" if price.minimum else words
+
+
+def _unit_words(price: Price) -> str:
     unit = UNITS[Unit(price.unit)]
     if price.tiers:
         prices = [Decimal(str(tier["unit_price"])) for tier in price.tiers]

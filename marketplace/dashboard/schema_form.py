@@ -6,6 +6,7 @@ from typing import Any
 from django import forms
 
 from marketplace.catalog.schemas import in_order
+from marketplace.dashboard.fields import CleanJSONField
 
 _LONG_TEXT = ("prompt", "negative_prompt", "text")
 
@@ -98,4 +99,4 @@ def _field(name: str, node: dict[str, Any], is_required: bool) -> forms.Field:
         attrs = {"placeholder": str(example)} if (example := _example(node)) else {}
         widget = forms.Textarea(attrs | {"rows": 3}) if is_long else forms.TextInput(attrs)
         return forms.CharField(max_length=longest, strip=False, widget=widget, **common)
-    return forms.JSONField(widget=forms.Textarea(attrs={"rows": 3}), **common)
+    return CleanJSONField(widget=forms.Textarea(attrs={"rows": 3}), **common)

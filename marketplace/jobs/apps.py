@@ -10,5 +10,15 @@ class JobsConfig(AppConfig):
     label = "jobs"
 
     def ready(self) -> None:
-        """Register the gauges that are read at scrape time."""
+        """Register the gauges that are read at scrape time, and a rule of the audit."""
+        from billing.invariants import register
         from marketplace.jobs import gauges  # noqa: F401  (registers on import)
+
+        register(
+            "a job holds money exactly while it lives",
+            """SELECT j.id::text, j.status, h.state FROM jobs_job j
+               LEFT JOIN billing_hold h ON h.source_id = j.id
+               WHERE h.state IS NULL
+                  OR (j.status IN ('queued', 'running')) <> (h.state = 'open')
+                  OR (j.status = 'succeeded') AND j.charge_nano IS NULL""",
+        )

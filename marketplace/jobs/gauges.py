@@ -50,7 +50,7 @@ def refresh_money() -> None:
     oldest = oldest_unsealed()
     LEDGER_LAG.set((moment - oldest).total_seconds() if oldest else 0)
     for name, table in (("meters", MeterBatch), ("webhooks", WebhookDelivery)):
-        since = table.oldest_due()
+        since = table.oldest_pending()
         OUTBOX_AGE.labels(name).set(max((moment - since).total_seconds(), 0) if since else 0)
     INCIDENTS.set(Incident.objects.filter(resolved_at__isnull=True).count())
 

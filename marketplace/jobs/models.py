@@ -156,7 +156,7 @@ class WebhookDelivery(OutboxRow):
     """One event for one URL; `id` is derived from job and event, and sent as `webhook-id`."""
 
     backoff_s = (5, 15, 60, 300, 900, 1800, 3600)
-    max_attempts: ClassVar[int] = 8
+    max_attempts = 8
 
     id = models.UUIDField(primary_key=True)
     org = models.ForeignKey(Organisation, models.PROTECT, related_name="webhook_deliveries")
@@ -165,7 +165,6 @@ class WebhookDelivery(OutboxRow):
     url = models.URLField(max_length=2000)
     payload = models.JSONField()
     last_status = models.PositiveSmallIntegerField(null=True, blank=True)
-    created_at = models.DateTimeField(default=now, editable=False)
     objects = OrgQuerySet.as_manager()
 
     class Meta:

@@ -22,6 +22,7 @@ from marketplace.core import http, metrics
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
 from marketplace.core.ids import new_id
+from marketplace.core.money import format_usd
 from marketplace.core.storage import storage
 from marketplace.jobs import dispatch, events, files, quoting, webhooks
 from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
@@ -80,6 +81,7 @@ def job_submit(
     user: User | None = None,
     idempotency_key: str | None = None,
     webhook_url: str = "",
+    max_charge_nano: int | None = None,
     trace_id: str = "",
 ) -> tuple[Job, bool]:
     """Accept a call. Returns the job and whether it is a replay of an earlier request.
@@ -96,6 +98,12 @@ def job_submit(
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
     values, quote = quote_make(version=version, price=offer.price, given=given)
+    if max_charge_nano is not None and quote.amount_nano > max_charge_nano:
+        raise InvalidInput(
+            f"This would cost up to {format_usd(quote.amount_nano)}, more than you allow.",
+            code="quote_above_limit",
+            fields={"max_charge_nano_usd": [f"The quote is {quote.amount_nano}."]},
+        )
     files.inputs_check(org=org, schema=version.input_schema, values=values)
     if webhook_url:
         _check_webhook(webhook_url)
@@ -162,18 +170,29 @@ def _lock(job_id: str, attempt: int) -> Job | None:
     )
 
 
-def _check_outputs(message: protocol.JobFinished, job: Job) -> None:
-    """Raise ValueError unless the outputs are the ones we gave places for, stored whole."""
+def _outputs_problem(message: protocol.JobFinished) -> str:
+    """Return why the outputs are not the ones we gave places for, stored whole; else nothing.
+
+    Asks the store, so it runs before the job is locked.
+    """
+    job = (
+        Job.objects.select_related("version")
+        .filter(pk=message.job_id, attempt=message.attempt)
+        .first()
+    )
+    if job is None:
+        return ""
     expected = quoting.output_count(job.version.input_schema, job.input)
     if sorted(o.index for o in message.outputs) != list(range(len(message.outputs))):
-        raise ValueError("the outputs are not numbered from 0")
+        return "the outputs are not numbered from 0"
     if not 1 <= len(message.outputs) <= expected:
-        raise ValueError(f"{len(message.outputs)} outputs where {expected} were asked for")
+        return f"{len(message.outputs)} outputs where {expected} were asked for"
     for output in message.outputs:
         if output.key != dispatch.output_key(job, output.index):
-            raise ValueError(f"output {output.index} is not where it belongs")
+            return f"output {output.index} is not where it belongs"
         if storage().size(output.key) != output.size:
-            raise ValueError(f"output {output.index} was not stored whole")
+            return f"output {output.index} was not stored whole"
+    return ""
 
 
 def _end(job: Job, status: JobStatus, **changes: Any) -> None:
@@ -191,33 +210,23 @@ def job_finished(message: protocol.JobFinished) -> bool:
     """End a job well: charge, split, files, webhook, all in one transaction.
 
     Returns False, changing nothing, for a repetition or a zombie's report. A report whose
-    outputs are not as promised counts as a failed upload.
+    outputs are not as promised counts as a failed upload. A job that was cancelled before its
+    report came ends cancelled, and free.
     """
+    problem = _outputs_problem(message)
     with transaction.atomic():
         job = _lock(message.job_id, message.attempt)
         if job is None:
             log.info("late report ignored", job_id=message.job_id, attempt=message.attempt)
             return False
-        try:
-            _check_outputs(message, job)
-        except ValueError as error:
-            log.error("outputs refused", job_id=message.job_id, error=str(error))
+        if problem or job.cancel_requested_at is not None:
+            if problem:
+                log.error("outputs refused", job_id=message.job_id, error=problem)
             _fail(job, "upload_failed", retryable=True)
             return True
         usage = quoting.measured(message.usage, message.outputs, job.version.max_engine_s)
         rating = quoting.charge(catalog.terms(job.price), usage, job.quote_nano)
         moment = now()
-        settled = billing.charge_settle(
-            source_id=job.pk,
-            vendor_id=job.version.model.org_id,
-            version_id=job.version_id,
-            price_id=job.price_id,
-            rating=rating,
-            shares=[Share.from_dict(share) for share in job.shares],
-            occurred_at=moment,
-        )
-        if not settled:
-            raise RuntimeError(f"job {job.pk} is live but its hold has ended")
         File.objects.bulk_create(
             File(
                 org=job.org,
@@ -245,6 +254,17 @@ def job_finished(message: protocol.JobFinished) -> bool:
             worker_id=message.worker_id[:120],
             started_at=job.started_at or moment,
         )
+        settled = billing.charge_settle(
+            source_id=job.pk,
+            vendor_id=job.version.model.org_id,
+            version_id=job.version_id,
+            price_id=job.price_id,
+            rating=rating,
+            shares=[Share.from_dict(share) for share in job.shares],
+            occurred_at=moment,
+        )
+        if not settled:
+            raise RuntimeError(f"job {job.pk} is live but its hold has ended")
     return True
 
 
@@ -280,8 +300,7 @@ def _fail(job: Job, code: str, *, retryable: bool, message: str = "") -> None:
         transaction.on_commit(lambda: events.emit(job.pk, "log", {"message": text}))
         dispatch.publish_after_commit(job)
         return
-    cancelled = code == "cancelled"
-    _release(job)
+    cancelled = code == "cancelled" or job.cancel_requested_at is not None
     _end(
         job,
         JobStatus.CANCELLED if cancelled else JobStatus.FAILED,
@@ -289,6 +308,7 @@ def _fail(job: Job, code: str, *, retryable: bool, message: str = "") -> None:
         error_code="" if cancelled else code[:40],
         error_message="" if cancelled else (message or protocol.FAILURES.get(code, code))[:2000],
     )
+    _release(job)
 
 
 def job_failed(message: protocol.JobFailed) -> bool:

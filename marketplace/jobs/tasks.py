@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import structlog
+from botocore.exceptions import BotoCoreError, ClientError
 from celery import shared_task
 from django.db import InterfaceError, OperationalError
 
@@ -12,7 +13,8 @@ from inference import protocol
 from marketplace.jobs import dispatch, services, sweeper, webhooks
 
 log = structlog.get_logger("mercato.jobs.tasks")
-_DATABASE_AWAY = (OperationalError, InterfaceError)
+_AWAY = (OperationalError, InterfaceError, BotoCoreError, ClientError, OSError)
+"""What is raised while the database or the store cannot be reached."""
 M = TypeVar("M", protocol.JobStarted, protocol.JobFinished, protocol.JobFailed)
 
 
@@ -33,9 +35,9 @@ def _report(kind: type[M], data: dict[str, Any], apply: Callable[[M], bool]) -> 
         log.info(kind.__name__, worker_id=message.worker_id, applied=apply(message))
 
 
-# Reports are never given up while the database is away: retry for ever, at most every 10 s.
+# Reports are never given up while something is away: retry for ever, at most every 10 s.
 _FOR_EVER: dict[str, Any] = {
-    "autoretry_for": _DATABASE_AWAY,
+    "autoretry_for": _AWAY,
     "max_retries": None,
     "retry_backoff": 1,
     "retry_backoff_max": 10,

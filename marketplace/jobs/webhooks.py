@@ -66,14 +66,18 @@ def _send(row: WebhookDelivery) -> http.Answer:
     return http.post(row.url, body.encode(), headers)
 
 
-def deliveries_send(limit: int = 50) -> int:
+def deliveries_send(budget_s: float = 30.0) -> int:
     """Send what is due. Returns how many were delivered."""
     delivered = 0
-    for row in WebhookDelivery.claim(limit):
+    for row in WebhookDelivery.claim_while(budget_s, chunk=3):
+        row.mark_sending()
         try:
             answer = _send(row)
         except MarketError as error:
             why, lasting = error.message, error.status == 422
+        except Exception as error:  # one row must not stop the others
+            log.exception("webhook not sent", delivery=str(row.pk))
+            why, lasting = type(error).__name__, False
         else:
             WebhookDelivery.objects.filter(pk=row.pk).update(last_status=answer.status)
             if 200 <= answer.status < 300:
@@ -81,7 +85,7 @@ def deliveries_send(limit: int = 50) -> int:
                 delivered += 1
                 continue
             why, lasting = f"HTTP {answer.status}", answer.status == 410
-        if lasting or row.attempts >= row.max_attempts:
+        if lasting or row.is_exhausted:
             row.mark_failed(why)
         else:
             row.mark_retry(why)

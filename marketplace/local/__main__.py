@@ -74,6 +74,8 @@ def progress() -> Callable[[str], None]:
 
 def welcome(url: str, seed: dict[str, Any]) -> str:
     """Return what a newcomer needs: where to sign in, and a curl line that works as it stands."""
+    if not seed:
+        return f"\nMercato is up on {url}   (Ctrl-C stops it)\n"
     body = json.dumps({"model": seed["model"], "input": {"prompt": "a red circle"}})
     curl = [
         *("curl", "-s", f"{url}/v1/jobs", "-H", f"Authorization: Bearer {seed['api_key']}"),

@@ -64,6 +64,8 @@ class Market:
         inherited = environment.without_real_services() if embedded else os.environ
         self.env: dict[str, str] = {**inherited, **(extra_env or {})}
         self.seed: dict[str, Any] = {}
+        # Demo logins go into our own database only, never into one that was given.
+        self._owns_database = not self.env.get("DATABASE_URL")
         self._lock = RunLock(var / "run.lock")
         self._services: list[Managed] = []
         self._processes: list[Child] = []
@@ -106,7 +108,6 @@ class Market:
 
     def _set_environment(self) -> None:
         self.env |= {
-            "LOCAL_STACK": "1",
             "PORT": str(self.port),
             "PYTHONUNBUFFERED": "1",
             "VAR_DIR": str(self.var),
@@ -115,7 +116,8 @@ class Market:
         self.env.setdefault("WORKER_DRAIN_S", f"{GRACE_S - 2:.0f}")
         self.env.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.settings")
         self.env.setdefault("PUBLIC_URL", self.url)
-        self.env["LOCAL_STACK"] = "1"
+        if self._owns_database:
+            self.env["LOCAL_STACK"] = "1"
         # The first picture need not wait for torch and the weights.
         self.env.setdefault("WORKER_PRELOAD", "starter:starter-image")
         # Idle OpenMP threads that spin would take the cores from the other processes.
@@ -124,7 +126,7 @@ class Market:
             self.env["SECRET_KEY"] = environment.secret_key(self.var)
 
     def _start_database(self) -> None:
-        if self.env.get("DATABASE_URL"):
+        if not self._owns_database:
             self.say("PostgreSQL: the one in DATABASE_URL")
             return
         log = self.var / "log" / "postgres.log"
@@ -173,6 +175,9 @@ class Market:
         if not debug and _static_is_stale(self.var / "static"):
             self._manage("collectstatic", "--no-input", "-v", "0")
             self.say("Static files are collected")
+        if not self._owns_database:
+            self.say("Nothing is seeded: the database is yours (`manage.py seed` on a local one)")
+            return
         output = self._manage("seed", "--json")
         try:
             self.seed = json.loads(output)
@@ -199,8 +204,13 @@ class Market:
         control = self._child(
             "worker-control",
             *(*celery, "worker", "--pool=threads", "--concurrency=4", "-n", "control@%h"),
-            *("-Q", f"{protocol.QUEUE_CONTROL},{protocol.QUEUE_OUTBOUND}"),
-            *("--without-gossip", "--without-mingle", "--loglevel=INFO"),
+            *("-Q", protocol.QUEUE_CONTROL, "--without-gossip", "--without-mingle"),
+        )
+        # Apart, so that nobody's slow server delays a settlement.
+        outbound = self._child(
+            "worker-outbound",
+            *(*celery, "worker", "--pool=threads", "--concurrency=4", "-n", "outbound@%h"),
+            *("-Q", protocol.QUEUE_OUTBOUND, "--without-gossip", "--without-mingle"),
         )
         beat = self._child(
             "beat",
@@ -209,7 +219,7 @@ class Market:
         )
         gpu = self._child("worker-gpu", "-m", "inference", "worker")
         gpu.env = environment.worker_environment(self.env)
-        return [web, control, beat, gpu]
+        return [web, control, outbound, beat, gpu]
 
     def _child(self, name: str, *arguments: str) -> Child:
         return Child(

@@ -32,6 +32,8 @@ SYSTEM_USER = "pgserver"
 SOCKET_PATH_LIMIT = 100  # the kernel's is 107 bytes for the whole path of the socket
 START_TIMEOUT_S = 60.0  # crash recovery after a kill -9 included
 SETTINGS = {
+    # A failing statement would be logged with its values: prompts are nobody's business.
+    "log_min_error_statement": "panic",
     "max_connections": "120",
     "log_min_messages": "warning",
     "log_checkpoints": "off",

@@ -128,3 +128,35 @@ def test_an_unfinished_minute_is_not_sealed(cast, settings):
     spend(cast)
     assert meters.batches_seal() == 0
     assert Charge.objects.filter(prepaid_batch__isnull=True).count() == 1
+
+
+def test_a_stale_batch_that_staff_replay_is_sent_with_a_fresh_key(cast, standin):
+    spend(cast)
+    meters.batches_seal()
+    long_ago = now() - timedelta(hours=21)
+    MeterBatch.objects.update(first_attempt_at=long_ago, next_attempt_at=long_ago, attempts=1)
+    meters.batches_relay()
+    assert MeterBatch.replay(MeterBatch.objects.all()) == 1
+    assert meters.batches_relay() == 1
+    assert told(standin, cast) == 4_000
+    assert MeterBatch.objects.get().attempts == 3, "attempts go on counting: keys are made of it"
+
+
+def test_a_wrong_key_never_makes_a_batch_stale(cast, standin, settings):
+    spend(cast)
+    meters.batches_seal()
+    standin.fault("429", match="/v1/billing/meter_events")
+    assert meters.batches_relay() == 0
+    assert MeterBatch.objects.get().first_attempt_at is None, "Stripe said it did not take it"
+
+
+def test_one_customer_however_many_batches_fail_first(cast, standin):
+    spend(cast)
+    meters.batches_seal()
+    standin.fault("500_stored", match="/v1/customers")
+    for _ in range(3):
+        MeterBatch.objects.update(next_attempt_at=now())
+        meters.batches_relay()
+    assert MeterBatch.objects.get().delivery == "delivered"
+    wallet = Wallet.objects.get(org=cast.developer)
+    assert (wallet.stripe_customer_attempt, told(standin, cast)) == (1, 4_000)

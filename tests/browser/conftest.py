@@ -41,7 +41,6 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def site(settings: Any, transactional_db: None, live_server: Any) -> Iterator[str]:
     """The address of a server with plain static files."""
-    from marketplace.core.storage import storage
 
     settings.STORAGES = {
         **settings.STORAGES,

@@ -238,7 +238,7 @@ class Migration(migrations.Migration):
                             choices=[
                                 ("run", "Run models"),
                                 ("read", "Read jobs, usage and models"),
-                                ("admin", "Manage keys and listings"),
+                                ("admin", "Manage keys"),
                             ],
                             max_length=10,
                         ),

@@ -4,7 +4,6 @@ import re
 from typing import ClassVar
 
 from django.conf import settings
-from django.db import connection
 from django.http import HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
@@ -16,6 +15,7 @@ from marketplace.accounts.models import Scope
 from marketplace.api.auth import Scopes, caller_of
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
+from marketplace.core.database import give_back
 from marketplace.core.errors import InvalidInput
 from marketplace.jobs import selectors, services, stream
 from marketplace.jobs.events import wait_done
@@ -89,11 +89,12 @@ class JobList(APIView):
             api_key=caller.key,
             idempotency_key=idempotency_key or None,
             webhook_url=body.validated_data.get("webhook_url", ""),
+            max_charge_nano=body.validated_data.get("max_charge_nano_usd"),
             trace_id=getattr(request, "trace_id", ""),
         )
         wait = _wait_seconds(request)
         if wait and not job.is_ended:
-            connection.close()  # gives the connection back to the pool while we wait
+            give_back()
             wait_done(job.pk, wait)
             job = selectors.job_get(org=caller.org, job_id=job.pk)
         # Counting the queue would cost every submission a query: a GET tells the position.

@@ -39,6 +39,12 @@ class JobCreate(Strict):
         max_length=100, help_text="`vendor/name`, or `vendor/name:3` for version 3."
     )
     input = serializers.JSONField(help_text="As the version's input schema says.")
+    max_charge_nano_usd = serializers.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=2**63 - 1,
+        help_text="Refuse the job if its quote is higher, for the price may have changed.",
+    )
     webhook_url = serializers.CharField(
         required=False, allow_blank=True, max_length=2000, help_text="Is told when the job ends."
     )

@@ -178,3 +178,11 @@ def test_a_quote_reserves_nothing(api, cast):
     assert answer.json()["quote_usd"] == "$0.012"
     assert answer.json()["input"]["width"] == 128
     assert balance_of(cast.developer.pk).held_nano == 0
+
+
+def test_a_price_above_what_the_caller_allows_is_refused(api, cast):
+    answer = submit(api, cast, max_charge_nano_usd=3_999_999)
+    assert answer.status_code == 422
+    assert answer.json()["error"]["code"] == "quote_above_limit"
+    assert Job.objects.count() == 0
+    assert submit(api, cast, max_charge_nano_usd=4_000_000).status_code == 202

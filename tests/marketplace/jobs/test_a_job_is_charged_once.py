@@ -142,3 +142,24 @@ def test_a_bad_input_is_refused_by_name(cast, given, field):
         services.job_submit(org=cast.developer, ref=cast.ref, given=given)
     assert field in refusal.value.fields
     assert Job.objects.count() == 0
+
+
+def test_a_job_cancelled_before_its_report_came_is_free(cast):
+    job = submit(cast)
+    services.job_started(report_started(job))
+    job.refresh_from_db()
+    services.job_cancel(org=cast.developer, job=job)
+    assert services.job_finished(report_finished(job))
+    job.refresh_from_db()
+    assert (job.status, job.charge_nano) == ("cancelled", 0)
+    assert balance_of(cast.developer.pk).available_nano == to_nano("1")
+
+
+def test_a_cancelled_job_whose_worker_is_lost_is_cancelled(cast):
+    job = submit(cast)
+    services.job_started(report_started(job))
+    job.refresh_from_db()
+    services.job_cancel(org=cast.developer, job=job)
+    assert services.job_lost(job, "worker_lost")
+    job.refresh_from_db()
+    assert (job.status, job.attempt, job.error_code) == ("cancelled", 1, "")

@@ -107,3 +107,19 @@ def test_a_bad_url_is_refused_with_the_job(cast, api):
     answer = api.post("/v1/jobs", body, format="json")
     assert answer.status_code == 422
     assert "webhook_url" in answer.json()["error"]["fields"]
+
+
+def test_a_row_that_breaks_the_sender_does_not_stop_the_others(cast, receiver):
+    """An organisation without a secret cannot sign: a fault of ours, not of the receiver."""
+    from marketplace.accounts.models import Organisation
+
+    services.job_finished(report_finished(submit(cast, receiver.url)))
+    row = WebhookDelivery.objects.get()
+    Organisation.objects.filter(pk=cast.stranger.pk).update(webhook_secret="whsec_!")
+    WebhookDelivery.objects.create(
+        id=row.job_id, org=cast.stranger, job=row.job, event="job.odd", url=receiver.url, payload={}
+    )
+    assert webhooks.deliveries_send() == 1
+    broken = WebhookDelivery.objects.get(event="job.odd")
+    assert (broken.delivery, broken.attempts) == ("pending", 1)
+    assert broken.last_error

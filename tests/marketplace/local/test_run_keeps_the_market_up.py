@@ -21,7 +21,7 @@ from marketplace.local.market import fetch_status
 from marketplace.local.valkey import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-PROGRAMS = {"web", "worker-control", "beat", "worker-gpu", "postgres", "valkey"}
+PROGRAMS = {"web", "worker-control", "worker-outbound", "beat", "worker-gpu", "postgres", "valkey"}
 
 
 class Runner:
