@@ -101,6 +101,9 @@ DATABASES["default"]["OPTIONS"] = {
         "max_size": env.int("DATABASE_POOL_MAX", default=24),
         "timeout": env.float("DATABASE_POOL_TIMEOUT", default=10.0),
         "max_idle": 300,
+        # The pool waits twice as long after each failed connection, for 5 minutes by default: an
+        # outage would be followed by another as long. Given up early, a later request tries anew.
+        "reconnect_timeout": 5,
     },
 }
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
