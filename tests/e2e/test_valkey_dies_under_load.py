@@ -42,9 +42,11 @@ def test_a_running_job_goes_on_without_it(market: World):
 def test_nothing_is_lost_with_all_its_memory(market: World):
     """As after a power cut at the worst moment: queues, claims, heartbeats, all of it."""
     before = market.spent()
+    market.pause("worker-gpu")
     with submitters(market) as load:
         load.wait_for(market, 5)
         market.valkey.flushall()
+        market.resume("worker-gpu")
         load.wait_for(market, 5)
     load.assert_all_done_once(market)
     assert market.spent() == before + PRICE * len(load.accepted)

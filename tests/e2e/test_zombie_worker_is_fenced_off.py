@@ -16,11 +16,16 @@ def test_only_the_second_attempt_counts(market: World):
     market.pause("worker-gpu")
 
     market.second_gpu_worker()
+    market.until(
+        "another worker runs the second attempt",
+        lambda: (row := market.row(job))["attempt"] == 2 and row["status"] == "running",
+        60,
+    )
+    # It is steps ahead, so its report of attempt 1 comes while attempt 2 still runs.
+    market.resume("worker-gpu")
     row = market.until_ended(job, 60)
     assert (row["status"], row["attempt"]) == ("succeeded", 2)
     assert row["worker_id"] != zombie
-
-    market.resume("worker-gpu")
     log = market.market.var / "log" / "worker-control.log"
 
     def refused() -> bool:
