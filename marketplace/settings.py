@@ -103,6 +103,9 @@ DATABASES["default"]["OPTIONS"] = {
         "max_size": env.int("DATABASE_POOL_MAX", default=24),
         "timeout": env.float("DATABASE_POOL_TIMEOUT", default=10.0),
         "max_idle": 300,
+        # The pool waits twice as long after each failed connection, for 5 minutes by default: an
+        # outage would be followed by another as long. Given up early, a later request tries anew.
+        "reconnect_timeout": 5,
     },
 }
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
@@ -147,6 +150,8 @@ CELERY_TASK_DEFAULT_QUEUE = protocol.QUEUE_CONTROL
 CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TASK_SOFT_TIME_LIMIT = None
 CELERY_WORKER_PREFETCH_MULTIPLIER = 4
+# Nobody uses it, and its subscription is where a worker dies when the broker goes away.
+CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 # Whoever can write to the broker, a GPU worker say, must not command this one.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False

@@ -7,7 +7,7 @@ IMAGE = 4_000_000
 
 def test_its_restart_does_the_job_and_the_charge_is_one(market: World):
     before = market.spent()
-    job = market.submit(STARTER, num_inference_steps=8, guidance_scale=1)
+    job = market.submit(STARTER, num_inference_steps=40)
     market.until_working(job)
 
     market.kill("worker-gpu")
