@@ -150,11 +150,10 @@ CELERY_TASK_DEFAULT_QUEUE = protocol.QUEUE_CONTROL
 CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TASK_SOFT_TIME_LIMIT = None
 CELERY_WORKER_PREFETCH_MULTIPLIER = 4
-# Nobody uses it, and its subscription is where a worker dies when the broker goes away.
+# Whoever can write to the broker, a GPU worker say, must not command this one; and kombu's
+# subscription for it is where a worker dies when the broker goes away.
 CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
-# Whoever can write to the broker, a GPU worker say, must not command this one.
-CELERY_WORKER_ENABLE_REMOTE_CONTROL = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TIMEZONE = "UTC"
 SWEEP_EVERY_S = env.float("SWEEP_EVERY_S", default=5.0)
