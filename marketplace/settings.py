@@ -275,6 +275,8 @@ REPORT_LOST_AFTER_S = 2 * CONTROL_VISIBILITY_TIMEOUT_S + 10
 READS_PER_SECOND = env.float("READS_PER_SECOND", default=50.0)
 READS_BURST = env.int("READS_BURST", default=200)
 MAX_PREFER_WAIT_S = 60
+# Event streams that one organisation may hold open in one web process.
+STREAMS_PER_ORG = env.int("STREAMS_PER_ORG", default=100)
 ALLOW_NOOP_FAMILY = env.bool("ALLOW_NOOP_FAMILY", default=False)
 # Networks that may read /metrics, besides loopback.
 METRICS_ALLOW = env.list("METRICS_ALLOW", default=[])
@@ -341,7 +343,10 @@ LOGGING = {
             ],
         }
     },
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+    "filters": {"routes": {"()": "marketplace.core.middleware.RouteInsteadOfPath"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["routes"]}
+    },
     "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
     "loggers": {
         "uvicorn.access": {"level": "WARNING"},

@@ -2,20 +2,29 @@
 
 A name is resolved once, every address is checked, and the connection goes to the checked
 address, so a second look-up cannot lead elsewhere (DNS rebinding). Redirects are not followed.
+The time of socket calls is bounded one by one, so a peer that drips bytes could hold a thread
+for hours: a timer shuts the socket down when the whole exchange has had its time.
 """
 
+import http.client
 import ipaddress
+import re
 import socket
+import ssl
+import threading
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-import urllib3
+import idna
 from django.conf import settings
 
 from marketplace.core.errors import MarketError
 
-_TIMEOUT = urllib3.Timeout(connect=5, read=10, total=15)
+_CONNECT_S = 5.0
+_EXCHANGE_S = 15.0
 _ANSWER_MAX = 64 * 1024
+_ASCII_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_IN_TARGET = "/?%:@!$&'()*+,;=~"  # what a request target may hold besides letters and digits
 # IPv6 ranges with an IPv4 address inside, to which a gateway may forward: NAT64, 6to4, Teredo.
 _CARRIES_IPV4 = [
     ipaddress.ip_network(net)
@@ -56,9 +65,23 @@ def _is_allowed(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
+def _ascii_host(host: str) -> str:
+    """Return `host` as DNS knows it: IDNA 2008, mapped by UTS 46. Raises OutboundRefused."""
+    try:
+        if ":" in host:
+            return str(ipaddress.IPv6Address(host))
+        encoded = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
+    except ValueError as error:  # idna's errors are UnicodeErrors
+        raise OutboundRefused("The URL's host is not a valid name.") from error
+    if len(encoded) > 253 or not _ASCII_HOST.fullmatch(encoded):
+        raise OutboundRefused("The URL's host is not a valid name.")
+    return encoded
+
+
 def check_url(url: str) -> tuple[str, str, int, str]:
     """Return (scheme, host, port, path with query) of an acceptable URL, without resolving it.
 
+    Host and path are ASCII: an international name is IDNA-encoded, a path percent-encoded.
     Raises OutboundRefused for another scheme, credentials, or a bad host or port.
     """
     try:
@@ -73,7 +96,8 @@ def check_url(url: str) -> tuple[str, str, int, str]:
     if parts.username or parts.password:
         raise OutboundRefused("The URL must not contain credentials.")
     path = parts.path or "/"
-    return parts.scheme, parts.hostname, port, f"{path}?{parts.query}" if parts.query else path
+    target = quote(f"{path}?{parts.query}" if parts.query else path, safe=_IN_TARGET)
+    return parts.scheme, _ascii_host(parts.hostname), port, target
 
 
 def resolve(host: str, port: int) -> str:
@@ -88,8 +112,70 @@ def resolve(host: str, port: int) -> str:
     return addresses[0]
 
 
-def post(url: str, body: bytes, headers: dict[str, str]) -> Answer:
-    """POST `body`. Raises OutboundRefused or OutboundFailed; any HTTP status is an answer."""
+class _Deadline:
+    """Shuts a socket down when the time is up, whichever thread is waiting on it."""
+
+    def __init__(self, seconds: float) -> None:
+        self.passed = False
+        self._socket: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> "_Deadline":
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            if self._socket is not None:
+                self._socket.close()
+
+    def _end(self) -> None:
+        with self._lock:
+            self.passed = True
+            self._shut()
+
+    def _shut(self) -> None:
+        if self._socket is None:
+            return
+        try:
+            # Not SSLSocket.shutdown: that drops the TLS state under the reading thread.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+        except OSError:
+            pass  # never connected, or closed already
+
+    def guard(self, connection: socket.socket) -> None:
+        """Bind the deadline to `connection`, instead of the one before."""
+        with self._lock:
+            self._socket = connection
+            if self.passed:
+                self._shut()
+
+
+def _connect(deadline: _Deadline, address: str, port: int, tls_name: str | None) -> socket.socket:
+    """Return a socket to `address`, under TLS as `tls_name` if given. Raises OSError."""
+    connection = socket.create_connection((address, port), timeout=_CONNECT_S)
+    deadline.guard(connection)
+    if tls_name is not None:
+        connection = ssl.create_default_context().wrap_socket(
+            connection, server_hostname=tls_name.rstrip("."), do_handshake_on_connect=False
+        )
+        deadline.guard(connection)
+        connection.settimeout(_CONNECT_S)
+        connection.do_handshake()
+    connection.settimeout(_EXCHANGE_S)
+    return connection
+
+
+def post(
+    url: str, body: bytes, headers: dict[str, str], *, deadline_s: float = _EXCHANGE_S
+) -> Answer:
+    """POST `body`. Raises OutboundRefused or OutboundFailed; any HTTP status is an answer.
+
+    `deadline_s` bounds connecting, sending, and reading headers and body, all together.
+    """
     scheme, host, port, path = check_url(url)
     address = resolve(host, port)
     default = 443 if scheme == "https" else 80
@@ -99,27 +185,19 @@ def post(url: str, body: bytes, headers: dict[str, str]) -> Answer:
         **headers,
         "Host": named if port == default else f"{named}:{port}",
     }
-    pool: urllib3.HTTPConnectionPool
-    if scheme == "https":
-        pool = urllib3.HTTPSConnectionPool(
-            address, port, server_hostname=host, assert_hostname=host, timeout=_TIMEOUT
-        )
-    else:
-        pool = urllib3.HTTPConnectionPool(address, port, timeout=_TIMEOUT)
-    try:
-        response = pool.urlopen(
-            "POST",
-            path,
-            body=body,
-            headers=sent,
-            redirect=False,
-            retries=False,
-            preload_content=False,
-        )
-        content = response.read(_ANSWER_MAX, decode_content=False)
-        response.close()
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise OutboundFailed(f"{host} did not answer: {type(error).__name__}") from error
-    finally:
-        pool.close()
+    exchange = http.client.HTTPConnection(address, port)
+    with _Deadline(deadline_s) as deadline:
+        try:
+            exchange.sock = _connect(deadline, address, port, host if scheme == "https" else None)
+            exchange.request("POST", path, body=body, headers=sent)
+            response = exchange.getresponse()
+            content = response.read(_ANSWER_MAX)
+            response.close()
+        except (http.client.HTTPException, OSError, ValueError) as error:
+            why = "too slow" if deadline.passed else type(error).__name__
+            raise OutboundFailed(f"{host} did not answer: {why}") from error
+        finally:
+            exchange.close()
+        if deadline.passed:  # a body without a length ends where the socket was shut down
+            raise OutboundFailed(f"{host} did not answer: too slow")
     return Answer(response.status, content)

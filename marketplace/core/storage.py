@@ -18,7 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.core import signing
 
-from marketplace.core.errors import InvalidInput, NotFound
+from marketplace.core.errors import InvalidInput, NotFound, WrongState
 
 _SALT = "mercato.files"
 _CHUNK = 256 * 1024
@@ -36,7 +36,7 @@ class Storage(Protocol):
     """What the market needs of an object store. Keys are ours, never a user's text."""
 
     def signed_put(self, key: str, content_type: str, max_bytes: int, ttl_s: int) -> SignedPut:
-        """Return a URL that stores `key` once, for `ttl_s` seconds."""
+        """Return a URL that stores `key`, for `ttl_s` seconds."""
 
     def signed_get(self, key: str, content_type: str, ttl_s: int) -> str:
         """Return a URL that reads `key` for `ttl_s` seconds."""
@@ -52,7 +52,10 @@ class Storage(Protocol):
 
 
 class LocalStorage:
-    """A directory whose objects are read and written through signed routes of the web process."""
+    """A directory whose objects are read and written through signed routes of the web process.
+
+    An object is stored once: another upload to its key is refused, unless it is the same bytes.
+    """
 
     def __init__(self, root: Path, base_url: str) -> None:
         self.root = root
@@ -96,7 +99,11 @@ class LocalStorage:
             raise OSError(f"{self.root} is not writable")
 
     def write(self, key: str, chunks: Iterable[bytes], max_bytes: int) -> tuple[int, str]:
-        """Store `chunks` atomically. Returns (bytes, sha256 hex). Raises InvalidInput if larger."""
+        """Store `chunks` atomically, once. Returns (bytes, sha256 hex).
+
+        The same bytes again are no error: the sender may have lost our answer. Raises
+        InvalidInput if they are more than `max_bytes`, WrongState if `key` holds others.
+        """
         path = self.path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         digest, size = hashlib.sha256(), 0
@@ -113,11 +120,20 @@ class LocalStorage:
                     file.write(chunk)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
+            try:
+                os.link(temporary, path)  # unlike a rename, never over another object
+            except FileExistsError:
+                if self._digest(path) != (size, digest.digest()):
+                    raise WrongState("There is a file already.", code="file_exists") from None
+        finally:
             Path(temporary).unlink(missing_ok=True)
-            raise
         return size, digest.hexdigest()
+
+    @staticmethod
+    def _digest(path: Path) -> tuple[int, bytes]:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+            return file.tell(), digest
 
     def read(self, key: str) -> Iterator[bytes]:
         """Yield the object in chunks. Raises NotFound."""
@@ -142,7 +158,10 @@ class S3Storage:
         )
 
     def signed_put(self, key: str, content_type: str, max_bytes: int, ttl_s: int) -> SignedPut:
-        """See Storage. A presigned PUT cannot bound the size; it is checked when the job ends."""
+        """See Storage. A presigned PUT bounds neither the size nor how often it is used.
+
+        The size of an input is checked when a job names it, that of an output when the job ends.
+        """
         url = self._signer.generate_presigned_url(
             "put_object",
             Params={"Bucket": self.bucket, "Key": key, "ContentType": content_type},

@@ -1,7 +1,9 @@
 """Signed file routes of the embedded store, health, and metrics."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
 from django.http import (
     HttpRequest,
     HttpResponse,
@@ -26,6 +28,13 @@ def _body(request: HttpRequest) -> Iterator[bytes]:
         yield chunk
 
 
+async def _in_a_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield `chunks` as they are read: of a plain iterator Django would collect all first."""
+    step = sync_to_async(next, thread_sensitive=False)
+    while chunk := await step(chunks, b""):
+        yield chunk
+
+
 def _put(request: HttpRequest, store: LocalStorage, token: str) -> HttpResponse:
     claims = read_token(token, "put")
     if request.content_type != claims["type"]:
@@ -46,7 +55,11 @@ def _get(request: HttpRequest, store: LocalStorage, token: str) -> HttpResponseB
     if request.method == "HEAD":
         response = HttpResponse(content_type=claims["type"])
     else:
-        response = StreamingHttpResponse(store.read(claims["key"]), content_type=claims["type"])
+        chunks = store.read(claims["key"])
+        response = StreamingHttpResponse(
+            _in_a_thread(chunks) if isinstance(request, ASGIRequest) else chunks,
+            content_type=claims["type"],
+        )
     response["Content-Length"] = str(size)
     response["Cache-Control"] = f"private, max-age={claims['ttl']}, immutable"
     response["Content-Disposition"] = "inline"

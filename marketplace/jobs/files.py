@@ -46,15 +46,33 @@ def file_fields(schema: dict[str, Any]) -> list[str]:
 
 
 def inputs_check(*, org: Organisation, schema: dict[str, Any], values: dict[str, Any]) -> None:
-    """Raise InvalidInput unless every file that the input names is the caller's, and arrived."""
+    """Raise InvalidInput unless every file that the input names is the caller's, and arrived.
+
+    One of more than FILE_MAX_BYTES is deleted: not every store bounds an upload by itself.
+    """
     for name in file_fields(schema):
         if values.get(name) is None:
             continue
         rows = File.objects.for_org(org).filter(deleted_at__isnull=True)
         file = rows.filter(pk=parse_id(values[name])).first()
-        if file is None or size_refresh(file).size is None:
-            why = "There is no such file." if file is None else "The file was not uploaded yet."
+        why = "There is no such file." if file is None else _problem(file)
+        if why:
             raise InvalidInput(f"input.{name}: {why}", fields={f"input.{name}": [why]})
+
+
+def _problem(file: File) -> str:
+    """Say why a job cannot use the upload, or nothing."""
+    # The store is asked each time: where a link can be used twice, the size may have changed.
+    size = storage().size(file.key)
+    if size is None:
+        return "The file was not uploaded yet."
+    if size > settings.FILE_MAX_BYTES:
+        storage().delete(file.key)
+        File.objects.filter(pk=file.pk).update(deleted_at=now())
+        return f"The file had more than {settings.FILE_MAX_BYTES} bytes, and was deleted."
+    if size != file.size:
+        File.objects.filter(pk=file.pk).update(size=size)
+    return ""
 
 
 def input_urls(

@@ -1,20 +1,29 @@
 """A job as server-sent events: what the worker reports, then the job as it ended."""
 
 import json
+import re
 import time
+import weakref
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection
 from django.http import StreamingHttpResponse
 
+from marketplace.core.errors import TooManyRequests
 from marketplace.jobs import events, selectors
 from marketplace.jobs.models import Job
 
 _IDLE_S = 5.0
 _MAX_FOLLOW_S = 3600.0
+_EVENT_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
+_RETRY_AFTER_S = 10
+# Streams of this process, by organisation. Sets, since adding to one is safe between threads.
+_open: defaultdict[str, set[object]] = defaultdict(set)
 Describe = Callable[[Job], dict[str, Any]]
 
 
@@ -60,12 +69,23 @@ async def _frames(org: Any, job_id: object, after: str, describe: Describe) -> A
 def stream(*, org: Any, job: Job, last_event_id: str, describe: Describe) -> StreamingHttpResponse:
     """Return the event stream of a job, which `describe` turns into JSON.
 
-    `last_event_id` continues after a lost connection.
+    `last_event_id` continues after a lost connection; one that is no event's id starts anew.
+    Raises TooManyRequests beyond STREAMS_PER_ORG open streams of the organisation here.
     """
-    after = last_event_id if last_event_id.replace("-", "").isdecimal() else "0"
+    held, mine = _open[str(org.pk)], object()
+    if len(held) >= settings.STREAMS_PER_ORG:
+        raise TooManyRequests(
+            f"At most {settings.STREAMS_PER_ORG} event streams at a time.",
+            code="too_many_streams",
+            extra={"retry_after": _RETRY_AFTER_S},
+        )
+    after = last_event_id if _EVENT_ID.fullmatch(last_event_id) else "0"
     response = StreamingHttpResponse(
         _frames(org, job.pk, after, describe), content_type="text/event-stream; charset=utf-8"
     )
+    held.add(mine)
+    # Django closes an answer that it sent or gave up; one that it never sent is collected.
+    response._resource_closers.append(weakref.finalize(response, held.discard, mine))
     response["Cache-Control"] = "no-cache, no-transform"
     response["X-Accel-Buffering"] = "no"
     return response

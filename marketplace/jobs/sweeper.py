@@ -69,9 +69,17 @@ def _give_up_lost(limit: int = 500) -> int:
 
 
 def files_expire(limit: int = 500) -> int:
-    """Delete stored objects whose time is up; the rows stay, marked."""
-    due = File.objects.filter(deleted_at__isnull=True, expires_at__lte=now())[:limit]
-    for file in due:
-        storage().delete(file.key)
-        File.objects.filter(pk=file.pk).update(deleted_at=now())
-    return len(due)
+    """Delete stored objects whose time is up, oldest first; the rows stay, marked.
+
+    Returns how many. What the store refuses to delete is logged and tried again next time.
+    """
+    due = File.objects.filter(deleted_at__isnull=True, expires_at__lte=now())
+    deleted = 0
+    for file in due.order_by("expires_at")[:limit]:
+        try:
+            storage().delete(file.key)
+        except Exception as error:  # whatever a store's client raises, the others are still due
+            log.warning("file not deleted", file_id=str(file.pk), error=repr(error)[:300])
+            continue
+        deleted += File.objects.filter(pk=file.pk).update(deleted_at=now())
+    return deleted

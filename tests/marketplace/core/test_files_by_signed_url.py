@@ -52,6 +52,16 @@ def test_too_large_is_refused_and_leaves_nothing(store, tmp_path):
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
+def test_a_file_is_stored_once(store, tmp_path):
+    signed = store.signed_put("a/b.png", "image/png", 100_000, 60)
+    assert put(signed).status_code == 201
+    assert put(signed).status_code == 201, "the same bytes again: the answer may have been lost"
+    other = put(signed, BODY[::-1])
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "file_exists")
+    assert b"".join(store.read("a/b.png")) == BODY
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["b.png"]
+
+
 def test_another_content_type_is_refused(store):
     answer = put(store.signed_put("a/b.png", "image/png", 100_000, 60), type="text/html")
     assert answer.status_code == 422

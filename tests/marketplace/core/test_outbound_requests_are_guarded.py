@@ -1,7 +1,10 @@
 """No URL of a user's leads our servers into our own network."""
 
+import contextlib
 import http.server
+import socket
 import threading
+import time
 
 import pytest
 
@@ -20,6 +23,10 @@ from marketplace.core.http import OutboundFailed, OutboundRefused, check_url, po
         "https://example.org:99999/",
         "https://[::1/",
         "javascript:alert(1)",
+        "https://\u2024.example/",
+        "https://xn--\u4f8b\u3048.jp/",
+        "https://ex ample.org/",
+        f"https://{'a' * 64}.example/",
         "",
     ],
 )
@@ -105,3 +112,51 @@ def test_redirects_are_not_followed(receiver, settings):
 def test_a_long_answer_is_cut(receiver, settings):
     settings.OUTBOUND_ALLOW_CIDRS = ["127.0.0.0/8"]
     assert len(post(f"{receiver.url}/large", b"", {}).body) == 64 * 1024
+
+
+def test_an_international_name_is_encoded_for_dns_and_host_header():
+    assert check_url("http://例え.jp/ü?q=é")[1:] == ("xn--r8jz45g.jp", 80, "/%C3%BC?q=%C3%A9")
+    assert check_url("https://straße.de/")[1] == "xn--strae-oqa.de"
+
+
+@contextlib.contextmanager
+def dripping(before, drop):
+    """A server that answers `before` at once, then `drop` every 50 ms for as long as it can."""
+    ended = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve():
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(before)
+            for _ in range(80):
+                connection.sendall(drop)
+                time.sleep(0.05)
+        ended.set()
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/", ended
+    thread.join(5)
+    listener.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "drop"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", b"x"),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", b"x"),
+    ],
+    ids=["status line", "headers", "body", "body without a length"],
+)
+def test_a_receiver_that_drips_is_left_at_the_deadline(settings, before, drop):
+    settings.OUTBOUND_ALLOW_CIDRS = ["127.0.0.0/8"]
+    with dripping(before, drop) as (url, ended):
+        started = time.monotonic()
+        with pytest.raises(OutboundFailed, match="too slow"):
+            post(url, b"{}", {}, deadline_s=0.3)
+        assert time.monotonic() - started < 1
+        assert ended.wait(1), "the connection itself must end"

@@ -5,8 +5,9 @@ from django.test import Client
 
 from marketplace.catalog import services as catalog
 from marketplace.core.errors import InvalidInput
+from marketplace.core.storage import storage
 from marketplace.jobs import dispatch, services
-from marketplace.jobs.models import Job
+from marketplace.jobs.models import File, Job
 from tests.cast import SCHEMA, listed_version
 
 WITH_IMAGE = {
@@ -65,6 +66,16 @@ def test_a_file_that_was_not_sent_yet_is_refused(cast, api, ref):
     with pytest.raises(InvalidInput) as refusal:
         submit(cast, ref, made["id"])
     assert refusal.value.fields == {"input.image": ["The file was not uploaded yet."]}
+
+
+def test_a_file_that_is_too_large_is_refused_and_deleted(cast, api, ref, settings):
+    file_id = upload(api)
+    settings.FILE_MAX_BYTES = 9
+    with pytest.raises(InvalidInput, match="more than 9 bytes"):
+        submit(cast, ref, file_id)
+    file = File.objects.get(pk=file_id)
+    assert file.deleted_at is not None
+    assert storage().size(file.key) is None
 
 
 def test_another_organisations_file_is_not_found(cast, stranger_api, ref):
