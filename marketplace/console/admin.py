@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
+from django.contrib.auth import get_permission_codename
 from django.db.models import Model as Row
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -35,6 +36,11 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
         """Nobody deletes."""
         return False
 
+    def has_act_permission(self, request: HttpRequest) -> bool:
+        """Tell who may use actions: holders of the change permission; rows stay read-only."""
+        name = get_permission_codename("change", self.opts)
+        return bool(request.user.has_perm(f"{self.opts.app_label}.{name}"))  # type: ignore[union-attr]
+
 
 @admin.register(User)
 class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -45,6 +51,12 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     search_fields = ("email", "name")
     fields = ("email", "name", "is_active", "is_staff", "is_superuser", "date_joined")
     readonly_fields = ("email", "date_joined")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Only superusers make staff or superusers."""
+        if request.user.is_superuser:  # type: ignore[union-attr]
+            return self.readonly_fields
+        return (*self.readonly_fields, "is_staff", "is_superuser")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """People sign up themselves."""
@@ -195,17 +207,17 @@ class VersionAdmin(ReadOnly):
             except MarketError as error:
                 self.message_user(request, f"{version}: {error.message}", messages.ERROR)
 
-    @admin.action(description="List: open to callers")
+    @admin.action(permissions=["act"], description="List: open to callers")
     def list_versions(self, request: HttpRequest, queryset: "QuerySet[Version]") -> None:
         """List submitted or suspended versions."""
         self._decide(request, queryset, Status.LISTED, "listed")
 
-    @admin.action(description="Send back to draft (needs a note)")
+    @admin.action(permissions=["act"], description="Send back to draft (needs a note)")
     def send_back(self, request: HttpRequest, queryset: "QuerySet[Version]") -> None:
         """Return submitted versions to their vendor."""
         self._decide(request, queryset, Status.DRAFT, "sent back")
 
-    @admin.action(description="Suspend (needs a note)")
+    @admin.action(permissions=["act"], description="Suspend (needs a note)")
     def suspend(self, request: HttpRequest, queryset: "QuerySet[Version]") -> None:
         """Close listed versions to callers; running jobs go on."""
         self._decide(request, queryset, Status.SUSPENDED, "suspended")
@@ -307,7 +319,7 @@ class OutboxAdmin(ReadOnly):
     list_filter = ("delivery",)
     actions = ("replay",)
 
-    @admin.action(description="Replay failed rows")
+    @admin.action(permissions=["act"], description="Replay failed rows")
     def replay(self, request: HttpRequest, queryset: "QuerySet[Row]") -> None:
         """Make failed rows due again."""
         self.message_user(request, f"{queryset.model.replay(queryset)} rows are due again.")  # type: ignore[attr-defined]
@@ -340,7 +352,7 @@ class IncidentAdmin(ReadOnly):
     list_filter = (("resolved_at", admin.EmptyFieldListFilter),)
     actions = ("resolve",)
 
-    @admin.action(description="Mark as resolved")
+    @admin.action(permissions=["act"], description="Mark as resolved")
     def resolve(self, request: HttpRequest, queryset: "QuerySet[Incident]") -> None:
         """Close incidents; the next audit opens them again if they are not settled."""
         count = queryset.filter(resolved_at__isnull=True).update(resolved_at=now())
