@@ -1,5 +1,6 @@
 """What staff see and may do: review versions, read money, replay what failed."""
 
+import uuid
 from typing import Any
 
 from django import forms
@@ -80,12 +81,15 @@ class CreditForm(forms.ModelForm):  # type: ignore[type-arg]
 
     grant_usd = forms.DecimalField(
         required=False, min_value=0, max_value=100_000, decimal_places=9, label="Grant credit, USD",
-        help_text="Booked at once as promotion, with you and the time as its source.",
+        help_text="Booked at once as promotion, with you as its source.",
     )  # fmt: skip
     credit_limit_usd = forms.DecimalField(
         required=False, min_value=0, max_value=1_000_000, decimal_places=9,
         label="Set credit limit, USD", help_text="How much may be owed until it is invoiced.",
     )  # fmt: skip
+
+    # Made when the form is shown: a form that is sent twice grants once.
+    nonce = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
     class Meta:
         """Only descriptive fields are edited."""
@@ -104,7 +108,7 @@ class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     readonly_fields = ("slug", "created_at", "balance")
     fields = (
         "name", "slug", "about", "website", "country", "created_at",
-        "balance", "grant_usd", "credit_limit_usd",
+        "balance", "grant_usd", "credit_limit_usd", "nonce",
     )  # fmt: skip
     inlines = (MembershipInline,)
 
@@ -132,9 +136,13 @@ class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Save, then book what was asked for."""
         super().save_model(request, obj, form, change)
         if grant := form.cleaned_data.get("grant_usd"):
-            source = f"staff:{request.user.pk}:{obj.pk}:{now().isoformat()}"
-            credit_grant(org_id=obj.pk, amount_nano=int(grant * 10**9), source=source)
-            self.message_user(request, f"Granted {format_usd(int(grant * 10**9))}.")
+            source = f"staff:{request.user.pk}:{obj.pk}:{form.cleaned_data['nonce']}"
+            if credit_grant(org_id=obj.pk, amount_nano=int(grant * 10**9), source=source):
+                self.message_user(request, f"Granted {format_usd(int(grant * 10**9))}.")
+            else:
+                self.message_user(
+                    request, "This form had granted credit already; nothing more.", messages.WARNING
+                )
         limit = form.cleaned_data.get("credit_limit_usd")
         if limit is not None:
             credit_limit_set(org_id=obj.pk, limit_nano=int(limit * 10**9))

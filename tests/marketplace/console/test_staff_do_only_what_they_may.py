@@ -14,14 +14,6 @@ from tests.cast import person
 PASSWORD = "correct horse battery"
 
 
-@pytest.fixture(autouse=True)
-def plain_static_files(settings):
-    settings.STORAGES = {
-        **settings.STORAGES,
-        "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
-    }
-
-
 @pytest.fixture
 def staff(cast):
     """Return a function that makes a signed-in client of staff with the named permissions."""
