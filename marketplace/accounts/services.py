@@ -128,13 +128,23 @@ def invitation_accept(*, token: str, user: User) -> Membership:
 
 @transaction.atomic
 def membership_remove(*, org: Organisation, user: User, removed_by: User) -> None:
-    """End a membership. Raises WrongState when it would leave no owner."""
+    """End a membership. Raises NotFound, NotAllowed, or WrongState when no owner would be left.
+
+    Everybody may leave; admins remove members, only owners remove owners.
+    """
+    # Locked in one order, so that two owners cannot remove each other at once.
+    locked = list(Membership.objects.select_for_update().for_org(org).order_by("pk"))
     if user != removed_by:
-        membership_require(user=removed_by, org=org, roles=[])
-    owners = list(Membership.objects.select_for_update().for_org(org).filter(role=Role.OWNER))
-    if len(owners) == 1 and owners[0].user_id == user.pk:
+        acting = membership_require(user=removed_by, org=org, roles=[])
+    leaving = next((m for m in locked if m.user_id == user.pk), None)
+    if leaving is None:
+        return
+    owners = [m for m in locked if m.role == Role.OWNER]
+    if user != removed_by and leaving in owners and acting.role != Role.OWNER:
+        raise NotAllowed("Only an owner can remove an owner.")
+    if owners == [leaving]:
         raise WrongState("An organisation needs an owner: name another one first.")
-    Membership.objects.for_org(org).filter(user=user).delete()
+    leaving.delete()
 
 
 @transaction.atomic
