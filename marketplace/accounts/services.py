@@ -134,13 +134,23 @@ def invitation_accept(*, token: str, user: User) -> Membership:
 
 @transaction.atomic
 def membership_remove(*, org: Organisation, user: User, removed_by: User) -> None:
-    """End a membership. Raises WrongState when it would leave no owner."""
+    """End a membership. Raises NotFound, NotAllowed, or WrongState when no owner would be left.
+
+    Everybody may leave; admins remove members, only owners remove owners.
+    """
+    # Locked in one order, so that two owners cannot remove each other at once.
+    locked = list(Membership.objects.select_for_update().for_org(org).order_by("pk"))
     if user != removed_by:
-        membership_require(user=removed_by, org=org, roles=[])
-    owners = list(Membership.objects.select_for_update().for_org(org).filter(role=Role.OWNER))
-    if len(owners) == 1 and owners[0].user_id == user.pk:
+        acting = membership_require(user=removed_by, org=org, roles=[])
+    leaving = next((m for m in locked if m.user_id == user.pk), None)
+    if leaving is None:
+        return
+    owners = [m for m in locked if m.role == Role.OWNER]
+    if user != removed_by and leaving in owners and acting.role != Role.OWNER:
+        raise NotAllowed("Only an owner can remove an owner.")
+    if owners == [leaving]:
         raise WrongState("An organisation needs an owner: name another one first.")
-    Membership.objects.for_org(org).filter(user=user).delete()
+    leaving.delete()
 
 
 @transaction.atomic
@@ -183,6 +193,28 @@ def organisation_update(*, org: Organisation, **changes: str) -> Organisation:
     return org
 
 
+def _beyond(
+    parent: ApiKey,
+    scopes: Sequence[str],
+    expires_at: datetime | None,
+    monthly_budget_nano: int | None,
+    allowed_models: Sequence[str],
+) -> dict[str, list[str]]:
+    """Return in which fields a new key would exceed the key that makes it."""
+    fields: dict[str, list[str]] = {}
+    if not set(scopes) <= set(parent.scopes):
+        fields["scopes"] = [f"Your key has only {', '.join(parent.scopes)}."]
+    if (last := parent.expires_at) and (expires_at is None or expires_at > last):
+        fields["expires_at"] = [f"Your key expires at {last.isoformat()}; this one must by then."]
+    most = parent.monthly_budget_nano
+    if most is not None and (monthly_budget_nano is None or monthly_budget_nano > most):
+        fields["monthly_budget_nano_usd"] = [f"Your key has a budget of {most}; give at most that."]
+    models = set(allowed_models)
+    if parent.allowed_models and (not models or not models <= set(parent.allowed_models)):
+        fields["allowed_models"] = [f"Choose from {', '.join(parent.allowed_models)}."]
+    return fields
+
+
 def api_key_create(
     *,
     org: Organisation,
@@ -192,8 +224,13 @@ def api_key_create(
     expires_at: datetime | None = None,
     monthly_budget_nano: int | None = None,
     allowed_models: Sequence[str] = (),
+    parent: ApiKey | None = None,
 ) -> tuple[ApiKey, str]:
-    """Create a key. Returns it and the secret, which cannot be read again."""
+    """Create a key. Returns it and the secret, which cannot be read again.
+
+    Raises InvalidInput naming the fields, also where it would exceed `parent`, the key that
+    makes it.
+    """
     fields: dict[str, list[str]] = {}
     if not 1 <= len(name.strip()) <= 80:
         fields["name"] = ["Give a name of 1 to 80 characters."]
@@ -205,6 +242,8 @@ def api_key_create(
         fields["monthly_budget_nano"] = ["It is out of range."]
     if any(not re.fullmatch(r"[a-z0-9-]{1,40}/[a-z0-9.-]{1,40}", ref) for ref in allowed_models):
         fields["allowed_models"] = ["Write each model as vendor/name."]
+    if parent is not None:
+        fields = _beyond(parent, scopes, expires_at, monthly_budget_nano, allowed_models) | fields
     if fields:
         raise InvalidInput("The key cannot be created.", fields=fields)
     token = tokens.new_token()

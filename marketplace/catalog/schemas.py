@@ -1,5 +1,7 @@
 """Input schemas: what a version accepts, checked with JSON Schema 2020-12."""
 
+import json
+import re
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -8,6 +10,8 @@ from jsonschema.exceptions import SchemaError, ValidationError
 from marketplace.core.errors import InvalidInput
 
 _MAX_SCHEMA_DEPTH = 12
+_MAX_SCHEMA_BYTES = 64 * 1024
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _FORBIDDEN = {"$ref", "$dynamicRef", "pattern", "patternProperties"}
 
 
@@ -27,10 +31,27 @@ def _walk(node: Any, depth: int = 0) -> None:
             _walk(value, depth + 1)
 
 
+def _refuse(message: str) -> InvalidInput:
+    return InvalidInput(f"input_schema: {message}", fields={"input_schema": [message]})
+
+
+def _check_properties(properties: dict[str, Any]) -> None:
+    for name, node in properties.items():
+        if not _NAME.fullmatch(name):
+            raise _refuse(
+                f"The name {name[:80]!r} must be of letters, digits and _, at most 64, "
+                "and not begin with a digit."
+            )
+        if not isinstance(node, dict):
+            raise _refuse(f"The property {name} must be an object.")
+        _walk(node, 1)
+
+
 def check_schema(schema: Any) -> None:
     """Raise InvalidInput unless `schema` is an acceptable JSON Schema of an object.
 
-    References and regular expressions are refused: both could make validation slow.
+    References and regular expressions are refused: both could make validation slow. Names are
+    plain, because code samples and forms are made from them.
     """
     if not isinstance(schema, dict) or schema.get("type") != "object":
         raise InvalidInput(
@@ -43,8 +64,9 @@ def check_schema(schema: Any) -> None:
             fields={"input_schema": ["It must have properties, at most 100."]},
         )
     _walk({k: v for k, v in schema.items() if k != "properties"})
-    for node in schema["properties"].values():
-        _walk(node, 1)
+    _check_properties(schema["properties"])
+    if len(json.dumps(schema).encode()) > _MAX_SCHEMA_BYTES:
+        raise _refuse(f"At most {_MAX_SCHEMA_BYTES} bytes of JSON.")
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
@@ -52,12 +74,15 @@ def check_schema(schema: Any) -> None:
             "The input schema is not valid JSON Schema.",
             fields={"input_schema": [error.message[:300]]},
         ) from error
+    for name, node in schema["properties"].items():
+        if "default" in node and not Draft202012Validator(node).is_valid(node["default"]):
+            raise _refuse(f"The default of {name} does not fit the property itself.")
 
 
 def with_order(schema: dict[str, Any]) -> dict[str, Any]:
     """Return the schema with `x-order` on each property: PostgreSQL does not keep their order."""
     ordered = {
-        name: {"x-order": position, **node} if isinstance(node, dict) else node
+        name: {**node, "x-order": position} if isinstance(node, dict) else node
         for position, (name, node) in enumerate(schema["properties"].items())
     }
     return {**schema, "properties": ordered}
@@ -71,17 +96,16 @@ def in_order(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return sorted(found, key=lambda item: item[1].get("x-order", len(found)))
 
 
-def _field(error: ValidationError) -> str:
+def _names(error: ValidationError) -> list[str]:
+    """Return the fields that an error is about, each as a dotted path; "" is the input whole."""
     instance: Any = error.instance
+    schema: Any = error.schema
+    names = [""]
     if error.validator == "required":
-        required: Any = error.validator_value
-        missing = [name for name in required if name not in instance]
-        return ".".join([*map(str, error.absolute_path), missing[0] if missing else ""])
-    if error.validator == "additionalProperties":
-        schema: Any = error.schema
-        unknown = sorted(set(instance) - set(schema.get("properties", {})))
-        return ".".join([*map(str, error.absolute_path), unknown[0] if unknown else ""])
-    return ".".join(map(str, error.absolute_path))
+        names = [name for name in schema["required"] if name not in instance]
+    elif error.validator == "additionalProperties":
+        names = sorted(set(instance) - set(schema.get("properties", {})))
+    return [".".join([*map(str, error.absolute_path), *filter(None, [name])]) for name in names]
 
 
 def _message(error: ValidationError) -> str:
@@ -113,8 +137,11 @@ def validate_input(schema: dict[str, Any], given: Any) -> dict[str, Any]:
             full[name] = int(value)
     fields: dict[str, list[str]] = {}
     for error in Draft202012Validator(closed).iter_errors(full):
-        name = _field(error)
-        fields.setdefault(f"input.{name}" if name else "input", []).append(_message(error))
+        for name in _names(error)[:20]:
+            said = fields.setdefault(f"input.{name}" if name else "input", [])
+            # The checker reports "required" once for each missing field.
+            if (text := _message(error)) not in said:
+                said.append(text)
         if len(fields) >= 20:
             break
     if fields:

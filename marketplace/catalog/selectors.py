@@ -59,7 +59,7 @@ def terms(price: Price) -> PriceTerms:
 
 def _with_versions(queryset: Any) -> Any:
     newest = Price.objects.filter(version=OuterRef("pk")).order_by("-created_at", "-id")
-    versions = Version.objects.select_related("licence").annotate(
+    versions = Version.objects.select_related("licence", "base__model__org").annotate(
         price_id=Subquery(newest.values("pk")[:1])
     )
     return queryset.select_related("org").prefetch_related(Prefetch("versions", versions))

@@ -1,10 +1,12 @@
 """What staff see and may do: review versions, read money, replay what failed."""
 
+import uuid
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ActionForm
+from django.contrib.auth import get_permission_codename
 from django.db.models import Model as Row
 from django.db.models import QuerySet
 from django.http import HttpRequest
@@ -35,6 +37,11 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
         """Nobody deletes."""
         return False
 
+    def has_act_permission(self, request: HttpRequest) -> bool:
+        """Tell who may use actions: holders of the change permission; rows stay read-only."""
+        name = get_permission_codename("change", self.opts)
+        return bool(request.user.has_perm(f"{self.opts.app_label}.{name}"))  # type: ignore[union-attr]
+
 
 @admin.register(User)
 class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -45,6 +52,12 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     search_fields = ("email", "name")
     fields = ("email", "name", "is_active", "is_staff", "is_superuser", "date_joined")
     readonly_fields = ("email", "date_joined")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
+        """Only superusers make staff or superusers."""
+        if request.user.is_superuser:  # type: ignore[union-attr]
+            return self.readonly_fields
+        return (*self.readonly_fields, "is_staff", "is_superuser")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """People sign up themselves."""
@@ -68,12 +81,15 @@ class CreditForm(forms.ModelForm):  # type: ignore[type-arg]
 
     grant_usd = forms.DecimalField(
         required=False, min_value=0, max_value=100_000, decimal_places=9, label="Grant credit, USD",
-        help_text="Booked at once as promotion, with you and the time as its source.",
+        help_text="Booked at once as promotion, with you as its source.",
     )  # fmt: skip
     credit_limit_usd = forms.DecimalField(
         required=False, min_value=0, max_value=1_000_000, decimal_places=9,
         label="Set credit limit, USD", help_text="How much may be owed until it is invoiced.",
     )  # fmt: skip
+
+    # Made when the form is shown: a form that is sent twice grants once.
+    nonce = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
     class Meta:
         """Only descriptive fields are edited."""
@@ -92,7 +108,7 @@ class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     readonly_fields = ("slug", "created_at", "balance")
     fields = (
         "name", "slug", "about", "website", "country", "created_at",
-        "balance", "grant_usd", "credit_limit_usd",
+        "balance", "grant_usd", "credit_limit_usd", "nonce",
     )  # fmt: skip
     inlines = (MembershipInline,)
 
@@ -120,9 +136,13 @@ class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Save, then book what was asked for."""
         super().save_model(request, obj, form, change)
         if grant := form.cleaned_data.get("grant_usd"):
-            source = f"staff:{request.user.pk}:{obj.pk}:{now().isoformat()}"
-            credit_grant(org_id=obj.pk, amount_nano=int(grant * 10**9), source=source)
-            self.message_user(request, f"Granted {format_usd(int(grant * 10**9))}.")
+            source = f"staff:{request.user.pk}:{obj.pk}:{form.cleaned_data['nonce']}"
+            if credit_grant(org_id=obj.pk, amount_nano=int(grant * 10**9), source=source):
+                self.message_user(request, f"Granted {format_usd(int(grant * 10**9))}.")
+            else:
+                self.message_user(
+                    request, "This form had granted credit already; nothing more.", messages.WARNING
+                )
         limit = form.cleaned_data.get("credit_limit_usd")
         if limit is not None:
             credit_limit_set(org_id=obj.pk, limit_nano=int(limit * 10**9))
@@ -195,17 +215,17 @@ class VersionAdmin(ReadOnly):
             except MarketError as error:
                 self.message_user(request, f"{version}: {error.message}", messages.ERROR)
 
-    @admin.action(description="List: open to callers")
+    @admin.action(permissions=["act"], description="List: open to callers")
     def list_versions(self, request: HttpRequest, queryset: "QuerySet[Version]") -> None:
         """List submitted or suspended versions."""
         self._decide(request, queryset, Status.LISTED, "listed")
 
-    @admin.action(description="Send back to draft (needs a note)")
+    @admin.action(permissions=["act"], description="Send back to draft (needs a note)")
     def send_back(self, request: HttpRequest, queryset: "QuerySet[Version]") -> None:
         """Return submitted versions to their vendor."""
         self._decide(request, queryset, Status.DRAFT, "sent back")
 
-    @admin.action(description="Suspend (needs a note)")
+    @admin.action(permissions=["act"], description="Suspend (needs a note)")
     def suspend(self, request: HttpRequest, queryset: "QuerySet[Version]") -> None:
         """Close listed versions to callers; running jobs go on."""
         self._decide(request, queryset, Status.SUSPENDED, "suspended")
@@ -307,7 +327,7 @@ class OutboxAdmin(ReadOnly):
     list_filter = ("delivery",)
     actions = ("replay",)
 
-    @admin.action(description="Replay failed rows")
+    @admin.action(permissions=["act"], description="Replay failed rows")
     def replay(self, request: HttpRequest, queryset: "QuerySet[Row]") -> None:
         """Make failed rows due again."""
         self.message_user(request, f"{queryset.model.replay(queryset)} rows are due again.")  # type: ignore[attr-defined]
@@ -340,7 +360,7 @@ class IncidentAdmin(ReadOnly):
     list_filter = (("resolved_at", admin.EmptyFieldListFilter),)
     actions = ("resolve",)
 
-    @admin.action(description="Mark as resolved")
+    @admin.action(permissions=["act"], description="Mark as resolved")
     def resolve(self, request: HttpRequest, queryset: "QuerySet[Incident]") -> None:
         """Close incidents; the next audit opens them again if they are not settled."""
         count = queryset.filter(resolved_at__isnull=True).update(resolved_at=now())

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+from allauth.account.decorators import secure_admin_login
 from django.conf import settings
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, reverse
+from django.utils.decorators import method_decorator
 from redis.exceptions import RedisError
 
 from billing import invariants
@@ -28,6 +31,17 @@ class ConsoleSite(admin.AdminSite):
     site_url = "/"
     index_template = "console/index.html"
 
+    @method_decorator(secure_admin_login)
+    def login(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Send visitors to the market's own sign-in, with its second factor and rate limits.
+
+        Django's form is never shown, not even to staff: it would sign another user in by
+        password alone.
+        """
+        return HttpResponseRedirect(reverse("admin:index", current_app=self.name))
+
     def get_urls(self) -> list[URLPattern | URLResolver]:
         """Add the ledger pages."""
         return [
@@ -44,6 +58,7 @@ class ConsoleSite(admin.AdminSite):
 
     def balance(self, request: HttpRequest) -> JsonResponse:
         """Return the ledger's totals and whether every invariant holds."""
+        _require_ledger(request)
         totals = invariants.totals()
         broken = [finding.rule for finding in invariants.audit() if finding.rows]
         return JsonResponse(
@@ -68,6 +83,7 @@ class ConsoleSite(admin.AdminSite):
 
     def ledger(self, request: HttpRequest) -> HttpResponse:
         """Show the ledger's totals and every invariant."""
+        _require_ledger(request)
         totals = invariants.totals()
         context = {
             **self.each_context(request),
@@ -82,6 +98,11 @@ class ConsoleSite(admin.AdminSite):
             "findings": invariants.audit(),
         }
         return TemplateResponse(request, "console/ledger.html", context)
+
+
+def _require_ledger(request: HttpRequest) -> None:
+    if not request.user.has_perm("billing.view_transfer"):  # type: ignore[union-attr]
+        raise PermissionDenied
 
 
 def _overview() -> dict[str, Any]:

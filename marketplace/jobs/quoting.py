@@ -4,6 +4,7 @@ Inputs use the field names that the ecosystem uses (diffusers, fal): width, heig
 num_inference_steps, num_frames, fps.
 """
 
+import math
 from decimal import Decimal
 from typing import Any
 
@@ -17,9 +18,13 @@ MAX_OUTPUTS = 16
 
 def _bound(schema: dict[str, Any], values: dict[str, Any], field: str) -> int:
     """Return the input's value, else the schema's default or maximum, else the convention's."""
-    node = schema.get("properties", {}).get(field, {})
-    for candidate in (values.get(field), node.get("default"), node.get("maximum")):
-        if isinstance(candidate, int | float) and not isinstance(candidate, bool):
+    node = schema.get("properties", {}).get(field)
+    known = node if isinstance(node, dict) else {}
+    for candidate in (values.get(field), known.get("default"), known.get("maximum")):
+        # Not `int | float` alone: True is an int, and infinity has no int.
+        if isinstance(candidate, bool) or not isinstance(candidate, int | float):
+            continue
+        if isinstance(candidate, int) or math.isfinite(candidate):
             return max(int(candidate), 0)
     return DEFAULTS.get(field, 0)
 

@@ -35,12 +35,14 @@ class KeyList(APIView):
         responses={201: serializers.NewKey, 422: serializers.Error},
     )
     def post(self, request: Request) -> Response:
-        """Create a key; its secret is in this answer only."""
+        """Create a key within the limits of yours; its secret is in this answer only."""
         body = serializers.KeyCreate(data=request.data)
         body.is_valid(raise_exception=True)
         data = body.validated_data
+        caller = caller_of(request)
         key, secret = accounts.api_key_create(
-            org=caller_of(request).org,
+            org=caller.org,
+            parent=caller.key,
             name=data["name"],
             scopes=data.get("scopes") or (Scope.RUN, Scope.READ),
             expires_at=data.get("expires_at"),

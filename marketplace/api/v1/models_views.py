@@ -1,5 +1,6 @@
 """API v1: models, versions, quotes."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -9,7 +10,7 @@ from rest_framework.views import APIView
 
 from marketplace.accounts.models import Scope
 from marketplace.api.auth import PublicRead, Scopes, caller_of, org_of
-from marketplace.api.pagination import paginate
+from marketplace.api.pagination import CursorPagination
 from marketplace.api.v1 import present, serializers
 from marketplace.catalog import selectors
 from marketplace.catalog.models import Status, Task
@@ -39,7 +40,10 @@ class ModelList(APIView):
             rows = selectors.search(rows, text)
         if task := request.query_params.get("task"):
             rows = rows.filter(task=task.replace("\x00", ""))
-        return paginate(self, request, rows, present.model)
+        pages = CursorPagination()
+        page: Sequence[Any] = pages.paginate_queryset(rows, request, self) or []
+        prices = selectors.prices_of(page)
+        return pages.get_paginated_response([present.model(row, prices) for row in page])
 
 
 class ModelDetail(APIView):
@@ -50,9 +54,8 @@ class ModelDetail(APIView):
     @extend_schema(operation_id="models_get", responses=serializers.Model)
     def get(self, request: Request, vendor: str, name: str) -> Response:
         """Return a model with its current version, price, licence and input schema."""
-        return Response(
-            present.model(selectors.model_get(vendor=vendor, name=name, org=org_of(request)))
-        )
+        model = selectors.model_get(vendor=vendor, name=name, org=org_of(request))
+        return Response(present.model(model, selectors.prices_of([model])))
 
 
 class VersionList(APIView):
@@ -65,9 +68,10 @@ class VersionList(APIView):
         """List the versions of a model, newest first; a vendor sees its drafts too."""
         org = org_of(request)
         model = selectors.model_get(vendor=vendor, name=name, org=org)
+        prices = selectors.prices_of([model])
         return Response(
             [
-                present.version(version)
+                present.version(version, prices)
                 for version in model.versions.all()
                 if version.status == Status.LISTED or model.org_id == (org.pk if org else None)
             ]

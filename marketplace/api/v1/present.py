@@ -1,5 +1,6 @@
 """Turns rows into the JSON of API v1."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -25,8 +26,8 @@ def price(row: Price | None) -> dict[str, Any] | None:
     }
 
 
-def version(row: Version) -> dict[str, Any]:
-    """Return a version with its current price."""
+def version(row: Version, prices: Mapping[Any, Price]) -> dict[str, Any]:
+    """Return a version with its current price, found in `prices` by version."""
     return {
         "id": row.pk,
         "number": row.number,
@@ -34,7 +35,7 @@ def version(row: Version) -> dict[str, Any]:
         "hardware_class": row.hardware_class,
         "weights_digest": row.weights_digest,
         "input_schema": row.input_schema,
-        "price": price(catalog.price_current(row)),
+        "price": price(prices.get(row.pk)),
         "licence": {
             "title": row.licence.title,
             "kind": row.licence.kind,
@@ -48,8 +49,8 @@ def version(row: Version) -> dict[str, Any]:
     }
 
 
-def model(row: Model) -> dict[str, Any]:
-    """Return a listing with its newest listed version."""
+def model(row: Model, prices: Mapping[Any, Price]) -> dict[str, Any]:
+    """Return a listing with its newest listed version and that version's price."""
     current = catalog.listed_version(row)
     return {
         "id": row.pk,
@@ -61,7 +62,7 @@ def model(row: Model) -> dict[str, Any]:
         "description": row.description,
         "task": row.task,
         "created_at": row.created_at,
-        "version": version(current) if current else None,
+        "version": version(current, prices) if current else None,
     }
 
 

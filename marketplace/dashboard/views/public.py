@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import uuid
 from typing import Any
 
@@ -75,7 +76,7 @@ def _snippets(model: Model, version: Version) -> list[dict[str, str]]:
     given = {name: "a red circle" if name == "prompt" else "…" for name in required}
     context = {
         "url": f"{settings.PUBLIC_URL}/v1/jobs",
-        "body": json.dumps({"model": model.ref, "input": given}),
+        "body": shlex.quote(json.dumps({"model": model.ref, "input": given})),
         "model": model.ref,
         "input": json.dumps(given),
     }

@@ -82,6 +82,18 @@ def test_the_last_owner_cannot_leave(cast):
     assert Membership.objects.filter(org=cast.developer, user=cast.bob).exists()
 
 
+def test_only_an_owner_removes_an_owner(cast):
+    ada, olga = person("ada"), person("olga")
+    Membership.objects.create(org=cast.developer, user=ada, role=Role.ADMIN)
+    Membership.objects.create(org=cast.developer, user=olga, role=Role.OWNER)
+    with pytest.raises(NotAllowed):
+        services.membership_remove(org=cast.developer, user=olga, removed_by=ada)
+    assert Membership.objects.filter(org=cast.developer, user=olga).exists()
+    services.membership_remove(org=cast.developer, user=olga, removed_by=cast.bob)
+    services.membership_remove(org=cast.developer, user=ada, removed_by=ada)
+    assert [m.user for m in Membership.objects.for_org(cast.developer)] == [cast.bob]
+
+
 @pytest.mark.parametrize("slug", ["admin", "v1", "UPPER", "-x", "a" * 41, "atelier"])
 def test_a_reserved_taken_or_malformed_address_is_refused(cast, slug):
     with pytest.raises(InvalidInput) as refusal:

@@ -1,0 +1,23 @@
+"""The samples are pasted into terminals: nothing in a schema may end a quoted string."""
+
+import json
+import shlex
+from html import unescape
+
+from django.template.loader import render_to_string
+
+from marketplace.accounts.models import Organisation
+from marketplace.catalog.models import Model, Version
+from marketplace.dashboard.views.public import _snippets
+
+
+def test_the_body_is_one_word_of_the_shell():
+    model = Model(org=Organisation(slug="atelier"), name="sketch")
+    names = ["it's", "$(reboot)", '"; rm -rf ~; "', "prompt"]
+    version = Version(model=model, input_schema={"required": names, "properties": {}})
+    curl = next(found for found in _snippets(model, version) if found["id"] == "curl")
+    shown = unescape(render_to_string(curl["template"], {"snippet": curl}))
+    words = shlex.split(shown)
+    assert words[0] == "curl"
+    assert words[-2] == "-d"
+    assert list(json.loads(words[-1])["input"]) == names
