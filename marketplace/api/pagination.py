@@ -20,7 +20,7 @@ class CursorPagination(pagination.CursorPagination):
     ordering = ("-created_at", "-id")
 
     def paginate_queryset(
-        self, queryset: "QuerySet[Any]", request: Request, view: APIView | None = None
+        self, queryset: Any, request: Request, view: APIView | None = None
     ) -> list[Any] | None:
         """Return the page. Raises NotFound for a cursor that is not one of ours."""
         try:

@@ -40,7 +40,7 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
     def has_act_permission(self, request: HttpRequest) -> bool:
         """Tell who may use actions: holders of the change permission; rows stay read-only."""
         name = get_permission_codename("change", self.opts)
-        return bool(request.user.has_perm(f"{self.opts.app_label}.{name}"))  # type: ignore[union-attr]
+        return bool(request.user.has_perm(f"{self.opts.app_label}.{name}"))
 
 
 @admin.register(User)
@@ -55,7 +55,7 @@ class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Only superusers make staff or superusers."""
-        if request.user.is_superuser:  # type: ignore[union-attr]
+        if request.user.is_superuser:
             return self.readonly_fields
         return (*self.readonly_fields, "is_staff", "is_superuser")
 

@@ -101,7 +101,7 @@ class ConsoleSite(admin.AdminSite):
 
 
 def _require_ledger(request: HttpRequest) -> None:
-    if not request.user.has_perm("billing.view_transfer"):  # type: ignore[union-attr]
+    if not request.user.has_perm("billing.view_transfer"):
         raise PermissionDenied
 
 

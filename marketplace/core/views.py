@@ -1,6 +1,7 @@
 """Signed file routes of the embedded store, health, and metrics."""
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
@@ -30,7 +31,7 @@ def _body(request: HttpRequest) -> Iterator[bytes]:
 
 async def _in_a_thread(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
     """Yield `chunks` as they are read: of a plain iterator Django would collect all first."""
-    step = sync_to_async(next, thread_sensitive=False)
+    step: Any = sync_to_async(next, thread_sensitive=False)
     while chunk := await step(chunks, b""):
         yield chunk
 

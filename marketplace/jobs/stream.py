@@ -85,7 +85,8 @@ def stream(*, org: Any, job: Job, last_event_id: str, describe: Describe) -> Str
     )
     held.add(mine)
     # Django closes an answer that it sent or gave up; one that it never sent is collected.
-    response._resource_closers.append(weakref.finalize(response, held.discard, mine))
+    closers: list[Any] = response._resource_closers  # type: ignore[attr-defined]
+    closers.append(weakref.finalize(response, held.discard, mine))
     response["Cache-Control"] = "no-cache, no-transform"
     response["X-Accel-Buffering"] = "no"
     return response
