@@ -304,6 +304,8 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "marketplace.api.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
+    # Whose address a limit counts: only the proxy's own X-Forwarded-For entry is believed.
+    "NUM_PROXIES": 1 if env.bool("TRUST_PROXY", default=False) else 0,
     "PAGE_SIZE": 20,
 }
 SPECTACULAR_SETTINGS = {

@@ -8,6 +8,7 @@ from rest_framework.request import Request
 
 from marketplace.accounts.models import ApiKey, Organisation, Scope
 from marketplace.accounts.selectors import api_key_authenticate
+from marketplace.api.throttling import FailureThrottle
 from marketplace.core.errors import NotAllowed, NotAuthenticated
 
 if TYPE_CHECKING:  # DRF's views import this module through the settings
@@ -37,13 +38,22 @@ class ApiKeyAuthentication(BaseAuthentication):
     """`Authorization: Bearer mk_…`, or `Key mk_…` as some clients send it."""
 
     def authenticate(self, request: Request) -> tuple[Caller, ApiKey] | None:
-        """Return the caller, or None without a header. Raises NotAuthenticated for a bad key."""
+        """Return the caller, or None without a header.
+
+        Raises NotAuthenticated for a bad key, TooManyRequests after too many from one address.
+        """
         parts = get_authorization_header(request).split()
         if not parts:
             return None
         if len(parts) != 2 or parts[0].lower() not in _SCHEMES:
             raise NotAuthenticated("Send the header `Authorization: Bearer <your key>`.")
-        key = api_key_authenticate(parts[1].decode("latin-1"))
+        throttle = FailureThrottle()
+        throttle.check(request)
+        try:
+            key = api_key_authenticate(parts[1].decode("latin-1"))
+        except NotAuthenticated:
+            throttle.failed(request)
+            raise
         return Caller(key), key
 
     def authenticate_header(self, request: Request) -> str:

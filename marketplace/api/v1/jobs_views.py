@@ -45,6 +45,7 @@ class JobList(APIView):
     """Submit and list."""
 
     scopes: ClassVar[Scopes] = {"POST": (Scope.RUN,)}
+    throttle_post = False
 
     @extend_schema(
         operation_id="jobs_create",
