@@ -129,8 +129,9 @@ def follow(callers: list[Caller]) -> list[dict[str, Any]]:
     return _together(callers, work)
 
 
-def drain(caller: Caller) -> float:
+def drain(base: str, key: str, model: str) -> float:
     """Wait until no job is queued or running. Returns the seconds. Raises LocalError."""
+    caller = Caller(base, key, model)
     began = time.monotonic()
     while time.monotonic() - began < DRAIN_S:
         if not any(
@@ -150,10 +151,13 @@ def _ms(job: dict[str, Any], begin: str, end: str) -> float:
 
 def measure(base: str, key: str, model: str, clients: int) -> dict[str, Any]:
     """Measure one number of clients."""
-    callers = [Caller(base, key, model) for _ in range(clients)]
-    per_second, accept = burst(callers)
-    drained = drain(callers[0])
-    jobs = [job for job in follow(callers) if job["status"] == "succeeded"]
+    def callers() -> list[Caller]:
+        # Anew for each run: the server closes connections that were idle while jobs drained.
+        return [Caller(base, key, model) for _ in range(clients)]
+
+    per_second, accept = burst(callers())
+    drained = drain(base, key, model)
+    jobs = [job for job in follow(callers()) if job["status"] == "succeeded"]
     tax = [_ms(j, "created_at", "finished_at") - j["usage"]["engine_ms"] for j in jobs]
     return {
         "submits_per_s": round(per_second, 1),
