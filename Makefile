@@ -43,7 +43,7 @@ demo: $(STAMP) ## Start a fresh market, play the whole story over HTTP, stop
 	@exec $(PY) -m marketplace.local demo
 
 test: $(STAMP) chromium ## Run the tests (T=path runs some)
-	$(PY) -m pytest -n 2 --dist loadgroup -m "not slow and not gpu" $(T)
+	$(PY) -m pytest -n 2 -m "not slow and not gpu" $(T)
 
 test-slow: $(STAMP) chromium ## Run the tests that take long
 	$(PY) -m pytest -m "slow and not gpu" $(T)

@@ -14,6 +14,22 @@ def pytest_configure() -> None:
     settings.OFFER_TTL_S = 0  # what a test changes, the next line must see
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each xdist worker whole files, for their fixtures; one gets all of tests/e2e.
+
+    Those share a market that takes long to start. (xdist 3.8's own `loadgroup` does nothing
+    with pytest 9.2.)
+    """
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "e2e" if nodeid.startswith("tests/e2e/") else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
+
+
 @pytest.fixture(autouse=True)
 def ledger_is_sound(request: pytest.FixtureRequest) -> Iterator[None]:
     """After every test with a database, no rule of the ledger may be broken."""

@@ -1,4 +1,4 @@
-"""One real market per test process: every child of it may be killed, for all come back."""
+"""One real market for all of these: every child of it may be killed, for all come back."""
 
 from __future__ import annotations
 
@@ -25,14 +25,6 @@ QUICK = {
     "SWEEP_EVERY_S": "1",
     "WORKER_SLOTS": "2",
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With `--dist loadgroup`, one xdist worker runs all of these: one market, not two."""
-    here = Path(__file__).parent
-    for item in items:
-        if item.path.is_relative_to(here):
-            item.add_marker(pytest.mark.xdist_group("market"))
 
 
 @pytest.fixture(scope="session")
