@@ -151,6 +151,7 @@ def _ms(job: dict[str, Any], begin: str, end: str) -> float:
 
 def measure(base: str, key: str, model: str, clients: int) -> dict[str, Any]:
     """Measure one number of clients."""
+
     def callers() -> list[Caller]:
         # Anew for each run: the server closes connections that were idle while jobs drained.
         return [Caller(base, key, model) for _ in range(clients)]
