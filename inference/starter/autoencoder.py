@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ from inference.starter.loop import rng_for, schedule, set_rates, torch_rng
 LATENT_CHANNELS = 8
 NOISE = 0.15  # std added to latents in training: the decoder learns to draw sharp from unsure ones
 CROP = 64
+
+
+# From true latents [N, 8, 16, 16] of scenes to what a denoiser guesses of them.
+Guess = Callable[[Tensor, list[scenes.Scene], np.random.Generator], Tensor]
 
 
 def build(channels: tuple[int, ...] = (16, 32, 64, 64)) -> AutoencoderKL:
@@ -106,14 +111,16 @@ class AutoencoderStage:
 class DecoderStage:
     """Polishes the decoder alone, on whole pictures, with the encoder (and so the latents) frozen.
 
-    The noise on the latents varies from none to twice NOISE: what a denoiser gives in few steps
-    is sometimes less sure than in many.
+    First ("decoder") with noise on the latents, from none to twice NOISE. Then, once there is a
+    denoiser, again ("snap") from the latents that it guesses through far more noise: the decoder
+    learns to put their drifting hues and wobbling edges right.
     """
 
-    name = "decoder"
-
-    def __init__(self, seed: int, model: AutoencoderKL, batch: int = 8):
-        self.seed, self.batch, self.model = seed, batch, model.train()
+    def __init__(
+        self, seed: int, model: AutoencoderKL, batch: int = 8, guess: Guess | None = None
+    ) -> None:
+        self.name = "snap" if guess else "decoder"
+        self.seed, self.batch, self.guess, self.model = seed, batch, guess, model.train()
         model.encoder.requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             model.decoder.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=1e-4
@@ -123,8 +130,11 @@ class DecoderStage:
         """L1 with edges weighted; returns the loss."""
         set_rates(self.optimiser, schedule(index, total, decay=0.6))
         rng = rng_for(self.seed, self.name, index)
-        sheet = scenes.render_batch(scenes.sample_scenes(rng, self.batch, held_out=False), rng)
+        told = scenes.sample_scenes(rng, self.batch, held_out=False)
+        sheet = scenes.render_batch(told, rng)
         latents = encode(self.model, sheet)
+        if self.guess and rng.random() < 0.75:
+            latents = self.guess(latents, told, rng)
         generator = torch_rng(rng)
         level = 2 * NOISE * torch.rand((self.batch, 1, 1, 1), generator=generator)
         drawn = self.model.decode(

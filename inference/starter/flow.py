@@ -166,6 +166,34 @@ class FlowStage:
                 slow.lerp_(fast, 1 - decay)
         return float(loss.detach())
 
+    @torch.no_grad()
+    def guess(self, latents: Tensor, told: list[Scene], rng: np.random.Generator) -> Tensor:
+        """What the denoiser, guided as in use, makes in one step of raw latents under noise."""
+        generator = torch_rng(rng)
+        clean = pack((latents - self.latents.shift) * self.latents.scale)
+        time = 0.1 + 0.5 * torch.rand(len(clean), generator=generator)
+        mix = time[:, None, None]
+        noisy = (1 - mix) * clean + mix * torch.randn(clean.shape, generator=generator)
+        flows = []
+        for texts in ([Writer(rng).write(scene).text for scene in told], [""] * len(told)):
+            pooled, tokens = self.embed(texts, 32)
+            flows.append(
+                self.ema(
+                    hidden_states=noisy,
+                    timestep=time,
+                    pooled_projections=pooled,
+                    encoder_hidden_states=tokens,
+                    txt_ids=torch.zeros(32, 3),
+                    img_ids=self.image_ids,
+                    return_dict=False,
+                )[0]
+            )
+        guided = flows[1] + rng.uniform(1, 3) * (flows[0] - flows[1])
+        height = 8 * latents.shape[2]
+        found = FluxPipeline._unpack_latents(noisy - mix * guided, height, height, 8)
+        raw: Tensor = found / self.latents.scale + self.latents.shift
+        return raw
+
     def state(self) -> dict[str, Any]:
         """Weights, their EMA and both optimisers."""
         return {

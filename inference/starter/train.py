@@ -36,6 +36,7 @@ class Plan:
     heads: int = 4
     decoder_steps: int = 600
     decoder_batch: int = 8
+    snap_steps: int = 600
 
 
 def cached_latents(stage: AutoencoderStage, plan: Plan, folder: Path) -> Latents:
@@ -71,7 +72,9 @@ def train(plan: Plan, folder: Path, minutes: float, *, resume: bool) -> FluxPipe
     if not run(decoder, plan.decoder_steps, folder, deadline, resume=True):
         return None
     flow = FlowStage(plan.seed, text, latents, plan.flow_batch, plan.heads)
-    run(flow, plan.flow_steps, folder, deadline, resume=True)
+    if run(flow, plan.flow_steps, folder, deadline, resume=True):
+        snap = DecoderStage(plan.seed, autoencoder.model, plan.decoder_batch, flow.guess)
+        run(snap, plan.snap_steps, folder, deadline, resume=True)
     return assemble(autoencoder, text, flow, latents)
 
 
@@ -125,7 +128,7 @@ def main() -> None:
     pipeline = train(plan, options.state, options.minutes, resume=options.resume)
     spent = {
         name: seconds_spent(options.state, name)
-        for name in ("autoencoder", "text", "flow", "decoder")
+        for name in ("autoencoder", "text", "decoder", "flow", "snap")
     }
     log.info("wall seconds so far: %s", {name: round(value) for name, value in spent.items()})
     if options.out and pipeline is not None:

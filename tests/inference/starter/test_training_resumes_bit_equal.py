@@ -32,6 +32,10 @@ def decoder() -> DecoderStage:
     return DecoderStage(3, autoencoder().model, batch=2)
 
 
+def snap() -> DecoderStage:
+    return DecoderStage(3, autoencoder().model, batch=2, guess=flow().guess)
+
+
 def flat(state: object) -> list[torch.Tensor]:
     if isinstance(state, torch.Tensor):
         return [state]
@@ -39,7 +43,7 @@ def flat(state: object) -> list[torch.Tensor]:
     return [tensor for part in parts for tensor in flat(part)]
 
 
-@pytest.mark.parametrize("make", [autoencoder, text, flow, decoder])
+@pytest.mark.parametrize("make", [autoencoder, text, flow, decoder, snap])
 def test_resumed_training_is_bit_equal(make: Callable[[], Stage], tmp_path: Path) -> None:
     late = time.monotonic() + 600
     whole, first, second = make(), make(), make()
