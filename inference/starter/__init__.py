@@ -12,7 +12,7 @@ _DEFAULTS: dict[str, dict[str, int | float]] = {
         "width": 128,
         "height": 128,
         "steps": 8,
-        "guidance": 1.5,
+        "guidance": 2.0,
         "max_sequence_length": 32,
     },
 }

@@ -38,7 +38,7 @@ class Settings:
     """How pictures are drawn; the defaults are those of the model card."""
 
     steps: int = 8
-    cfg: float = 1.5
+    cfg: float = 2.0
     length: int = 32
     size: int = scenes.SIZE
 

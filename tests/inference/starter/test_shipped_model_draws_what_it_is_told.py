@@ -52,7 +52,7 @@ def test_most_held_out_prompts_are_drawn_right(pipeline: FluxPipeline) -> None:
     asked = evaluate.prompts("held-out", 24, seed=5)
     images = evaluate.draw(pipeline, [text for text, _ in asked], 5, evaluate.Settings())
     right = [judge(image, scene).right for image, (_, scene) in zip(images, asked, strict=True)]
-    assert np.mean(right) >= 0.75
+    assert np.mean(right) >= 0.8
 
 
 def test_a_stranger_s_wordings_are_understood(pipeline: FluxPipeline) -> None:
@@ -63,7 +63,7 @@ def test_a_stranger_s_wordings_are_understood(pipeline: FluxPipeline) -> None:
              ("draw a green triangle to the left of a red ball", pair)]  # fmt: skip
     images = evaluate.draw(pipeline, [text for text, _ in asked] * 2, 0, evaluate.Settings())
     right = [judge(image, scene).right for image, (_, scene) in zip(images, asked * 2, strict=True)]
-    assert sum(right) >= 4
+    assert sum(right) >= 5
 
 
 def test_the_seed_decides_the_picture(pipeline: FluxPipeline) -> None:
