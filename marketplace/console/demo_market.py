@@ -125,7 +125,7 @@ def input_schema(*, steps: int, max_steps: int, size: int) -> dict[str, Any]:
                 "type": "number",
                 "minimum": 1,
                 "maximum": 10,
-                "default": 1.5,
+                "default": 2.0,
                 "title": "Guidance",
                 "description": "How strictly the picture follows the prompt.",
             },
