@@ -72,6 +72,21 @@ def _check_webhook(url: str) -> None:
         raise InvalidInput(error.message, fields={"webhook_url": [error.message]}) from error
 
 
+def _check_limit(quote: Rating, max_charge_nano: int | None) -> None:
+    if max_charge_nano is not None and quote.amount_nano > max_charge_nano:
+        raise InvalidInput(
+            f"This would cost up to {format_usd(quote.amount_nano)}, more than you allow.",
+            code="quote_above_limit",
+            fields={"max_charge_nano_usd": [f"The quote is {quote.amount_nano}."]},
+        )
+
+
+def _cap_of(api_key: ApiKey | None) -> billing.Cap | None:
+    if api_key is None or api_key.monthly_budget_nano is None:
+        return None
+    return billing.Cap(api_key.pk, api_key.monthly_budget_nano)
+
+
 def job_submit(
     *,
     org: Organisation,
@@ -98,12 +113,7 @@ def job_submit(
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
     values, quote = quote_make(version=version, price=offer.price, given=given)
-    if max_charge_nano is not None and quote.amount_nano > max_charge_nano:
-        raise InvalidInput(
-            f"This would cost up to {format_usd(quote.amount_nano)}, more than you allow.",
-            code="quote_above_limit",
-            fields={"max_charge_nano_usd": [f"The quote is {quote.amount_nano}."]},
-        )
+    _check_limit(quote, max_charge_nano)
     files.inputs_check(org=org, schema=version.input_schema, values=values)
     if webhook_url:
         _check_webhook(webhook_url)
@@ -127,14 +137,14 @@ def job_submit(
         webhook_url=webhook_url,
         trace_id=trace_id or uuid.uuid4().hex,
     )
-    cap = None
-    if api_key is not None and api_key.monthly_budget_nano is not None:
-        cap = billing.Cap(api_key.pk, api_key.monthly_budget_nano)
     try:
         with transaction.atomic():
             job.save(force_insert=True)
             billing.hold_reserve(
-                source_id=job.pk, org_id=org.pk, amount_nano=job.quote_nano, cap=cap
+                source_id=job.pk,
+                org_id=org.pk,
+                amount_nano=job.quote_nano,
+                cap=_cap_of(api_key),
             )
             dispatch.publish_after_commit(job)
     except IntegrityError:
