@@ -1,4 +1,9 @@
-"""Runs requests one after the other on one thread that owns the device."""
+"""Runs many requests at once on one device, a denoising step at a time.
+
+One thread owns the device. Each of its turns encodes what may come in, takes one step with those
+that can share a forward pass, and decodes a slice of what is done: nobody waits for the end of
+anybody else's picture.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +11,26 @@ import math
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import TypeVar
 
-from inference.engine.cache import PipelineCache
 from inference.engine.device import Device, pick_device
-from inference.engine.errors import (
-    CancelledError,
-    DeadlineExceededError,
-    DeviceMemoryError,
-    EngineError,
-)
+from inference.engine.errors import EngineError
+from inference.engine.loader import Loader
+from inference.engine.optimise import mount
+from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult
+from inference.engine.stages import Stages
+from inference.engine.ticket import Ticket
 from inference.engine.weights import Model, WeightsStore
-from inference.protocol import Usage
 
 T = TypeVar("T")
+BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
+"""Tokens of a forward pass beyond which a larger batch gains nothing, by kind of device."""
+
+LOOK_EVERY_S = 0.25
+"""How often requests that wait for their weights are asked whether they still want to."""
 
 
 def _positive(name: str, default: int) -> int:
@@ -42,41 +48,20 @@ def _never() -> bool:
     return False
 
 
-@dataclass(slots=True, kw_only=True)
-class _Ticket:
-    """One submitted request with what its caller wants to be asked and told."""
-
-    model: Model
-    request: GenerationRequest
-    on_progress: Callable[[int, int], None]
-    should_stop: Callable[[], bool]
-    deadline: float
-    max_engine_s: float
-    future: Future[GenerationResult] = field(default_factory=Future)
-    submitted: float = field(default_factory=time.monotonic)
-    began: float = 0.0
-
-    def check(self) -> None:
-        """Raise CancelledError or DeadlineExceededError if the request must not go on."""
-        if self.should_stop():
-            raise CancelledError("stopped before it was done")
-        if time.time() >= self.deadline:
-            raise DeadlineExceededError("the deadline has passed")
-        if self.began and time.monotonic() - self.began >= self.max_engine_s:
-            raise DeadlineExceededError(f"it took more than {self.max_engine_s:g} s on the device")
-
-
 class Engine:
     """One device and the thread that owns it.
 
-    ENGINE_MAX_LOADED (2) pipelines stay loaded; ENGINE_MAX_BATCH (4) images of one request are
-    drawn together. Raises ValueError where an ENGINE_ variable is wrong.
+    ENGINE_MAX_LOADED (2) pipelines stay loaded; ENGINE_BATCH_TOKENS bounds the tokens of one
+    forward pass, ENGINE_MAX_ACTIVE (64) the pictures and clips that are under way at once.
+    Raises ValueError where an ENGINE_ variable is wrong.
     """
 
     def __init__(self, weights: WeightsStore | None = None) -> None:
-        self._batch = _positive("ENGINE_MAX_BATCH", 4)
         limit = _positive("ENGINE_MAX_LOADED", 2)
-        self._tickets: queue.SimpleQueue[_Ticket | Callable[[], None] | None] = queue.SimpleQueue()
+        active = _positive("ENGINE_MAX_ACTIVE", 64)
+        _positive("ENGINE_BATCH_TOKENS", 1)
+        self._inbox: queue.SimpleQueue[Ticket | Callable[[], object] | None] = queue.SimpleQueue()
+        self._stages: Stages | None = None
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
         # The thread count of OpenMP belongs to the thread that sets it.
@@ -86,13 +71,21 @@ class Engine:
             self.close()
             raise
         self._weights = weights or WeightsStore()
-        self._cache = PipelineCache(self._weights, self.device, limit)
+        wake = self._inbox.put
+        self._loader = Loader(
+            self._weights, self.device, limit, wake=lambda: wake(_wake), mount=mount
+        )
+        budget = _positive("ENGINE_BATCH_TOKENS", BATCH_TOKENS[self.device.device.type])
+        self._stages = Stages(self._weights, self.device, self._loader, budget, active)
 
     def submit(
         self,
         model: Model,
         request: GenerationRequest,
         *,
+        profile: Profile | None = None,
+        tenant: str = "",
+        priority: int = 0,
         on_progress: Callable[[int, int], None] = _nothing,
         should_stop: Callable[[], bool] = _never,
         deadline: float = math.inf,
@@ -101,23 +94,27 @@ class Engine:
         """Queue `request` and return at once; the future raises an EngineError if it fails.
 
         `on_progress(step, steps)` and `should_stop()` are called on the engine thread between
-        steps, so they must be quick; steps count over all images of the request. `deadline` is
-        in epoch seconds, `max_engine_s` counts from when the request first gets the device,
-        without the time to load its weights.
+        steps, so they must be quick; steps count over all outputs of the request. `deadline` is
+        in epoch seconds, `max_engine_s` counts the request's share of the device's time. Of
+        `tenant`s that compete, who has had least of the device goes first; a higher `priority`
+        goes before a lower one.
         """
-        ticket = _Ticket(
+        ticket = Ticket(
             model=model,
+            profile=profile or Profile(),
             request=request,
+            tenant=tenant,
+            priority=priority,
             on_progress=on_progress,
             should_stop=should_stop,
             deadline=deadline,
             max_engine_s=max_engine_s,
         )
-        self._tickets.put(ticket)
+        self._inbox.put(ticket)
         return ticket.future
 
     def call(self, function: Callable[[], T]) -> Future[T]:
-        """Run `function` on the engine thread, after what was submitted before it."""
+        """Run `function` on the engine thread, between two turns."""
         future: Future[T] = Future()
 
         def run() -> None:
@@ -126,95 +123,72 @@ class Engine:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._tickets.put(run)
+        self._inbox.put(run)
         return future
 
-    def load(self, model: Model) -> Future[None]:
+    def load(self, model: Model, profile: Profile | None = None) -> Future[None]:
         """Verify and load `model` ahead of its first request."""
+        future: Future[None] = Future()
+        key = (model, profile or Profile())
 
-        def load() -> None:
-            self._cache.get(model)
+        def look() -> None:
+            try:
+                if self._loader.get(key) is not None:
+                    future.set_result(None)
+                    return
+            except EngineError as error:
+                future.set_exception(error)
+                return
+            assert self._stages is not None
+            self._stages.watch(look)
 
-        return self.call(load)
+        self._inbox.put(look)
+        return future
 
     def loaded(self) -> list[Model]:
         """Return the models that are on the device."""
-        return self._cache.models()
+        return self._loader.models()
 
     def close(self) -> None:
-        """Finish what was submitted and end the thread."""
-        self._tickets.put(None)
+        """Finish what was submitted and end the threads."""
+        self._inbox.put(None)
         self._thread.join()
+        if self._stages is not None:
+            self._loader.close()
 
     def _loop(self) -> None:
-        while (item := self._tickets.get()) is not None:
-            if isinstance(item, _Ticket):
-                self._answer(item)
+        closing = False
+        while not (closing and self._idle):
+            closing = self._receive() or closing
+            if self._stages is not None and not self._idle:
+                self._stages.turn()
+
+    @property
+    def _idle(self) -> bool:
+        return self._stages is None or not (self._stages.busy or self._stages.waiting)
+
+    def _receive(self) -> bool:
+        """Take in what has come, and wait for it where there is nothing to do. True: close."""
+        closing = False
+        wait: float | None = None
+        if not self._idle:
+            assert self._stages is not None
+            # Those who wait for their weights may be cancelled meanwhile.
+            wait = 0 if self._stages.busy else LOOK_EVERY_S
+        while True:
+            try:
+                item = self._inbox.get(timeout=wait) if wait != 0 else self._inbox.get_nowait()
+            except queue.Empty:
+                return closing
+            wait = 0
+            if item is None:
+                closing = True
+            elif isinstance(item, Ticket):
+                assert self._stages is not None
+                self._stages.add(item)
             else:
                 item()
 
-    def _answer(self, ticket: _Ticket) -> None:
-        """Run one ticket to its end, whatever that is: nothing of it reaches the next one."""
-        try:
-            ticket.future.set_result(self._run(ticket))
-        except Exception as error:
-            if isinstance(error, EngineError):
-                failure = error
-            elif type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
-                self.device.release()
-                failure = DeviceMemoryError("the device has too little memory for this")
-            else:
-                failure = EngineError(f"the model failed ({type(error).__name__})")
-            if failure is not error:
-                failure.__cause__ = error
-            if ticket.began:
-                failure.engine_ms = _ms(time.monotonic() - ticket.began)
-            ticket.future.set_exception(failure)
 
-    def _run(self, ticket: _Ticket) -> GenerationResult:
-        wait = time.monotonic() - ticket.submitted
-        ticket.check()
-        load_began = time.monotonic()
-        family, pipeline = self._cache.get(ticket.model)
-        request = ticket.request.with_defaults(self._weights.defaults(ticket.model.uri))
-        request = family.complete(pipeline, request)
-        ticket.began = time.monotonic()
-        ticket.check()
-        seeds = [request.seed_of(index) for index in range(request.num_images)]
-        batches = [seeds[i : i + self._batch] for i in range(0, len(seeds), self._batch)]
-        images, decode = [], 0.0
-        for number, batch in enumerate(batches):
-            denoised = time.monotonic()
-
-            def on_step(step: int, steps: int, number: int = number) -> None:
-                nonlocal denoised
-                if step == steps:
-                    self.device.synchronize()
-                    denoised = time.monotonic()
-                ticket.on_progress(number * steps + step, len(batches) * steps)
-                ticket.check()
-
-            images += family.generate(pipeline, request, batch, on_step)
-            decode += time.monotonic() - denoised
-        took = time.monotonic() - ticket.began
-        timings = {
-            "wait": _ms(wait),
-            "load": _ms(ticket.began - load_began),
-            "denoise": _ms(took - decode),
-            "decode": _ms(decode),
-        }
-        return GenerationResult(
-            images=images,
-            seed=request.seed,
-            timings_ms=timings,
-            usage=Usage(
-                images=len(images),
-                megapixels=sum(i.width * i.height for i in images) / 1e6,
-                steps=(request.steps or 0) * len(images),
-                engine_ms=_ms(took),
-            ),
-        )
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
+def _wake() -> None:
+    """Do nothing: the engine's thread looks at what has been loaded after each message."""

@@ -1,0 +1,83 @@
+"""Chooses who goes next on the device: by priority, deadline and what each tenant has had."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+from inference.engine.sample import Sample
+from inference.engine.ticket import Ticket
+
+URGENT = 2.0
+"""A request is urgent once its deadline is nearer than this many times its remaining work."""
+HALF_LIFE_S = 30.0
+"""What a tenant has had of the device counts half as much after this time."""
+
+Rank = tuple[int, bool, float, float]
+
+
+@dataclass(slots=True)
+class Fairness:
+    """Seconds of the device that each tenant has had of late; who had least goes first.
+
+    One who comes anew starts level with the least served, so that idleness saves up nothing.
+    """
+
+    _served: dict[str, float] = field(default_factory=dict)
+    _since: float = field(default_factory=time.monotonic)
+
+    def charge(self, tenant: str, seconds: float) -> None:
+        """Count `seconds` of the device to `tenant`; old counts fade away."""
+        now = time.monotonic()
+        fade = 0.5 ** ((now - self._since) / HALF_LIFE_S)
+        self._since = now
+        faded = {name: had * fade for name, had in self._served.items()}
+        self._served = {name: had for name, had in faded.items() if had > 1e-3}
+        self._served[tenant] = self._served.get(tenant, 0.0) + seconds
+
+    def had(self, tenant: str) -> float:
+        """Return what the tenant has had, in faded seconds."""
+        return self._served.get(tenant, min(self._served.values(), default=0.0))
+
+    def rank(self, ticket: Ticket, now: float) -> Rank:
+        """Return the place of `ticket`: the least rank goes first. `now` is in epoch seconds."""
+        left = ticket.deadline - now
+        relaxed = left > URGENT * max(remaining(ticket), 0.0) + 1.0
+        return (-ticket.priority, relaxed, self.had(ticket.tenant), ticket.submitted)
+
+
+def remaining(ticket: Ticket) -> float:
+    """Estimate the seconds on the device that a ticket still needs from what it has had."""
+    done = sum(sample.step for sample in ticket.samples)
+    if not done:
+        return 0.0
+    return ticket.spent / done * (sum(sample.steps for sample in ticket.samples) - done)
+
+
+def cost(sample: Sample) -> int:
+    """Return the tokens of the sample's next step, over its rows."""
+    return sample.tokens * (2 if sample.guided else 1)
+
+
+def group_key(sample: Sample) -> Hashable:
+    """Return what samples of one forward pass have in common."""
+    return (sample.key, sample.loaded.family.phase(sample))
+
+
+def choose(ordered: Iterable[Sample], budget: int) -> list[Sample]:
+    """Return the samples of the next forward pass, from samples in the order of their rank.
+
+    The first one goes whatever its size; those that can share a pass with it join while their
+    tokens fit into `budget` together.
+    """
+    batch: list[Sample] = []
+    key: Hashable = None
+    used = 0
+    for sample in ordered:
+        if not batch:
+            batch, key, used = [sample], group_key(sample), cost(sample)
+        elif group_key(sample) == key and used + cost(sample) <= budget:
+            batch.append(sample)
+            used += cost(sample)
+    return batch

@@ -1,0 +1,88 @@
+"""A pipeline that is on the device, with what is mounted on it and what it remembers."""
+
+from __future__ import annotations
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inference.engine.device import Device
+    from inference.engine.families.base import Family
+    from inference.engine.sample import Inputs
+
+TEXTS_KEPT = 64
+
+
+class Loaded:
+    """A family's pipeline on `device`; `digest` identifies its weights.
+
+    `guidance_until` is the share of the steps that run the negative branch.
+    """
+
+    def __init__(self, family: Family, base: Any, device: Device, digest: str = "") -> None:
+        self.family = family
+        self.base = base
+        self.device = device
+        self.digest = digest
+        self.guidance_until = 1.0
+        self.mounted: dict[str, Callable[[], None]] = {}
+        """Undo functions of the optimisations that are on, in the order they were put on."""
+        self.notes: list[str] = []
+        """What a user should be told of how this pipeline was set up."""
+        self._tasks: dict[str, Any] = {}
+        self._texts: OrderedDict[Hashable, Inputs] = OrderedDict()
+
+    @property
+    def denoiser(self) -> Any:
+        """The transformer or the UNet."""
+        return getattr(self.base, "transformer", None) or self.base.unet
+
+    @denoiser.setter
+    def denoiser(self, module: Any) -> None:
+        name = "transformer" if getattr(self.base, "transformer", None) is not None else "unet"
+        for pipeline in (self.base, *self._tasks.values()):
+            setattr(pipeline, name, module)
+
+    @property
+    def vae(self) -> Any:
+        """The autoencoder."""
+        return self.base.vae
+
+    def task(self, class_name: str) -> Any:
+        """Return the diffusers pipeline of that class over the same modules."""
+        if type(self.base).__name__ == class_name:
+            return self.base
+        if class_name not in self._tasks:
+            import diffusers
+
+            cls = getattr(diffusers, class_name)
+            wanted = set(inspect.signature(cls.__init__).parameters)
+            parts = {k: v for k, v in self.base.components.items() if k in wanted}
+            if "requires_safety_checker" in wanted:
+                parts["requires_safety_checker"] = False
+            pipeline = cls(**parts)
+            pipeline.set_progress_bar_config(disable=True)
+            self._tasks[class_name] = pipeline
+        return self._tasks[class_name]
+
+    def texts(
+        self, wanted: list[Hashable], embed: Callable[[list[Any]], list[Inputs]]
+    ) -> dict[Hashable, Inputs]:
+        """Return the embeddings of `wanted`, calling `embed` once for those not remembered."""
+        missing = [key for key in dict.fromkeys(wanted) if key not in self._texts]
+        found = dict(zip(missing, embed(missing), strict=True)) if missing else {}
+        for key in wanted:
+            if key in self._texts:
+                self._texts.move_to_end(key)
+                found[key] = self._texts[key]
+        for key in missing:
+            self._texts[key] = found[key]
+        while len(self._texts) > TEXTS_KEPT:
+            self._texts.popitem(last=False)
+        return found
+
+    def forget_texts(self) -> None:
+        """Drop remembered embeddings, as after a change to a text encoder."""
+        self._texts.clear()

@@ -1,0 +1,148 @@
+"""Loads pipelines on a thread of its own and keeps those that were used last on the device."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from inference.engine.device import Device
+from inference.engine.errors import DeviceMemoryError, EngineError, WeightsUnavailableError
+from inference.engine.families import get_family
+from inference.engine.loaded import Loaded
+from inference.engine.profile import Profile
+from inference.engine.weights import Model, WeightsStore
+
+Key = tuple[Model, Profile]
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A pipeline that is being loaded, is there, or could not be loaded."""
+
+    loaded: Loaded | None = None
+    error: EngineError | None = None
+    seconds: float = 0.0
+    users: int = 0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether the device, or the machine, had too little memory."""
+    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+
+
+class Loader:
+    """At most `limit` pipelines, least recently used out first; what is in use stays.
+
+    All methods but the loading itself are for the engine thread. `wake` is called from the
+    loading thread whenever something has been loaded or has failed.
+    """
+
+    def __init__(
+        self,
+        weights: WeightsStore,
+        device: Device,
+        limit: int,
+        wake: Callable[[], None],
+        mount: Callable[[Loaded, Profile], None],
+    ) -> None:
+        self._weights = weights
+        self._device = device
+        self._limit = limit
+        self._wake = wake
+        self._mount = mount
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+        self._orders: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name="loader", daemon=True)
+        self._thread.start()
+
+    def get(self, key: Key) -> tuple[Loaded, float] | None:
+        """Return the pipeline and the seconds its loading took, None while it is not there.
+
+        The first call orders it. Raises EngineError where it cannot be loaded, once per order.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            if self._make_room():
+                self._entries[key] = _Entry()
+                self._orders.put(key)
+            return None
+        self._entries.move_to_end(key)
+        if entry.error is not None:
+            del self._entries[key]
+            raise entry.error
+        return None if entry.loaded is None else (entry.loaded, entry.seconds)
+
+    def failed(self, key: Key) -> EngineError | None:
+        """Return why `key` could not be loaded, if so, and forget it so that it may be retried."""
+        entry = self._entries.get(key)
+        if entry is None or entry.error is None:
+            return None
+        del self._entries[key]
+        return entry.error
+
+    def hold(self, key: Key, by: int) -> None:
+        """Count one user more (1) or less (-1) of a loaded pipeline."""
+        if key in self._entries:
+            self._entries[key].users += by
+
+    def models(self) -> list[Model]:
+        """Return the models that are on the device; safe from any thread."""
+        there = [key[0] for key, entry in list(self._entries.items()) if entry.loaded]
+        return list(dict.fromkeys(there))
+
+    def close(self) -> None:
+        """End the loading thread once what it loads is loaded."""
+        self._orders.put(None)
+        self._thread.join()
+
+    def release_idle(self) -> bool:
+        """Drop one pipeline that nobody uses; False where there is none."""
+        for key, entry in self._entries.items():
+            if not entry.users and (entry.loaded is not None or entry.error is not None):
+                del self._entries[key]
+                self._device.release()
+                return True
+        return False
+
+    def _make_room(self) -> bool:
+        while len(self._entries) >= self._limit:
+            if not self.release_idle():
+                return False
+        return True
+
+    def _loop(self) -> None:
+        while (key := self._orders.get()) is not None:
+            entry = self._entries[key]
+            began = time.monotonic()
+            try:
+                loaded = self._load(*key)
+            except EngineError as error:
+                entry.error = error
+            except Exception as error:
+                entry.error = WeightsUnavailableError(
+                    f"{key[0].uri} does not load ({type(error).__name__})"
+                )
+                entry.error.__cause__ = error
+            else:
+                entry.seconds = time.monotonic() - began
+                entry.loaded = loaded
+            self._wake()
+
+    def _load(self, model: Model, profile: Profile) -> Loaded:
+        """Verify, load and set up. Raises EngineError."""
+        family = get_family(model.family)
+        directory = self._weights.open(model)
+        try:
+            pipeline = family.load(directory, self._device)
+            loaded = Loaded(family, pipeline, self._device, model.digest or model.uri)
+            self._mount(loaded, profile)
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._device.release()
+                raise DeviceMemoryError(f"{model.uri} does not fit on the device") from error
+            raise
+        return loaded

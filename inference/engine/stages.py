@@ -1,0 +1,309 @@
+"""Takes requests through the stages encode, denoise and decode, a turn at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable
+
+from inference.engine import fallback
+from inference.engine.batching import Fairness, choose, cost
+from inference.engine.device import Device
+from inference.engine.errors import DeviceMemoryError, EngineError
+from inference.engine.forward import advance
+from inference.engine.loader import Loader, is_out_of_memory
+from inference.engine.request import Media
+from inference.engine.sample import Sample
+from inference.engine.ticket import Ticket
+from inference.engine.weights import WeightsStore
+
+ENCODE_AT_ONCE = 16
+"""Requests whose texts are encoded in one go, so that a burst does not stall those under way."""
+
+
+class Stages:
+    """The requests of one device, by stage. Engine thread only.
+
+    `budget` bounds the tokens of a forward pass, `limit` the samples under way.
+    """
+
+    def __init__(
+        self, weights: WeightsStore, device: Device, loader: Loader, budget: int, limit: int
+    ) -> None:
+        self._weights = weights
+        self._device = device
+        self._loader = loader
+        self._budget = budget
+        self._limit = limit
+        self._fairness = Fairness()
+        self._tickets: list[Ticket] = []
+        self._owner: dict[Sample, Ticket] = {}
+        self._active: list[Sample] = []
+        self._decoding: dict[Sample, Generator[None, None, Media]] = {}
+        self._watchers: list[Callable[[], None]] = []
+
+    def add(self, ticket: Ticket) -> None:
+        """Take in a request."""
+        self._tickets.append(ticket)
+
+    def watch(self, look: Callable[[], None]) -> None:
+        """Call `look` once at the next turn."""
+        self._watchers.append(look)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the next turn has work for the device."""
+        return bool(self._active or self._decoding)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is any request, be it for weights that are being loaded."""
+        return bool(self._tickets or self._watchers)
+
+    def turn(self) -> None:
+        """Do a little of each stage."""
+        import torch
+
+        watchers, self._watchers = self._watchers, []
+        for look in watchers:
+            look()
+        self._sweep()
+        with torch.inference_mode():
+            self._admit()
+            took = self._denoise()
+            self._decode(took)
+
+    def _ordered(self, tickets: Iterable[Ticket]) -> list[Ticket]:
+        now = time.time()
+        return sorted(tickets, key=lambda ticket: self._fairness.rank(ticket, now))
+
+    def _sweep(self) -> None:
+        """Drop those that were cancelled or whose time is up."""
+        for ticket in list(self._tickets):
+            try:
+                ticket.check()
+            except Exception as error:
+                self._fail(ticket, error)
+
+    def _fail(self, ticket: Ticket, error: BaseException) -> None:
+        """End one request; nothing of it reaches the others."""
+        if isinstance(error, EngineError):
+            failure = error
+        elif is_out_of_memory(error):
+            failure = DeviceMemoryError("the device has too little memory for this")
+        else:
+            failure = EngineError(f"the model failed ({type(error).__name__})")
+        if failure is not error:
+            failure.__cause__ = error
+        self._forget(ticket)
+        ticket.fail(failure)
+        if isinstance(failure, DeviceMemoryError):
+            self._device.release()
+
+    def _forget(self, ticket: Ticket) -> None:
+        self._tickets.remove(ticket)
+        for sample in ticket.samples:
+            self._owner.pop(sample, None)
+            self._decoding.pop(sample, None)
+            if sample in self._active:
+                self._active.remove(sample)
+        if ticket.loaded is not None:
+            self._loader.hold((ticket.model, ticket.profile), -1)
+
+    def _spend(self, ticket: Ticket, seconds: float) -> None:
+        ticket.spent += seconds
+        self._fairness.charge(ticket.tenant, seconds)
+
+    # Encode
+
+    def _admit(self) -> None:
+        """Encode requests whose weights are there while the device has room for more samples."""
+        ready: list[Ticket] = []
+        room = self._limit - len(self._active) - len(self._decoding)
+        waiting = [ticket for ticket in self._tickets if ticket.condition is None]
+        for ticket in self._ordered(waiting):
+            if not self._is_loaded(ticket) or len(ready) == ENCODE_AT_ONCE:
+                continue
+            needed = ticket.request.num_images
+            if ready and ready[0].loaded is not ticket.loaded:
+                continue
+            # A request for more than there ever is room for goes alone.
+            if needed <= room or (needed > self._limit and room == self._limit):
+                ready.append(ticket)
+                room -= needed
+        if ready:
+            began = time.monotonic()
+            self._begin(ready, began)
+
+    def _is_loaded(self, ticket: Ticket) -> bool:
+        """Tell whether the weights are there, and order them if not."""
+        if ticket.loaded is not None:
+            return True
+        key = (ticket.model, ticket.profile)
+        try:
+            found = self._loader.get(key)
+        except EngineError as error:
+            self._fail(ticket, error)
+            return False
+        if found is None:
+            return False
+        ticket.loaded, seconds = found
+        self._loader.hold(key, 1)
+        # Who came later than the order waited for a part of the loading only.
+        ticket.load_s = min(seconds, time.monotonic() - ticket.submitted)
+        return True
+
+    def _begin(self, tickets: list[Ticket], began: float) -> None:
+        """Complete, encode and start requests of one pipeline, alone where one of them fails."""
+        good = [ticket for ticket in tickets if self._complete(ticket, began)]
+        if not good:
+            return
+        loaded = good[0].loaded
+        assert loaded is not None
+        try:
+            conditions = loaded.family.encode(loaded, [ticket.request for ticket in good])
+        except Exception as error:
+            if len(good) == 1:
+                self._fail(good[0], error)
+                return
+            for ticket in good:
+                self._begin([ticket], time.monotonic())
+            return
+        for ticket, condition in zip(good, conditions, strict=True):
+            ticket.condition = condition
+            self._start(ticket)
+        took = time.monotonic() - began
+        for ticket in good:
+            self._spend(ticket, took / len(good))
+
+    def _complete(self, ticket: Ticket, began: float) -> bool:
+        loaded = ticket.loaded
+        assert loaded is not None
+        ticket.began = ticket.began or began
+        try:
+            request = ticket.request.with_defaults(self._weights.defaults(ticket.model.uri))
+            ticket.request = loaded.family.complete(loaded, request)
+            fallback.check_size(loaded, ticket.request)
+        except Exception as error:
+            self._fail(ticket, error)
+            return False
+        return True
+
+    def _start(self, ticket: Ticket) -> None:
+        loaded, condition, request = ticket.loaded, ticket.condition, ticket.request
+        assert loaded is not None
+        assert condition is not None
+        try:
+            ticket.samples = [
+                loaded.family.begin(loaded, request, condition, request.seed_of(index))
+                for index in range(request.num_images)
+            ]
+        except Exception as error:
+            self._fail(ticket, error)
+            return
+        self._owner.update(dict.fromkeys(ticket.samples, ticket))
+        self._active += ticket.samples
+
+    # Denoise
+
+    def _denoise(self) -> float:
+        """Take one step with a batch of samples; return the seconds it took."""
+        tickets = {self._owner[sample]: None for sample in self._active}
+        ordered = [s for t in self._ordered(tickets) for s in t.samples if s in self._active]
+        batch = choose(ordered, self._budget)
+        if not batch:
+            return 0.0
+        began = time.monotonic()
+        moved = self._step(batch)
+        self._device.synchronize()
+        took = time.monotonic() - began
+        whole = sum(cost(sample) for sample in batch)
+        for sample in batch:
+            if sample in self._owner:
+                self._spend(self._owner[sample], took * cost(sample) / whole)
+        for sample in moved:
+            if sample.step >= sample.steps:
+                self._active.remove(sample)
+                self._decoding[sample] = sample.loaded.family.decode(sample)
+        for ticket in {self._owner[sample]: None for sample in moved if sample in self._owner}:
+            self._tell(ticket)
+        return took
+
+    def _step(self, batch: list[Sample]) -> list[Sample]:
+        """Step the batch, in parts or alone where it fails; return those that moved."""
+        try:
+            failed = advance(batch)
+        except Exception as error:
+            if is_out_of_memory(error):
+                self._device.release()
+            if len(batch) > 1:
+                return self._step_apart(batch, error)
+            (sample,) = batch
+            note = fallback.fall_back(sample.loaded) if is_out_of_memory(error) else None
+            if note is None:
+                self._fail(self._owner[sample], error)
+                return []
+            self._owner[sample].notes.append(note)
+            return self._step(batch)
+        for sample, problem in failed.items():
+            if sample in self._owner:
+                self._fail(self._owner[sample], problem)
+        return [sample for sample in batch if sample in self._owner]
+
+    def _step_apart(self, batch: list[Sample], error: Exception) -> list[Sample]:
+        """Halve a batch that is too large for the memory; else let the culprit fail alone."""
+        half = len(batch) // 2 if is_out_of_memory(error) else 1
+        if is_out_of_memory(error):
+            self._budget = max(1, sum(cost(sample) for sample in batch) // 2)
+        moved = []
+        for start in range(0, len(batch), half):
+            part = [sample for sample in batch[start : start + half] if sample in self._owner]
+            if part:
+                moved += self._step(part)
+        return [sample for sample in moved if sample in self._owner]
+
+    def _tell(self, ticket: Ticket) -> None:
+        try:
+            ticket.progress()
+            ticket.check()
+        except Exception as error:
+            self._fail(ticket, error)
+            return
+        if not ticket.denoised and all(s.step >= s.steps for s in ticket.samples):
+            ticket.denoised = time.monotonic()
+
+    # Decode
+
+    def _decode(self, at_least: float) -> None:
+        """Decode a slice, and more for as long as the step took, so that neither stage starves."""
+        spent = 0.0
+        while self._decoding and (not spent or (spent < at_least or not self._active)):
+            ticket = self._ordered({self._owner[sample]: None for sample in self._decoding})[0]
+            sample = next(sample for sample in ticket.samples if sample in self._decoding)
+            began = time.monotonic()
+            self._slice(ticket, sample)
+            self._device.synchronize()
+            took = time.monotonic() - began
+            spent += took
+            if ticket in self._tickets:
+                self._spend(ticket, took)
+            if ticket.complete:
+                self._forget(ticket)
+                ticket.succeed()
+            if not self._active and any(t.condition is None for t in self._tickets):
+                return
+
+    def _slice(self, ticket: Ticket, sample: Sample) -> None:
+        try:
+            next(self._decoding[sample])
+        except StopIteration as end:
+            ticket.outputs[sample] = end.value
+            del self._decoding[sample]
+            sample.memory.clear()
+        except Exception as error:
+            note = fallback.fall_back(sample.loaded) if is_out_of_memory(error) else None
+            if note is None:
+                self._fail(ticket, error)
+                return
+            self._device.release()
+            ticket.notes.append(note)
+            self._decoding[sample] = sample.loaded.family.decode(sample)
