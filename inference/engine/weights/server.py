@@ -126,6 +126,10 @@ class PeerServer(ThreadingHTTPServer):
         """Serve on a thread of its own."""
         self._thread.start()
 
+    def wait(self) -> None:
+        """Return when it no longer serves."""
+        self._thread.join()
+
     def close(self) -> None:
         """Stop serving."""
         self.shutdown()

@@ -30,11 +30,8 @@ def check_base_url(url: str, name: str) -> str:
     return url.rstrip("/")
 
 
-def _bytes(env: Mapping[str, str], name: str) -> int | None:
-    """Read "200G", "1.5T" or plain bytes; None where it is unset."""
-    text = env.get(name)
-    if not text:
-        return None
+def size_of(text: str, name: str) -> int:
+    """Return the bytes of "200G", "1.5T" or "1000". Raises ValueError that begins with `name`."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
     if not found or not float(found[1]):
         raise ValueError(f"{name} must be a size such as 200G, not {text}")
@@ -89,14 +86,14 @@ class WeightsSettings:
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
         """Read the settings. Raises ValueError naming the variable that is wrong."""
-        peers = _words(env, "WEIGHTS_PEERS")
+        peers, room = _words(env, "WEIGHTS_PEERS"), env.get("WEIGHTS_CACHE_BYTES")
         port, advertise = env.get("WEIGHTS_SERVE_PORT"), env.get("WEIGHTS_ADVERTISE_URL")
         endpoint = env.get("WEIGHTS_S3_ENDPOINT_URL")
         hub = env.get("HF_ENDPOINT") or "https://huggingface.co"
         return cls(
             roots=tuple(Path(p) for p in env.get("MERCATO_WEIGHTS_DIRS", "").split(":") if p),
             cache_dir=_cache_dir(env),
-            cache_bytes=_bytes(env, "WEIGHTS_CACHE_BYTES"),
+            cache_bytes=size_of(room, "WEIGHTS_CACHE_BYTES") if room else None,
             parallel=_positive(env, "WEIGHTS_PARALLEL", 8),
             s3_buckets=tuple(b.strip("/") for b in _words(env, "WEIGHTS_S3_BUCKETS")),
             s3_endpoint_url=endpoint and check_base_url(endpoint, "WEIGHTS_S3_ENDPOINT_URL"),
