@@ -35,9 +35,7 @@ def write_model(directory: Path, mib: float = 20.0, seed: int = 0) -> Path:
     (directory / "tokenizer" / "merges.txt").write_text("#version: 0.2\n")
     generator = np.random.default_rng(seed)
     body = generator.integers(0, 256, int(mib * 2**20), dtype=np.uint8)
-    save_file(
-        {"weight": body}, directory / "transformer" / "diffusion_pytorch_model.safetensors"
-    )
+    save_file({"weight": body}, directory / "transformer" / "diffusion_pytorch_model.safetensors")
     return directory
 
 
