@@ -65,8 +65,15 @@ def list_models(arguments: argparse.Namespace) -> int:
         if (manifest := cache.manifest(digest)) is None:
             continue
         used = cache.manifest_path(digest).stat().st_mtime
-        row = {"digest": f"sha256:{digest}", "bytes": manifest.size, "files": len(manifest.files)}
-        rows.append({**row, "used_at": round(used), "in_use": _in_use(cache, digest)})
+        rows.append(
+            {
+                "digest": f"sha256:{digest}",
+                "bytes": manifest.size,
+                "files": len(manifest.files),
+                "used_at": round(used),
+                "in_use": _in_use(cache, digest),
+            }
+        )
     if arguments.json:
         _say(json.dumps({"directory": str(cache.root), "bytes": cache.used(), "models": rows}))
         return 0
