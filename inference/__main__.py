@@ -191,6 +191,9 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("digest", help="print what registers a directory of weights")
     check.set_defaults(command=digest)
     check.add_argument("directory")
+    from inference.engine.weights.command import add_commands
+
+    add_commands(commands)
     serve = commands.add_parser("worker", help="serve jobs from the broker")
     serve.set_defaults(command=worker)
     return parser
