@@ -51,9 +51,9 @@ class Sizes:
 class Modules:
     """What was built. `text` has the text encoders under the pipeline's own names."""
 
-    denoiser: nn.Module
-    vae: nn.Module
-    text: dict[str, nn.Module] = field(default_factory=dict)
+    denoiser: Any
+    vae: Any
+    text: dict[str, Any] = field(default_factory=dict)
 
 
 _TWO_CLIPS = {"text_encoder": data.CLIP_L, "text_encoder_2": data.CLIP_BIG_G}
@@ -239,13 +239,13 @@ def get(name: str) -> Sizes:
     return SIZES[name]
 
 
-def _construct(part: data.Part) -> nn.Module:
+def _construct(part: data.Part) -> Any:
     """Make the module of `part` the way its library makes one from a configuration."""
     class_name, config = part
     import diffusers
 
     if hasattr(diffusers, class_name):
-        module: nn.Module = getattr(diffusers, class_name).from_config(dict(config))
+        module = getattr(diffusers, class_name).from_config(dict(config))
         return module.eval()
     import transformers
 
@@ -254,13 +254,19 @@ def _construct(part: data.Part) -> nn.Module:
     return module.eval()
 
 
-def meta_part(part: data.Part, dtype: torch.dtype | None = None) -> nn.Module:
-    """Return the module of `part` on the meta device: shapes without memory (0.05 to 0.5 s)."""
+def meta_part(part: data.Part, dtype: torch.dtype | None = None) -> Any:
+    """Return the module of `part` on the meta device: shapes without memory (0.05 to 0.5 s).
+
+    With `dtype`, in the number formats that a load in `dtype` would give it.
+    """
     import torch
 
-    with torch.device("meta"):
+    device = torch.device("meta")
+    with device:
         module = _construct(part)
-    return module if dtype is None else module.to(dtype)
+    if dtype is not None:
+        _materialise(module, device, dtype, None)
+    return module
 
 
 def meta(name: str, *, text: bool = False) -> Modules:
@@ -287,13 +293,18 @@ def _fill(name: str, tensor: torch.Tensor, generator: torch.Generator) -> None:
 
 
 def _materialise(
-    module: nn.Module, device: torch.device, dtype: torch.dtype, generator: torch.Generator
+    module: nn.Module, device: torch.device, dtype: torch.dtype, generator: torch.Generator | None
 ) -> None:
-    """Replace meta parameters by random ones, in the number formats that a load would give them."""
+    """Put parameters on `device` in the number formats that a load would give them.
+
+    They are drawn from `generator`, or left empty where there is none.
+    """
     import torch
     from torch import nn
 
     in_fp32 = getattr(module, "_keep_in_fp32_modules", None) or []
+    if not type(module).__module__.startswith("diffusers.") and dtype != torch.float16:
+        in_fp32 = []  # transformers means float16 only
     made: dict[int, nn.Parameter] = {}
     for prefix, owner in module.named_modules():
         for leaf, parameter in list(owner._parameters.items()):
@@ -304,7 +315,8 @@ def _materialise(
                 exact = any(part in in_fp32 for part in name.split("."))
                 kind = torch.float32 if exact else dtype
                 tensor = torch.empty(parameter.shape, device=device, dtype=kind)
-                _fill(name, tensor, generator)
+                if generator is not None:
+                    _fill(name, tensor, generator)
                 made[id(parameter)] = nn.Parameter(tensor, requires_grad=False)
             owner._parameters[leaf] = made[id(parameter)]
         for leaf, buffer in list(owner._buffers.items()):
@@ -314,9 +326,7 @@ def _materialise(
                 owner._buffers[leaf] = buffer.to(device, kind)
 
 
-def build_part(
-    part: data.Part, device: torch.device, dtype: torch.dtype, *, seed: int = 0
-) -> nn.Module:
+def build_part(part: data.Part, device: torch.device, dtype: torch.dtype, *, seed: int = 0) -> Any:
     """Return the module of `part` on `device` with random weights that depend on `seed` only.
 
     Parameters are made one at a time where they will stay, so that the peak of memory is the size

@@ -35,19 +35,19 @@ def count(module: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def test_every_named_model_is_there():
+def test_every_named_model_is_there() -> None:
     assert set(sizes.SIZES) == set(PUBLISHED)
 
 
 @pytest.mark.parametrize("name", sizes.SIZES)
-def test_denoiser_has_the_published_number_of_parameters(name):
+def test_denoiser_has_the_published_number_of_parameters(name: str) -> None:
     built = sizes.meta(name)
     assert all(parameter.is_meta for parameter in built.denoiser.parameters())
     assert count(built.denoiser) == sizes.get(name).parameters
     assert count(built.denoiser) / 1e9 == pytest.approx(PUBLISHED[name], rel=3e-4)
 
 
-def test_text_encoders_have_the_published_number_of_parameters():
+def test_text_encoders_have_the_published_number_of_parameters() -> None:
     seen = {}
     for name in ("sdxl", "flux-dev", "wan2.1-1.3b"):
         for module in sizes.meta(name, text=True).text.values():
@@ -56,16 +56,16 @@ def test_text_encoders_have_the_published_number_of_parameters():
     assert seen == TEXT_ENCODERS
 
 
-def test_a_large_video_autoencoder_has_the_published_size():
+def test_a_large_video_autoencoder_has_the_published_size() -> None:
     assert count(sizes.meta("wan2.2-ti2v-5b").vae) == pytest.approx(705e6, rel=2e-3)
 
 
-def test_an_unknown_name_is_refused_with_the_names_there_are():
+def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:
     with pytest.raises(ValueError, match=r"no sizes are known for 'flux'; there are sd1\.5"):
         sizes.get("flux")
 
 
-def shrunk(name: str, **config) -> sizes.Sizes:
+def shrunk(name: str, **config: object) -> sizes.Sizes:
     real = sizes.get(name)
     vae_class, vae = real.vae
     small_vae = {**vae, "block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4}
@@ -91,7 +91,7 @@ TINY_WAN = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 12,
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_random_weights_give_tame_pictures(dtype):
+def test_random_weights_give_tame_pictures(dtype: torch.dtype) -> None:
     built = sizes.build(shrunk("flux-dev", **TINY_FLUX), torch.device("cpu"), dtype)
     hidden = torch.randn(1, 16, 64, dtype=dtype)
     with torch.no_grad():
@@ -111,7 +111,7 @@ def test_random_weights_give_tame_pictures(dtype):
         assert 1e-4 < tensor.float().std() < 10
 
 
-def test_a_build_keeps_the_number_formats_that_a_load_gives():
+def test_a_build_keeps_the_number_formats_that_a_load_gives() -> None:
     model = shrunk("wan2.1-1.3b", **TINY_WAN)
     built = sizes.build(model, torch.device("cpu"), torch.bfloat16)
     kinds = {name: p.dtype for name, p in built.denoiser.named_parameters()}
@@ -120,7 +120,7 @@ def test_a_build_keeps_the_number_formats_that_a_load_gives():
     assert not any(tensor.is_meta for tensor in built.denoiser.buffers())
 
 
-def test_two_builds_are_equal():
+def test_two_builds_are_equal() -> None:
     model = shrunk("flux-dev", **TINY_FLUX)
     first, second = (sizes.build(model, torch.device("cpu"), torch.float32) for _ in range(2))
     for a, b in zip(first.denoiser.parameters(), second.denoiser.parameters(), strict=True):
