@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import threading
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -219,20 +218,58 @@ def _attention(dtype: str) -> str:
     return "bfloat16" if dtype in ("float8", "int8") else dtype
 
 
-def device_seconds(cost: Cost, roof: Roof, dtype: str = "bfloat16") -> float:
-    """Return seconds on the device: the roofline of each kind of kernel, one after the other."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown:
+    """Seconds of one pass by what takes them: three kinds of kernels, and the host's launches."""
+
+    matmul: float
+    attention: float
+    elementwise: float
+    launch: float
+    hidden_launch: bool
+
+    @property
+    def device(self) -> float:
+        """Seconds that the device works."""
+        return self.matmul + self.attention + self.elementwise
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that pass: launches run ahead of the device, or add up."""
+        return max(self.device, self.launch) if self.hidden_launch else self.device + self.launch
+
+    def scaled(self, factor: float) -> Breakdown:
+        """Return all of it `factor` times."""
+        return Breakdown(
+            matmul=self.matmul * factor,
+            attention=self.attention * factor,
+            elementwise=self.elementwise * factor,
+            launch=self.launch * factor,
+            hidden_launch=self.hidden_launch,
+        )
+
+
+def breakdown(cost: Cost, roof: Roof, dtype: str = "bfloat16") -> Breakdown:
+    """Return predicted seconds of one eager pass: each kind of kernel under its own roofline.
+
+    Kernels of one kind follow those of another, so compute of one never hides memory of another.
+    Raises ValueError where the device has no units for `dtype`.
+    """
     peak, bandwidth = roof.peak(dtype), roof.bandwidth * roof.bandwidth_share
     matmul = cost.matmul_flops / (peak * roof.matmul_share)
-    matmul = max(matmul, (cost.matmul_bytes + cost.weight_bytes) / bandwidth)
     attention = cost.attention_flops / (roof.peak(_attention(dtype)) * roof.attention_share)
-    attention = max(attention, cost.attention_bytes / bandwidth)
-    return matmul + attention + cost.elementwise_bytes / bandwidth
+    return Breakdown(
+        matmul=max(matmul, (cost.matmul_bytes + cost.weight_bytes) / bandwidth),
+        attention=max(attention, cost.attention_bytes / bandwidth),
+        elementwise=cost.elementwise_bytes / bandwidth,
+        launch=cost.operations * roof.operation_seconds,
+        hidden_launch=roof.hidden_launch,
+    )
 
 
 def seconds(cost: Cost, roof: Roof, dtype: str = "bfloat16") -> float:
     """Return predicted seconds of one pass in eager mode, launches included."""
-    device, launch = device_seconds(cost, roof, dtype), cost.operations * roof.operation_seconds
-    return max(device, launch) if roof.hidden_launch else device + launch
+    return breakdown(cost, roof, dtype).seconds
 
 
 def token_budget(cost: Cost, roof: Roof, dtype: str = "bfloat16", *, waste: float = 0.2) -> int:
@@ -245,30 +282,41 @@ def token_budget(cost: Cost, roof: Roof, dtype: str = "bfloat16", *, waste: floa
     as the host launches. Where launches do not hide behind the device (a CPU), the third is where
     they are the share `waste` of the whole.
     """
-    launch = cost.operations * roof.operation_seconds
-    per_token = device_seconds(cost.batch(64), roof, dtype) / (64 * cost.tokens)
+    many = breakdown(cost.batch(64), roof, dtype)
+    per_token = many.device / (64 * cost.tokens)
     share = 1.0 if roof.hidden_launch else (1 - waste) / waste
     ridge = roof.ridge(dtype) * ELEMENT_BYTES.get(dtype, 2) / 2
     rows = WAVES * roof.cores * TILE / WIDTH
-    return math.ceil(max(ridge, rows, share * launch / per_token))
+    return math.ceil(max(ridge, rows, share * many.launch / per_token))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """Seconds of one request alone on a device, by stage, and the most memory it needs, bytes.
 
-    `decode_bytes` and `denoise_bytes` are activations; `weights` are bytes per part.
+    `step` is one step, `decode` the decode of all pictures. `decode_bytes` and `denoise_bytes` are
+    activations; `weights` are bytes per part; `tokens` are those of all passes of a step.
     """
 
-    step_seconds: float
+    step: Breakdown
     steps: int
     encode_seconds: float
-    decode_seconds: float
+    decode: Breakdown
     denoise_bytes: float
     decode_bytes: float
     weights: Mapping[str, float]
     overhead_bytes: float
     tokens: int
+
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of one step."""
+        return self.step.seconds
+
+    @property
+    def decode_seconds(self) -> float:
+        """Seconds from the last step to pixels."""
+        return self.decode.seconds
 
     @property
     def seconds(self) -> float:
@@ -305,10 +353,10 @@ def predict(
     decode = decode_cost(architecture, shape, dtype, tiled=tiled)
     encode = encode_cost(architecture, shape, dtype).batch(2 if guided else 1)
     return Prediction(
-        step_seconds=seconds(forward, roof, dtype) * correction,
+        step=breakdown(forward, roof, dtype).scaled(correction),
         steps=steps,
         encode_seconds=seconds(encode, roof, dtype) if architecture.text else 0.0,
-        decode_seconds=seconds(decode, roof, dtype) * batch,
+        decode=breakdown(decode, roof, dtype).scaled(batch),
         denoise_bytes=forward.peak_bytes,
         decode_bytes=decode.peak_bytes,
         weights={
@@ -319,33 +367,3 @@ def predict(
         overhead_bytes=CONTEXT_BYTES if roof.kind == "cuda" else 0.0,
         tokens=forward.tokens,
     )
-
-
-class Calibration:
-    """Learns how far predictions are off, per key such as (model, device, "denoise").
-
-    It keeps a moving average of log(measured / predicted), so that twice as slow and twice as fast
-    weigh the same. Safe from any thread; forgotten with the process.
-    """
-
-    def __init__(self, weight: float = 0.2) -> None:
-        if not 0 < weight <= 1:
-            raise ValueError(f"weight must be above 0 and at most 1, not {weight}")
-        self._weight = weight
-        self._logs: dict[Hashable, float] = {}
-        self._lock = threading.Lock()
-
-    def observe(self, key: Hashable, predicted: float, measured: float) -> None:
-        """Learn that what was predicted, uncorrected, to take `predicted` s took `measured` s."""
-        if not (predicted > 0 and measured > 0):
-            return
-        log = math.log(measured / predicted)
-        with self._lock:
-            known = self._logs.get(key)
-            moved = log if known is None else known + self._weight * (log - known)
-            self._logs[key] = moved
-
-    def factor(self, key: Hashable) -> float:
-        """Return what to multiply a prediction by; 1 where nothing was observed."""
-        with self._lock:
-            return math.exp(self._logs.get(key, 0.0))
