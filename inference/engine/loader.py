@@ -76,14 +76,6 @@ class Loader:
             raise entry.error
         return None if entry.loaded is None else (entry.loaded, entry.seconds)
 
-    def failed(self, key: Key) -> EngineError | None:
-        """Return why `key` could not be loaded, if so, and forget it so that it may be retried."""
-        entry = self._entries.get(key)
-        if entry is None or entry.error is None:
-            return None
-        del self._entries[key]
-        return entry.error
-
     def hold(self, key: Key, by: int) -> None:
         """Count one user more (1) or less (-1) of a loaded pipeline."""
         if key in self._entries:
@@ -103,10 +95,15 @@ class Loader:
         """Drop one pipeline that nobody uses; False where there is none."""
         for key, entry in self._entries.items():
             if not entry.users and (entry.loaded is not None or entry.error is not None):
-                del self._entries[key]
-                self._device.release()
+                self._drop(key)
                 return True
         return False
+
+    def _drop(self, key: Key) -> None:
+        del self._entries[key]
+        self._device.release()
+        if all(other[0] != key[0] for other in self._entries):
+            self._weights.release(key[0])
 
     def _make_room(self) -> bool:
         while len(self._entries) >= self._limit:

@@ -1,0 +1,35 @@
+"""What an optimisation is: a thing with a name, needs and a price in quality, put on and off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inference.engine.loaded import Loaded
+
+Undo = Callable[[], None]
+
+
+def _nothing(_loaded: Loaded) -> str | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimisation:
+    """`apply(loaded, **options)` puts it on and returns how to take it off.
+
+    `loss` is what it may cost at most, in points of judged accuracy (0 to 100) on the starter
+    models; 0 means that the picture stays within the family's bound. `missing` says what a
+    pipeline lacks for it, None where it fits. Lower `order` goes on first.
+    """
+
+    name: str
+    summary: str
+    stage: str
+    loss: float
+    order: int
+    apply: Callable[..., Undo]
+    missing: Callable[[Loaded], str | None] = _nothing
+    options: Mapping[str, Any] = field(default_factory=dict)

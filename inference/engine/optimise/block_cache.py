@@ -1,0 +1,331 @@
+"""Skips the later blocks of a transformer for rows whose result can be told from earlier steps.
+
+Each row of a batch decides for itself: the blocks after the first run on those rows only that
+need them, so that samples at different steps, or of different requests, share the passes that
+remain. Blocks are found by diffusers' own registry of transformer blocks, which serves every
+family it knows.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from inference.engine.forward import current_rows
+from inference.engine.loaded import Loaded
+from inference.engine.optimise.base import Optimisation, Undo
+from inference.engine.sample import Row
+
+if TYPE_CHECKING:
+    import torch
+
+STACKS = ("transformer_blocks", "single_transformer_blocks", "blocks")
+
+
+class Policy(Protocol):
+    """Says which rows may skip, and what stands for the blocks' work where they do.
+
+    `memory` is the row's own, kept from step to step.
+    """
+
+    def compute(self, row: Row, memory: dict[str, Any], signal: torch.Tensor) -> bool:
+        """Tell whether the row needs its blocks; `signal` is what the first block added to it."""
+
+    def learn(self, row: Row, memory: dict[str, Any], residual: torch.Tensor) -> None:
+        """Remember what the blocks added to the row."""
+
+    def guess(self, row: Row, memory: dict[str, Any]) -> torch.Tensor:
+        """Return what the blocks would add to the row."""
+
+
+@dataclass(frozen=True, slots=True)
+class FirstBlock:
+    """Skip while the first block adds about what it added when the others last ran.
+
+    "About" is a mean absolute change below `threshold` of the mean (ParaAttention's First Block
+    Cache; TeaCache, arXiv 2411.19108, is its ancestor).
+    """
+
+    threshold: float
+
+    def compute(self, row: Row, memory: dict[str, Any], signal: torch.Tensor) -> bool:
+        """Compare with the last step that was computed."""
+        last = memory.get("signal")
+        if last is not None and row.sample.step < row.sample.steps - 1:
+            change = (signal - last).abs().mean() / last.abs().mean()
+            if float(change) < self.threshold:
+                return False
+        memory["signal"] = signal
+        return True
+
+    def learn(self, row: Row, memory: dict[str, Any], residual: torch.Tensor) -> None:
+        """Keep the last one."""
+        memory["residual"] = residual
+
+    def guess(self, row: Row, memory: dict[str, Any]) -> torch.Tensor:
+        """Return the last one."""
+        residual: torch.Tensor = memory["residual"]
+        return residual
+
+
+@dataclass(frozen=True, slots=True)
+class Taylor:
+    """Run every `interval`-th step and forecast those between by finite differences.
+
+    Order 0 repeats the last result, 1 is linear, 2 quadratic (TaylorSeer, arXiv 2503.06923).
+    """
+
+    interval: int
+    order: int
+    warm_up: int
+
+    def compute(self, row: Row, memory: dict[str, Any], signal: torch.Tensor) -> bool:
+        """Go by the number of the step."""
+        step = row.sample.step
+        if step < self.warm_up or step == row.sample.steps - 1 or "known" not in memory:
+            return True
+        return bool(step - memory["known"][-1][0] >= self.interval)
+
+    def learn(self, row: Row, memory: dict[str, Any], residual: torch.Tensor) -> None:
+        """Keep as many results as the order needs."""
+        known = memory.setdefault("known", [])
+        known.append((row.sample.step, residual))
+        del known[: -(self.order + 1)]
+
+    def guess(self, row: Row, memory: dict[str, Any]) -> torch.Tensor:
+        """Extrapolate by Newton's divided differences through the known steps."""
+        known = memory["known"][::-1]
+        steps = [step for step, _ in known]
+        level = [residual for _, residual in known]
+        forecast, weight = level[0], 1.0
+        for depth in range(1, len(known)):
+            level = [
+                (level[i] - level[i + 1]) / (steps[i] - steps[i + depth])
+                for i in range(len(level) - 1)
+            ]
+            weight *= row.sample.step - steps[depth - 1]
+            forecast = forecast + weight * level[0]
+        return forecast
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One forward pass: which rows go on after the first block."""
+
+    rows: list[Row]
+    active: list[int]
+    before: torch.Tensor
+
+
+@dataclass(slots=True)
+class BlockCache:
+    """What wraps the blocks of one transformer."""
+
+    policy: Policy
+    blocks: list[Any]
+    now: _Pass | None = field(default=None, init=False)
+
+    def memory(self, row: Row) -> dict[str, Any]:
+        """Return what is remembered of a row's branch."""
+        found: dict[str, Any] = row.sample.memory.setdefault(("blocks", row.branch), {})
+        return found
+
+    def first(self, call: _Call) -> Any:
+        """Run the first block on all rows, then let only those through that need the rest."""
+        import torch
+
+        rows = current_rows()
+        before = call.hidden
+        output = call.run()
+        if rows is None:
+            self.now = None
+            return output
+        hidden = call.hidden_of(output)
+        signals = hidden - before
+        active = [
+            index
+            for index, row in enumerate(rows)
+            if self.policy.compute(row, self.memory(row), signals[index : index + 1])
+        ]
+        self.now = _Pass(rows, active, hidden)
+        if len(active) == len(rows):
+            return output
+        index = torch.tensor(active, dtype=torch.long, device=hidden.device)
+        return call.pick(output, index)
+
+    def later(self, call: _Call, *, last: bool) -> Any:
+        """Run a block on the rows that are active; after the last one, put all rows together."""
+        import torch
+
+        now = self.now
+        if now is None:
+            return call.run()
+        if not now.active:
+            output = call.unchanged()
+        else:
+            if len(now.active) < len(now.rows):
+                index = torch.tensor(now.active, dtype=torch.long, device=call.hidden.device)
+                call.narrow(index, len(now.rows))
+            output = call.run()
+        if not last:
+            return output
+        self.now = None
+        return call.replace(output, self._together(now, call.hidden_of(output)))
+
+    def _together(self, now: _Pass, computed: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        results = []
+        done = iter(computed.split(1)) if now.active else iter(())
+        for index, row in enumerate(now.rows):
+            before = now.before[index : index + 1]
+            if index in now.active:
+                result = next(done)
+                self.policy.learn(row, self.memory(row), result - before)
+            else:
+                result = before + self.policy.guess(row, self.memory(row))
+            results.append(result)
+        return torch.cat(results)
+
+
+class _Call:
+    """One call of a block, with its tensors by their names."""
+
+    def __init__(self, forward: Callable[..., Any], meta: Any, args: Any, kwargs: Any) -> None:
+        self._forward = forward
+        self._meta = meta
+        self._bound = inspect.signature(forward).bind(*args, **kwargs)
+
+    @property
+    def hidden(self) -> torch.Tensor:
+        """What goes through the blocks."""
+        hidden: torch.Tensor = self._bound.arguments[self._meta.hidden_states_argument_name]
+        return hidden
+
+    def run(self) -> Any:
+        """Call the block."""
+        return self._forward(*self._bound.args, **self._bound.kwargs)
+
+    def unchanged(self) -> Any:
+        """Return what the block was given, in the shape of its output."""
+        text_at = self._meta.return_encoder_hidden_states_index
+        if text_at is None:
+            return self.hidden
+        text = self._bound.arguments[self._meta.encoder_hidden_states_argument_name]
+        return (text, self.hidden) if text_at == 0 else (self.hidden, text)
+
+    def hidden_of(self, output: Any) -> torch.Tensor:
+        """Return the hidden states of a block's output."""
+        hidden = output
+        if isinstance(output, tuple):
+            hidden = output[self._meta.return_hidden_states_index]
+        assert hidden is not None
+        result: torch.Tensor = hidden
+        return result
+
+    def pick(self, output: Any, index: torch.Tensor) -> Any:
+        """Return the output with the rows of `index` only."""
+        if isinstance(output, tuple):
+            return tuple(None if part is None else part[index] for part in output)
+        return output[index]
+
+    def replace(self, output: Any, hidden: torch.Tensor) -> Any:
+        """Return the output with other hidden states."""
+        if not isinstance(output, tuple):
+            return hidden
+        parts = list(output)
+        parts[self._meta.return_hidden_states_index] = hidden
+        return tuple(parts)
+
+    def narrow(self, index: torch.Tensor, rows: int) -> None:
+        """Give the block only its rows of what comes whole, such as the timestep's embedding."""
+        import torch
+
+        handed_on = {self._meta.hidden_states_argument_name}
+        if self._meta.return_encoder_hidden_states_index is not None:
+            handed_on.add(self._meta.encoder_hidden_states_argument_name)
+        for name, value in self._bound.arguments.items():
+            whole = isinstance(value, torch.Tensor) and value.dim() and len(value) == rows
+            if name not in handed_on and whole:
+                self._bound.arguments[name] = value[index]
+
+
+def _blocks(denoiser: Any) -> list[Any]:
+    return [block for name in STACKS for block in getattr(denoiser, name, None) or ()]
+
+
+def _metadata(block: Any) -> Any:
+    from diffusers.hooks._helpers import TransformerBlockRegistry
+
+    return TransformerBlockRegistry.get(type(block))
+
+
+def _missing(loaded: Loaded) -> str | None:
+    blocks = _blocks(loaded.denoiser)
+    if len(blocks) < 2:
+        return "the denoiser is not a stack of transformer blocks"
+    try:
+        for block in blocks:
+            _metadata(block)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _wrap(loaded: Loaded, policy: Policy) -> Undo:
+    blocks = _blocks(loaded.denoiser)
+    cache = BlockCache(policy, blocks)
+    for number, block in enumerate(blocks):
+        block.forward = _wrapped(cache, block, number, len(blocks))
+
+    def undo() -> None:
+        for block in blocks:
+            del block.forward
+
+    return undo
+
+
+def _wrapped(cache: BlockCache, block: Any, number: int, count: int) -> Callable[..., Any]:
+    inner, meta = block.forward, _metadata(block)
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        call = _Call(inner, meta, args, kwargs)
+        return cache.later(call, last=number == count - 1) if number else cache.first(call)
+
+    return forward
+
+
+def _first_block(loaded: Loaded, threshold: float = 0.1) -> Undo:
+    if not 0 < threshold < 1:
+        raise ValueError("threshold must be between 0 and 1")
+    return _wrap(loaded, FirstBlock(threshold))
+
+
+def _taylor(loaded: Loaded, interval: int = 2, order: int = 1, warm_up: int = 2) -> Undo:
+    if interval < 2 or not 0 <= order <= 2 or warm_up < 1:
+        raise ValueError("interval must be at least 2, order 0 to 2, warm_up at least 1")
+    return _wrap(loaded, Taylor(interval, order, warm_up))
+
+
+FIRST_BLOCK_CACHE = Optimisation(
+    name="first_block_cache",
+    summary="skip blocks while the first one changes little",
+    stage="denoise",
+    loss=3.0,
+    order=40,
+    apply=_first_block,
+    missing=_missing,
+    options={"threshold": 0.1},
+)
+TAYLOR = Optimisation(
+    name="taylor",
+    summary="forecast every other step's blocks",
+    stage="denoise",
+    loss=3.0,
+    order=40,
+    apply=_taylor,
+    missing=_missing,
+    options={"interval": 2, "order": 1, "warm_up": 2},
+)

@@ -1,0 +1,87 @@
+"""Computes the denoiser or the autoencoder in bfloat16."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from inference.engine.loaded import Loaded
+from inference.engine.optimise.base import Optimisation, Undo
+
+if TYPE_CHECKING:
+    import torch
+
+
+def _cast(module: torch.nn.Module) -> Undo:
+    """Turn `module` to bfloat16; what it is given and gives keeps the callers' type."""
+    import torch
+
+    before = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+    dtype = next(module.parameters()).dtype
+
+    def narrow(_module: Any, args: Any, kwargs: Any) -> Any:
+        return _floats(args, torch.bfloat16), _floats(kwargs, torch.bfloat16)
+
+    def widen(_module: Any, _args: Any, output: Any) -> Any:
+        return _floats(output, dtype)
+
+    hooks = [
+        module.register_forward_pre_hook(narrow, with_kwargs=True),
+        module.register_forward_hook(widen),
+    ]
+    module.to(torch.bfloat16)
+
+    def undo() -> None:
+        for hook in hooks:
+            hook.remove()
+        module.to(dtype)
+        module.load_state_dict(before)
+
+    return undo
+
+
+def _floats(value: Any, dtype: torch.dtype) -> Any:
+    """Cast the floating tensors in nested arguments."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {name: _floats(item, dtype) for name, item in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(_floats(item, dtype) for item in value)
+    return value
+
+
+def _is_float32(module: Any) -> str | None:
+    import torch
+
+    kind = next(module.parameters()).dtype
+    return None if kind is torch.float32 else f"it is in {str(kind).removeprefix('torch.')} already"
+
+
+def _denoiser(loaded: Loaded) -> Undo:
+    return _cast(loaded.denoiser)
+
+
+def _decoder(loaded: Loaded) -> Undo:
+    return _cast(loaded.vae.decoder)
+
+
+BF16_DENOISER = Optimisation(
+    name="bf16_denoiser",
+    summary="denoiser in bfloat16",
+    stage="denoise",
+    loss=1.0,
+    order=10,
+    apply=_denoiser,
+    missing=lambda loaded: _is_float32(loaded.denoiser),
+)
+BF16_DECODER = Optimisation(
+    name="bf16_decoder",
+    summary="decoder in bfloat16",
+    stage="decode",
+    loss=0.5,
+    order=10,
+    apply=_decoder,
+    missing=lambda loaded: _is_float32(loaded.vae.decoder),
+)
