@@ -1,0 +1,100 @@
+"""`python -m inference plan`: say what would run how fast on which device, without having it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inference.engine.optimisation_specs import OptimisationSpec
+    from inference.engine.planner import Plan
+
+Specs = Callable[[], Sequence["OptimisationSpec"]]
+
+
+def _published() -> Sequence[OptimisationSpec]:
+    from inference.engine.optimisation_specs import PUBLISHED
+
+    return PUBLISHED
+
+
+def _given(asked: Any, usual: Any) -> Any:
+    return usual if asked is None else asked
+
+
+def _plan(arguments: argparse.Namespace, specs: Specs) -> Plan:
+    """Return the plan of what was asked for. Raises ValueError or DeviceMemoryError."""
+    from inference.engine import planner
+    from inference.engine.cost import Architecture
+    from inference.engine.roofs import roof_of
+    from inference.engine.shapes import Shape
+    from inference.engine.sizes import get
+
+    sizes = get(arguments.model)
+    guidance = _given(arguments.guidance, sizes.guidance)
+    steps = _given(arguments.steps, sizes.steps)
+    if steps < 1:
+        raise ValueError(f"steps must be 1 or more, not {steps}")
+    memory = arguments.memory_gb
+    if memory is not None and not 0 < memory < float("inf"):
+        raise ValueError(f"memory-gb must be above 0, not {memory:g}")
+    return planner.plan(
+        sizes.name,
+        sizes.family,
+        Architecture.of_sizes(sizes),
+        roof_of(arguments.device),
+        Shape(
+            width=_given(arguments.width, sizes.width),
+            height=_given(arguments.height, sizes.height),
+            num_frames=_given(arguments.num_frames, sizes.num_frames),
+            text_tokens=sizes.text_tokens,
+        ),
+        specs=specs(),
+        steps=steps,
+        guided=sizes.guided and guidance > 1,
+        quality=arguments.quality,
+        memory_bytes=None if memory is None else memory * 1e9,
+    )
+
+
+def _run(arguments: argparse.Namespace, specs: Specs) -> int:
+    from inference.engine import planner
+    from inference.engine.errors import DeviceMemoryError
+
+    try:
+        found = _plan(arguments, specs)
+    except (ValueError, DeviceMemoryError) as error:
+        sys.stderr.write(f"inference: {error}\n")
+        return 2 if isinstance(error, ValueError) else 1
+    if arguments.json:
+        profile = {choice.name: dict(choice.options) for choice in found.profile}
+        answer = {**dataclasses.asdict(found), "profile": profile}
+        sys.stdout.write(json.dumps(answer) + "\n")
+    else:
+        sys.stdout.write(planner.explain(found) + "\n")
+    return 0
+
+
+def add_command(subparsers: Any, specs: Specs = _published) -> None:
+    """Add `plan` to `subparsers`; `specs()` gives the optimisations that there are to pick from.
+
+    The command returns 2 where the wish is wrong and 1 where the model does not fit.
+    """
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "plan", help="predict time and memory, and say which optimisations would be on"
+    )
+    parser.set_defaults(command=lambda arguments: _run(arguments, specs))
+    parser.add_argument("--model", required=True, help="a published model, such as flux-dev")
+    parser.add_argument("--device", default="cpu", help="h100, h200, a100, l40s, 4090 or cpu")
+    parser.add_argument("--width", type=int, help="pixels")
+    parser.add_argument("--height", type=int, help="pixels")
+    parser.add_argument("--num-frames", type=int, help="1: a picture")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--quality", default="exact", help="exact, high or fast")
+    parser.add_argument("--memory-gb", type=float, help="less than the device has")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
