@@ -118,7 +118,7 @@ def needs(
 
 
 PUBLISHED: tuple[Spec, ...] = (
-    # Estimates from other engines' published measurements, for planning before ours exist.
+    # Rough estimates after published measurements of other engines; nothing here was measured.
     Spec(
         name="compile",
         needs=needs(device="cuda"),

@@ -1,0 +1,1 @@
+"""Measures the engine against stock diffusers: speed, and what each optimisation costs."""
