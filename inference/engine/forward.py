@@ -38,7 +38,7 @@ def forward(rows: list[Row]) -> list[torch.Tensor]:
     inputs = {name: torch.cat([row.inputs[name] for row in rows]) for name in names}
     _current.rows = rows
     try:
-        predicted = sample.loaded.family.predict(sample.loaded, inputs, sample.shared)
+        predicted: torch.Tensor = sample.loaded.predict(inputs, sample.shared)
     finally:
         _current.rows = None
     return list(predicted.split(1))

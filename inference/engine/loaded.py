@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,11 +23,21 @@ class Loaded:
     `guidance_until` is the share of the steps that run the negative branch.
     """
 
-    def __init__(self, family: Family, base: Any, device: Device, digest: str = "") -> None:
+    def __init__(
+        self,
+        family: Family,
+        base: Any,
+        device: Device,
+        digest: str = "",
+        directory: Path | None = None,
+    ) -> None:
         self.family = family
         self.base = base
         self.device = device
         self.digest = digest
+        self.directory = directory
+        self.predict: Callable[[Inputs, dict[str, Any]], Any] = partial(family.predict, self)
+        """The denoiser's forward pass; optimisations may put another one in its place."""
         self.guidance_until = 1.0
         self.mounted: dict[str, Callable[[], None]] = {}
         """Undo functions of the optimisations that are on, in the order they were put on."""

@@ -135,7 +135,7 @@ class Loader:
         directory = self._weights.open(model)
         try:
             pipeline = family.load(directory, self._device)
-            loaded = Loaded(family, pipeline, self._device, model.digest or model.uri)
+            loaded = Loaded(family, pipeline, self._device, model.digest or model.uri, directory)
             self._mount(loaded, profile)
         except Exception as error:
             if is_out_of_memory(error):

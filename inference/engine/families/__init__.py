@@ -34,6 +34,12 @@ def get_family(name: str) -> Family:
     return adapter
 
 
+def name_of(family: Family) -> str:
+    """Return the name of an adapter."""
+    path = f"{type(family).__module__}:{type(family).__name__}"
+    return next(name for name, known in FAMILIES.items() if known == path)
+
+
 def family_of(directory: Path) -> str:
     """Return the family of a pipeline directory from its index. Raises WeightsUnavailableError."""
     try:

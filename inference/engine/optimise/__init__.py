@@ -6,6 +6,7 @@ from inference.engine.errors import InvalidRequestError
 from inference.engine.loaded import Loaded
 from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR
+from inference.engine.optimise.compiled import COMPILED
 from inference.engine.optimise.guidance import GUIDANCE_INTERVAL
 from inference.engine.optimise.layout import CHANNELS_LAST
 from inference.engine.optimise.precision import BF16_DECODER, BF16_DENOISER
@@ -20,13 +21,14 @@ REGISTRY: dict[str, Optimisation] = {
         GUIDANCE_INTERVAL,
         FIRST_BLOCK_CACHE,
         TAYLOR,
+        COMPILED,
     )
 }
 
 DEFAULTS: dict[str, tuple[str, ...]] = {
-    EXACT: ("channels_last",),
-    "high": ("channels_last", "bf16_decoder", "bf16_denoiser"),
-    "fast": ("channels_last", "bf16_decoder", "bf16_denoiser", "guidance_interval"),
+    EXACT: ("channels_last", "compiled"),
+    "high": ("channels_last", "bf16_decoder", "bf16_denoiser", "compiled"),
+    "fast": ("channels_last", "bf16_decoder", "bf16_denoiser", "guidance_interval", "compiled"),
 }
 """What each quality puts on where a version's profile names nothing."""
 

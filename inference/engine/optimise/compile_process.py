@@ -1,0 +1,78 @@
+"""Compiles the denoiser of a model for one shape; a process of its own, so that nobody waits."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def _example(loaded: Any, wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return inputs of two rows as the engine would give them, and what they share."""
+    import torch
+
+    from inference.engine.request import GenerationRequest
+
+    request = GenerationRequest(prompt="a", **wanted)
+    request = loaded.family.complete(loaded, request)
+    (condition,) = loaded.family.encode(loaded, [request])
+    sample = loaded.family.begin(loaded, request, condition, 0)
+    row = loaded.family.rows(sample)[0]
+    return {name: torch.cat([t, t]) for name, t in row.inputs.items()}, sample.shared
+
+
+def _module(loaded: Any, names: list[str], shared: dict[str, Any]) -> Any:
+    import torch
+
+    class Denoise(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.denoiser = loaded.denoiser
+
+        def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+            inputs = dict(zip(names, tensors, strict=True))
+            prediction: torch.Tensor = loaded.family.predict(loaded, inputs, shared)
+            return prediction
+
+    return Denoise().eval()
+
+
+def compile_denoiser(order: dict[str, Any]) -> None:
+    """Export, compile, and put the package in its place in one step."""
+    import torch
+
+    from inference.engine.device import pick_device
+    from inference.engine.families import get_family
+    from inference.engine.loaded import Loaded
+    from inference.engine.optimise import mount
+    from inference.engine.optimise.compiled import MAX_ROWS
+    from inference.engine.profile import Profile
+
+    family, directory = get_family(order["name"]), Path(order["directory"])
+    device = pick_device()
+    loaded = Loaded(family, family.load(directory, device), device)
+    mount(loaded, Profile(optimisations={name: {} for name in order["optimisations"]}))
+    with torch.no_grad():
+        inputs, shared = _example(loaded, order["request"])
+        names = sorted(inputs)
+        rows = torch.export.Dim("rows", min=2, max=MAX_ROWS)
+        exported = torch.export.export(
+            _module(loaded, names, shared),
+            tuple(inputs[name] for name in names),
+            dynamic_shapes=(tuple({0: rows} for _ in names),),
+        )
+        out = Path(order["out"])
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=out.parent) as folder:
+            package = torch._inductor.aoti_compile_and_package(
+                exported, package_path=str(Path(folder) / "code.pt2")
+            )
+            Path(package).replace(out)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    compile_denoiser(json.loads(sys.argv[1]))
