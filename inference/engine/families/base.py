@@ -56,13 +56,17 @@ class Family(ABC):
     """The default number of frames; None for a family of still pictures."""
     fps: ClassVar[int] = 16
     bound: ClassVar[float] = 1e-4
-    """How far fp32 latents may be from the stock pipeline's, and from those of a run alone."""
+    """How far fp32 latents may be from the stock pipeline's, and from those of a run alone.
+
+    A difference of one latent, as a share of the largest latent where that is above 1.
+    """
 
     def load(self, directory: Path | None, device: Device) -> Any:
         """Load safetensors from `directory`; never pickle, network or code of the model's."""
         diffusers = import_diffusers()
         assert directory is not None
-        name = json.loads((directory / "model_index.json").read_text())["_class_name"]
+        index = json.loads((directory / "model_index.json").read_text())
+        name = index["_class_name"]
         if name not in self.pipelines.values():
             known = ", ".join(dict.fromkeys(self.pipelines.values()))
             raise WeightsUnavailableError(f"a {name} is none of this family's {known}")
@@ -72,6 +76,8 @@ class Family(ABC):
             directory,
             use_safetensors=True,
             local_files_only=True,
+            # A part that was left out, such as a text encoder, must be named as absent.
+            **{part: None for part, source in index.items() if source == [None, None]},
             **{"dtype" if renamed else "torch_dtype": device.dtype},
         )
         pipeline.set_progress_bar_config(disable=True)

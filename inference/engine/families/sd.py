@@ -200,6 +200,8 @@ class StableDiffusionXL(StableDiffusion):
     def prepare_rest(self, sample: Sample, pipeline: Any) -> None:
         """Besides, the model is told sizes and crop in pixels."""
         super().prepare_rest(sample, pipeline)
+        if sample.request.task == TEXT_TO_IMAGE and hasattr(sample.scheduler, "set_begin_index"):
+            sample.scheduler.set_begin_index(0)
         sample.fixed["time_ids"] = self.time_ids(sample)
 
     def time_ids(self, sample: Sample) -> torch.Tensor:
