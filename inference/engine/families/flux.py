@@ -39,9 +39,11 @@ class Flux(StillFamily):
     def complete(self, loaded: Loaded, request: GenerationRequest) -> GenerationRequest:
         """Besides, ask of schnell what it was distilled for."""
         if not loaded.denoiser.config.guidance_embeds:
-            few = {"steps": FEW_STEPS, "guidance": 1.0}
-            fill = {name: v for name, v in few.items() if getattr(request, name) is None}
-            request = dataclasses.replace(request, **fill)
+            request = dataclasses.replace(
+                request,
+                steps=FEW_STEPS if request.steps is None else request.steps,
+                guidance=1.0 if request.guidance is None else request.guidance,
+            )
         return super().complete(loaded, request)
 
     def default_size(self, pipeline: Any) -> tuple[int, int]:

@@ -25,7 +25,7 @@ from inference.engine.request import IMAGE_TO_IMAGE, INPAINT, TEXT_TO_IMAGE, Gen
 from tests.inference.engine import drive
 from tests.inference.pipelines import build_flux, build_sd, build_sd3, build_sdxl
 
-Build = Callable[[Path], Path]
+Build = Callable[..., Path]
 TASKS = (TEXT_TO_IMAGE, IMAGE_TO_IMAGE, INPAINT)
 SIZED = {"width": drive.SIDE, "height": drive.SIDE}
 TRAILING = EulerDiscreteScheduler(timestep_spacing="trailing")
@@ -89,13 +89,15 @@ def _guidance(name: str, guidance: float) -> dict[str, Any]:
 def _compare(directory: Path, name: str, task: str, strength: float, **asked: Any) -> None:
     loaded = drive.load(directory, name.partition("-")[0])
     fields, asked = _fields(task, strength), {"steps": 4, "guidance": 4.0, **asked}
-    window = {"max_sequence_length": 16} if name[:4] in ("flux", "sd3", "sd3-") else {}
+    window: dict[str, Any] = {}
+    if name.startswith(("flux", "sd3")):
+        window["max_sequence_length"] = 16
     request = GenerationRequest(prompt="a red circle", seed=7, **asked, **fields, **window)
     sample = drive.draw(loaded, request)
     assert sample.request.task == task
-    sized = {} if task == IMAGE_TO_IMAGE and name.startswith("sd") else SIZED
-    if name.startswith("sd3"):
-        sized = SIZED
+    # Those of sd and sdxl take the size of a given picture, and no other.
+    own = task == IMAGE_TO_IMAGE and not name.startswith(("flux", "sd3"))
+    sized = {} if own else SIZED
     given = {
         "prompt": "a red circle",
         "negative_prompt": asked.get("negative_prompt") or None,
