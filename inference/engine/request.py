@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, Union
 
+from inference.engine.canvas import Outpaint
 from inference.engine.errors import InvalidRequestError
 from inference.protocol import Usage
 
@@ -107,12 +108,17 @@ def _loras(value: Any) -> tuple[LoraUse, ...]:
     return tuple(uses)
 
 
+READERS: dict[str, Callable[[Any], Any]] = {"loras": _loras, "outpaint": Outpaint.from_dict}
+"""How fields are read that are more than a plain value in JSON."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One call of a model. Sizes are pixels; None means the model's own default.
 
     `max_sequence_length` bounds the tokens of the prompt that the model reads. White parts of
-    `mask_image` are drawn anew; `strength` says how much of `image` may change (0.01 to 1).
+    `mask_image` are drawn anew; `strength` says how much of `image` may change (0.01 to 1);
+    `outpaint` adds a border to `image` and draws that.
     `video` is set by the family, not by the caller.
 
     Image i (from 0) is drawn from seed + i with a generator of its own, so that it does not
@@ -131,6 +137,7 @@ class GenerationRequest:
     image: Image | None = None
     mask_image: Image | None = None
     strength: float | None = None
+    outpaint: Outpaint | None = None
     num_frames: int | None = None
     fps: int | None = None
     loras: tuple[LoraUse, ...] = ()
@@ -157,6 +164,12 @@ class GenerationRequest:
     def _check_media(self) -> None:
         if self.mask_image is not None and self.image is None:
             raise InvalidRequestError("mask_image needs an image")
+        if self.outpaint is not None:
+            if self.image is None:
+                raise InvalidRequestError("outpaint needs an image")
+            for name in ("mask_image", "width", "height"):
+                if getattr(self, name) is not None:
+                    raise InvalidRequestError(f"outpaint cannot go with {name}")
         if self.strength is not None:
             if self.image is None:
                 raise InvalidRequestError("strength needs an image")
@@ -175,7 +188,7 @@ class GenerationRequest:
         """What is asked for, by what is given."""
         if self.video:
             return TEXT_TO_VIDEO if self.image is None else IMAGE_TO_VIDEO
-        if self.mask_image is not None:
+        if self.mask_image is not None or self.outpaint is not None:
             return INPAINT
         return TEXT_TO_IMAGE if self.image is None else IMAGE_TO_IMAGE
 
@@ -198,7 +211,7 @@ class GenerationRequest:
                 raise InvalidRequestError(f"{name} says the same as {given[field]}; give one")
             given[field] = name
             if value is not None:
-                values[field] = _loras(value) if field == "loras" else value
+                values[field] = READERS[field](value) if field in READERS else value
         for name, picture in (media or {}).items():
             if name not in MEDIA_FIELDS:
                 raise InvalidRequestError(f"{name} is a file, and this model takes none there")
@@ -212,10 +225,15 @@ class GenerationRequest:
             raise InvalidRequestError(f"{given.get(field, field)} {problem}") from None
 
     def with_defaults(self, defaults: Mapping[str, Any]) -> Self:
-        """Return the request with those of `defaults` that it leaves open filled in."""
+        """Return the request with those of `defaults` that it leaves open filled in.
+
+        A given picture, not the defaults, says the size.
+        """
+        size = ("width", "height") if self.image is None else ()
         names = (
-            *("width", "height", "steps", "guidance", "max_sequence_length"),
-            *("num_frames", "fps", "strength"),
+            *size,
+            *("steps", "guidance", "max_sequence_length", "num_frames", "fps"),
+            *(() if self.image is None else ("strength",)),
         )
         fill = {n: defaults[n] for n in names if n in defaults and getattr(self, n) is None}
         return dataclasses.replace(self, **fill)

@@ -14,7 +14,11 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    SD3Transformer2DModel,
+    StableDiffusion3Pipeline,
+    StableDiffusionInpaintPipeline,
     StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
@@ -57,7 +61,7 @@ def _clip_encoder(
     return kind(config).eval()
 
 
-def _t5(poison: bool) -> tuple[T5Tokenizer, T5EncoderModel]:
+def _t5(poison: bool, width: int = 16) -> tuple[T5Tokenizer, T5EncoderModel]:
     vocabulary: list[tuple[str, float]] = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     vocabulary += [("▁", -2.0)] + [(letter, -10.0) for letter in string.printable.strip()]
     vocabulary += [("▁" + word, -3.0) for word in WORDS]
@@ -65,7 +69,7 @@ def _t5(poison: bool) -> tuple[T5Tokenizer, T5EncoderModel]:
     config = T5Config(
         # The last word has no embedding in a poisoned model: its use raises IndexError.
         vocab_size=len(tokenizer) - (1 if poison else 0),
-        d_model=16,
+        d_model=width,
         d_kv=8,
         d_ff=32,
         num_layers=1,
@@ -82,11 +86,9 @@ def _vae(**config: Any) -> AutoencoderKL:
         up_block_types=["UpDecoderBlock2D"] * 2,
         block_out_channels=[8, 8],
         layers_per_block=1,
-        latent_channels=4,
         sample_size=64,
         norm_num_groups=4,
-        scaling_factor=1.0,
-        **config,
+        **{"latent_channels": 4, "scaling_factor": 1.0, **config},
     ).eval()
 
 
@@ -103,16 +105,25 @@ def _unet(**config: Any) -> UNet2DConditionModel:
     ).eval()
 
 
-def build_sd(directory: Path) -> Path:
-    """Save a random StableDiffusionPipeline of 64 x 64 pixels to `directory` and return it."""
+def build_sd(
+    directory: Path, *, scheduler: Any = None, inpaint: bool = False, told: bool = False
+) -> Path:
+    """Save a random StableDiffusionPipeline of 64 x 64 pixels to `directory` and return it.
+
+    `inpaint` gives the UNet 9 channels; `told` tells it the guidance, as in LCM.
+    """
     torch.manual_seed(0)
     clip = _clip_tokenizer()
-    StableDiffusionPipeline(
+    (StableDiffusionInpaintPipeline if inpaint else StableDiffusionPipeline)(
         vae=_vae(),
         text_encoder=_clip_encoder(clip),
         tokenizer=clip,
-        unet=_unet(cross_attention_dim=16),
-        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        unet=_unet(
+            cross_attention_dim=16,
+            in_channels=9 if inpaint else 4,
+            time_cond_proj_dim=8 if told else None,
+        ),
+        scheduler=scheduler or DDIMScheduler(steps_offset=1, clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -120,8 +131,11 @@ def build_sd(directory: Path) -> Path:
     return directory
 
 
-def build_sdxl(directory: Path) -> Path:
-    """Save a random StableDiffusionXLPipeline of 64 x 64 pixels to `directory` and return it."""
+def build_sdxl(directory: Path, *, scheduler: Any = None, inpaint: bool = False) -> Path:
+    """Save a random StableDiffusionXLPipeline of 64 x 64 pixels to `directory` and return it.
+
+    `inpaint` gives the UNet 9 channels.
+    """
     torch.manual_seed(0)
     clip = _clip_tokenizer()
     unet = _unet(
@@ -130,21 +144,27 @@ def build_sdxl(directory: Path) -> Path:
         addition_time_embed_dim=8,
         projection_class_embeddings_input_dim=6 * 8 + 16,
         use_linear_projection=True,
+        in_channels=9 if inpaint else 4,
     )
-    StableDiffusionXLPipeline(
+    (StableDiffusionXLInpaintPipeline if inpaint else StableDiffusionXLPipeline)(
         vae=_vae(),
         text_encoder=_clip_encoder(clip),
         text_encoder_2=_clip_encoder(clip, CLIPTextModelWithProjection),
         tokenizer=clip,
         tokenizer_2=clip,
         unet=unet,
-        scheduler=DDIMScheduler(steps_offset=1, clip_sample=False),
+        scheduler=scheduler or DDIMScheduler(steps_offset=1, clip_sample=False),
     ).save_pretrained(directory)
     return directory
 
 
-def build_flux(directory: Path, *, seed: int = 0, poison: bool = False) -> Path:
-    """Save a random FluxPipeline of 64 x 64 pixels to `directory` (about 1 MB) and return it."""
+def build_flux(
+    directory: Path, *, seed: int = 0, poison: bool = False, distilled: bool = False
+) -> Path:
+    """Save a random FluxPipeline of 64 x 64 pixels to `directory` (about 1 MB) and return it.
+
+    `distilled` gives it embedded guidance, as dev has; without it is as schnell.
+    """
     torch.manual_seed(seed)
     clip = _clip_tokenizer()
     t5, t5_encoder = _t5(poison)
@@ -158,9 +178,10 @@ def build_flux(directory: Path, *, seed: int = 0, poison: bool = False) -> Path:
         joint_attention_dim=16,
         pooled_projection_dim=16,
         axes_dims_rope=(4, 6, 6),
+        guidance_embeds=distilled,
     )
     pipeline = FluxPipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=distilled),
         vae=vae,
         text_encoder=_clip_encoder(clip),
         tokenizer=clip,
@@ -169,6 +190,48 @@ def build_flux(directory: Path, *, seed: int = 0, poison: bool = False) -> Path:
         transformer=transformer.eval(),
     )
     pipeline.save_pretrained(directory)
+    return directory
+
+
+def build_sd3(directory: Path, *, t5: bool = True, shifting: bool = False) -> Path:
+    """Save a random StableDiffusion3Pipeline of 64 x 64 pixels to `directory` and return it.
+
+    Without `t5` it has no third text encoder; `shifting` shifts timesteps by the size.
+    """
+    torch.manual_seed(0)
+    clip = _clip_tokenizer()
+    t5_tokenizer, t5_encoder = _t5(poison=False, width=32) if t5 else (None, None)
+    transformer = SD3Transformer2DModel(
+        sample_size=32,
+        patch_size=2,
+        in_channels=16,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=4,
+        joint_attention_dim=32,
+        caption_projection_dim=32,
+        pooled_projection_dim=32,
+        out_channels=16,
+        pos_embed_max_size=32,
+    )
+    vae = _vae(
+        latent_channels=16,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=1.5305,
+        shift_factor=0.0609,
+    )
+    StableDiffusion3Pipeline(
+        transformer=transformer.eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=shifting),
+        vae=vae,
+        text_encoder=_clip_encoder(clip, CLIPTextModelWithProjection),
+        tokenizer=clip,
+        text_encoder_2=_clip_encoder(clip, CLIPTextModelWithProjection),
+        tokenizer_2=clip,
+        text_encoder_3=t5_encoder,
+        tokenizer_3=t5_tokenizer,
+    ).save_pretrained(directory)
     return directory
 
 

@@ -14,12 +14,22 @@ FAMILIES = {
     "flux": "inference.engine.families.flux:Flux",
     "sd": "inference.engine.families.sd:StableDiffusion",
     "sdxl": "inference.engine.families.sd:StableDiffusionXL",
+    "sd3": "inference.engine.families.sd3:StableDiffusion3",
     "noop": "inference.engine.families.noop:Noop",
 }
 PIPELINES = {
     "FluxPipeline": "flux",
+    "FluxImg2ImgPipeline": "flux",
+    "FluxInpaintPipeline": "flux",
     "StableDiffusionPipeline": "sd",
+    "StableDiffusionImg2ImgPipeline": "sd",
+    "StableDiffusionInpaintPipeline": "sd",
     "StableDiffusionXLPipeline": "sdxl",
+    "StableDiffusionXLImg2ImgPipeline": "sdxl",
+    "StableDiffusionXLInpaintPipeline": "sdxl",
+    "StableDiffusion3Pipeline": "sd3",
+    "StableDiffusion3Img2ImgPipeline": "sd3",
+    "StableDiffusion3InpaintPipeline": "sd3",
 }
 
 

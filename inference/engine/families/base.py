@@ -17,8 +17,9 @@ from collections.abc import Generator, Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from inference.engine.canvas import extend
 from inference.engine.errors import InvalidRequestError, WeightsUnavailableError
-from inference.engine.request import GenerationRequest
+from inference.engine.request import MAX_SIDE, GenerationRequest
 from inference.engine.sample import NEGATIVE, POSITIVE, Condition, Inputs, Row, Sample, rows_key
 
 if TYPE_CHECKING:
@@ -55,12 +56,18 @@ class Family(ABC):
     frames: ClassVar[int | None] = None
     """The default number of frames; None for a family of still pictures."""
     fps: ClassVar[int] = 16
+    bound: ClassVar[float] = 1e-4
+    """How far fp32 latents may be from the stock pipeline's, and from those of a run alone.
+
+    A difference of one latent, as a share of the largest latent where that is above 1.
+    """
 
     def load(self, directory: Path | None, device: Device) -> Any:
         """Load safetensors from `directory`; never pickle, network or code of the model's."""
         diffusers = import_diffusers()
         assert directory is not None
-        name = json.loads((directory / "model_index.json").read_text())["_class_name"]
+        index = json.loads((directory / "model_index.json").read_text())
+        name = index["_class_name"]
         if name not in self.pipelines.values():
             known = ", ".join(dict.fromkeys(self.pipelines.values()))
             raise WeightsUnavailableError(f"a {name} is none of this family's {known}")
@@ -70,6 +77,8 @@ class Family(ABC):
             directory,
             use_safetensors=True,
             local_files_only=True,
+            # A part that was left out, such as a text encoder, must be named as absent.
+            **{part: None for part, source in index.items() if source == [None, None]},
             **{"dtype" if renamed else "torch_dtype": device.dtype},
         )
         pipeline.set_progress_bar_config(disable=True)
@@ -93,10 +102,12 @@ class Family(ABC):
             request = dataclasses.replace(request, video=True)
         if request.task not in self.pipelines:
             known = ", ".join(self.pipelines)
-            field = "mask_image" if request.mask_image is not None else "image"
+            fields = ("mask_image", "outpaint", "image")
+            field = next((f for f in fields if getattr(request, f) is not None), "image")
             if request.image is None:
                 raise InvalidRequestError(f"image is required: this model can do {known}")
             raise InvalidRequestError(f"{field} is not a field of this model: it can do {known}")
+        request = self._on_canvas(loaded, request)
         width, height = self.default_size(loaded.base)
         if request.image is not None and request.width is None and request.height is None:
             width, height = self.size_like(loaded.base, request.image.size)
@@ -114,6 +125,18 @@ class Family(ABC):
             fps=(request.fps or self.fps) if self.frames else None,
             steps=self.steps if request.steps is None else request.steps,
             guidance=self.guidance if request.guidance is None else float(request.guidance),
+        )
+
+    def _on_canvas(self, loaded: Loaded, request: GenerationRequest) -> GenerationRequest:
+        """Turn outpainting into inpainting on the larger canvas; the border is all new."""
+        if request.outpaint is None:
+            return request
+        assert request.image is not None
+        multiple = self.size_multiple(loaded.base)
+        image, mask = extend(request.image, request.outpaint, multiple, MAX_SIDE)
+        strength = 1.0 if request.strength is None else request.strength
+        return dataclasses.replace(
+            request, image=image, mask_image=mask, outpaint=None, strength=strength
         )
 
     def size_like(self, pipeline: Any, size: tuple[int, int]) -> tuple[int, int]:

@@ -42,7 +42,10 @@ class Noop(Family):
 
     def complete(self, loaded: Loaded, request: GenerationRequest) -> GenerationRequest:
         """Take anything, as it is only asked for the time it takes."""
-        return super().complete(loaded, dataclasses.replace(request, image=None, mask_image=None))
+        bare = dataclasses.replace(
+            request, image=None, mask_image=None, outpaint=None, strength=None
+        )
+        return super().complete(loaded, bare)
 
     def embed(self, loaded: Loaded, texts: list[str], window: int) -> list[Inputs]:
         """Nothing is read."""

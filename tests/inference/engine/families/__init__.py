@@ -1,0 +1,1 @@
+"""Each family against the stock pipelines."""
