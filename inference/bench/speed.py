@@ -78,7 +78,10 @@ def measure(systems: list[System], concurrency: int, rounds: int) -> list[dict[s
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, print a table and one JSON line, and keep the line where asked."""
+    os.environ.setdefault("ENGINE_COMPILE", "1")
     systems, engine = _systems(arguments.quality)
+    for system in systems:
+        system.warm(_requests(1, seed=0)[0])
     rows = []
     for concurrency in arguments.concurrency:
         rows += measure(systems, concurrency, arguments.rounds)

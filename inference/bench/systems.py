@@ -25,6 +25,9 @@ class System(Protocol):
     name: str
     quality: str
 
+    def warm(self, request: GenerationRequest) -> None:
+        """Get ready for requests such as this one."""
+
     def draw(self, requests: Sequence[GenerationRequest]) -> list[tuple[Image, float]]:
         """Draw for requests that come at the same moment: pictures, and seconds until each."""
 
@@ -39,6 +42,10 @@ class Stock:
         diffusers = import_diffusers()
         self._pipeline: Any = diffusers.DiffusionPipeline.from_pretrained(directory)
         self._pipeline.set_progress_bar_config(disable=True)
+
+    def warm(self, request: GenerationRequest) -> None:
+        """Draw once."""
+        self.draw([request])
 
     def draw(self, requests: Sequence[GenerationRequest]) -> list[tuple[Image, float]]:
         """Call the pipeline once for each."""
@@ -73,6 +80,13 @@ class Ours:
         self._profile = profile
         self.quality = profile.quality
         engine.load(model, profile).result()
+
+    def warm(self, request: GenerationRequest) -> None:
+        """Draw until what is compiled in the background for the request's shape is there."""
+        self.draw([request])
+        while self._engine.compiling():
+            time.sleep(0.5)
+        self.draw([request])
 
     def draw(self, requests: Sequence[GenerationRequest]) -> list[tuple[Image, float]]:
         """Submit all at once."""

@@ -86,6 +86,10 @@ class Loader:
         there = [key[0] for key, entry in list(self._entries.items()) if entry.loaded]
         return list(dict.fromkeys(there))
 
+    def pipelines(self) -> list[Loaded]:
+        """Return what is on the device; safe from any thread."""
+        return [entry.loaded for entry in list(self._entries.values()) if entry.loaded]
+
     def close(self) -> None:
         """End the loading thread once what it loads is loaded."""
         self._orders.put(None)

@@ -149,6 +149,10 @@ class Engine:
         """Return the models that are on the device."""
         return self._loader.models()
 
+    def compiling(self) -> bool:
+        """Tell whether code is being compiled in the background for any loaded pipeline."""
+        return any(getattr(loaded.predict, "busy", False) for loaded in self._loader.pipelines())
+
     def close(self) -> None:
         """Finish what was submitted and end the threads."""
         self._inbox.put(None)

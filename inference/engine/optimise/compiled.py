@@ -2,7 +2,8 @@
 
 A shape that is new is served by the eager model, while a process of its own compiles it with
 AOTInductor; the result is used from the next step on after it is there, and by every process
-that comes later. No request ever waits for a compiler.
+that comes later. No request ever waits for a compiler. ENGINE_COMPILE=1 turns it on: it takes a
+minute or so of one core for each shape, which a machine that also serves pages may not have.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class Compiled:
             return self.eager(inputs, shared)
         if count == 1:  # the exported graph is for two rows or more
             inputs = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
-        return code(tuple(inputs[name] for name in sorted(inputs)))[:count]
+        return code(*(inputs[name] for name in sorted(inputs)))[:count]
 
     def _code(self, key: Hashable) -> Any:
         if key in self.ready:
@@ -142,6 +143,11 @@ class Compiled:
             return False
         return True
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is being compiled."""
+        return any(process.poll() is None for process, _ in self.building.values())
+
     def stop(self) -> None:
         """End what is being compiled."""
         for process, _ in self.building.values():
@@ -151,6 +157,8 @@ class Compiled:
 
 
 def _missing(loaded: Loaded) -> str | None:
+    if os.environ.get("ENGINE_COMPILE", "0") != "1":
+        return "ENGINE_COMPILE is not 1"
     if loaded.device.device.type != "cpu":
         return "it is for the CPU"
     if shutil.which("g++") is None and shutil.which("clang++") is None:
