@@ -53,7 +53,7 @@ class Engine:
     """One device and the thread that owns it.
 
     ENGINE_MAX_LOADED (2) pipelines stay loaded, and LoRAs up to ENGINE_LORA_BYTES (256 MiB), which
-    also bounds the file of each; ENGINE_BATCH_TOKENS bounds the tokens of one
+    bounds each of them too; ENGINE_BATCH_TOKENS bounds the tokens of one
     forward pass, ENGINE_MAX_ACTIVE (64) the pictures and clips that are under way at once.
     Raises ValueError where an ENGINE_ variable is wrong.
     """

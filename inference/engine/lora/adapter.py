@@ -41,8 +41,9 @@ def _shape(module: Any) -> tuple[int, ...] | None:
         plain = module.groups == 1 and module.padding_mode == "zeros"
         kernel = tuple(module.kernel_size)
         return (module.out_channels, module.in_channels, *kernel) if plain else None
-    sizes = [getattr(module, name, None) for name in ("out_features", "in_features")]
-    return (sizes[0], sizes[1]) if all(isinstance(size, int) for size in sizes) else None
+    outputs, inputs = (getattr(module, name, None) for name in ("out_features", "in_features"))
+    # Any module that says so counts, be it a quantised one.
+    return (outputs, inputs) if isinstance(outputs, int) and isinstance(inputs, int) else None
 
 
 def _misfit(denoiser: Any, path: str, factors: Factors) -> str | None:

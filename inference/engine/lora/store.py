@@ -124,11 +124,15 @@ class LoraStore:
     def _load(self, loaded: Loaded, use: LoraUse) -> Adapter:
         """Read, check, convert and put on the device. Raises EngineError."""
         try:
-            data = files.read(self._weights, use.uri, use.digest, self._limit)
+            # A file may be in twice as wide a format as the model, and has a header besides.
+            data = files.read(self._weights, use.uri, use.digest, 2 * self._limit)
             tensors, config = parse(data, use.uri)
             factors = convert(loaded.base, use.uri, tensors, config)
             denoiser = getattr(loaded.denoiser, "_orig_mod", loaded.denoiser)
-            return fit(denoiser, use.uri, factors, self._device.device)
+            adapter = fit(denoiser, use.uri, factors, self._device.device)
+            if adapter.size > self._limit:
+                raise InvalidRequestError(f"loras: {use.uri} takes more than {self._limit} bytes")
+            return adapter
         except EngineError:
             raise
         except Exception as error:

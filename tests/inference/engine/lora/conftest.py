@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from inference.engine.device import Device, pick_device
+from inference.engine.families import get_family
+from inference.engine.loaded import Loaded
+from inference.engine.lora.mount import Outfit
+from inference.engine.lora.store import LoraStore
 from inference.engine.request import GenerationRequest, LoraUse
 from inference.engine.runner import Engine
-from inference.engine.weights import Model, digest_of
+from inference.engine.weights import Model, WeightsStore, digest_of
 from tests.inference.engine.lora.files import sha256
 from tests.inference.pipelines import build_sd, build_sdxl, load_stock
 
@@ -80,3 +86,44 @@ def draw_stock(models: dict[str, tuple[Path, Model]]) -> Callable[..., Pixels]:
         return picture
 
     return draw
+
+
+@pytest.fixture
+def device() -> Device:
+    """The device of this machine."""
+    return pick_device()
+
+
+@pytest.fixture
+def load(models: dict[str, tuple[Path, Model]], device: Device) -> Callable[[str], Loaded]:
+    """Load a pipeline without an engine around it."""
+
+    def load(family: str) -> Loaded:
+        directory, model = models[family]
+        adapter = get_family(family)
+        return Loaded(adapter, adapter.load(directory, device), device, model.digest or "")
+
+    return load
+
+
+@pytest.fixture
+def make_store(weights_dir: Path, device: Device) -> Iterator[Callable[[int], LoraStore]]:
+    """Make stores with a bound of bytes."""
+    made: list[LoraStore] = []
+
+    def make(limit: int = 1 << 20) -> LoraStore:
+        made.append(LoraStore(WeightsStore([weights_dir]), device, limit, lambda: None))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()
+
+
+def take(store: LoraStore, user: Hashable, loaded: Loaded, *uses: LoraUse) -> Outfit:
+    """Wait until `user` has its LoRAs."""
+    until = time.monotonic() + 20
+    while (outfit := store.take(user, loaded, uses)) is None:
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    return outfit
