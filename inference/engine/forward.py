@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
+from inference.engine.lora.mount import applied
 from inference.engine.sample import Row, Sample
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def forward(rows: list[Row]) -> list[torch.Tensor]:
     inputs = {name: torch.cat([row.inputs[name] for row in rows]) for name in names}
     _current.rows = rows
     try:
-        predicted: torch.Tensor = sample.loaded.predict(inputs, sample.shared)
+        with applied(rows):
+            predicted: torch.Tensor = sample.loaded.predict(inputs, sample.shared)
     finally:
         _current.rows = None
     return list(predicted.split(1))

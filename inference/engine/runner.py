@@ -18,6 +18,7 @@ from typing import TypeVar
 from inference.engine.device import Device, pick_device
 from inference.engine.errors import EngineError
 from inference.engine.loader import Loader
+from inference.engine.lora.store import DEFAULT_BYTES, LoraStore
 from inference.engine.optimise import mount
 from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult
@@ -51,7 +52,8 @@ def _never() -> bool:
 class Engine:
     """One device and the thread that owns it.
 
-    ENGINE_MAX_LOADED (2) pipelines stay loaded; ENGINE_BATCH_TOKENS bounds the tokens of one
+    ENGINE_MAX_LOADED (2) pipelines stay loaded, and LoRAs up to ENGINE_LORA_BYTES (256 MiB), which
+    bounds each of them too; ENGINE_BATCH_TOKENS bounds the tokens of one
     forward pass, ENGINE_MAX_ACTIVE (64) the pictures and clips that are under way at once.
     Raises ValueError where an ENGINE_ variable is wrong.
     """
@@ -59,6 +61,7 @@ class Engine:
     def __init__(self, weights: WeightsStore | None = None) -> None:
         limit = _positive("ENGINE_MAX_LOADED", 2)
         active = _positive("ENGINE_MAX_ACTIVE", 64)
+        lora_bytes = _positive("ENGINE_LORA_BYTES", DEFAULT_BYTES)
         _positive("ENGINE_BATCH_TOKENS", 1)
         self._inbox: queue.SimpleQueue[Ticket | Callable[[], object] | None] = queue.SimpleQueue()
         self._stages: Stages | None = None
@@ -76,7 +79,8 @@ class Engine:
             self._weights, self.device, limit, wake=lambda: wake(_wake), mount=mount
         )
         budget = _positive("ENGINE_BATCH_TOKENS", BATCH_TOKENS[self.device.device.type])
-        self._stages = Stages(self._weights, self.device, self._loader, budget, active)
+        self._loras = LoraStore(self._weights, self.device, lora_bytes, lambda: wake(_wake))
+        self._stages = Stages(self._weights, self.device, self._loader, self._loras, budget, active)
 
     def submit(
         self,
@@ -159,6 +163,7 @@ class Engine:
         self._thread.join()
         if self._stages is not None:
             self._loader.close()
+            self._loras.close()
 
     def _loop(self) -> None:
         closing = False

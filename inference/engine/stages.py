@@ -11,6 +11,8 @@ from inference.engine.device import Device
 from inference.engine.errors import DeviceMemoryError, EngineError
 from inference.engine.forward import advance
 from inference.engine.loader import Loader, is_out_of_memory
+from inference.engine.lora.mount import wear
+from inference.engine.lora.store import LoraStore
 from inference.engine.request import Media
 from inference.engine.sample import Sample
 from inference.engine.ticket import Ticket
@@ -27,11 +29,18 @@ class Stages:
     """
 
     def __init__(
-        self, weights: WeightsStore, device: Device, loader: Loader, budget: int, limit: int
+        self,
+        weights: WeightsStore,
+        device: Device,
+        loader: Loader,
+        loras: LoraStore,
+        budget: int,
+        limit: int,
     ) -> None:
         self._weights = weights
         self._device = device
         self._loader = loader
+        self._loras = loras
         self._budget = budget
         self._limit = limit
         self._fairness = Fairness()
@@ -104,8 +113,12 @@ class Stages:
         for sample in ticket.samples:
             self._owner.pop(sample, None)
             self._decoding.pop(sample, None)
+            sample.memory.clear()
             if sample in self._active:
                 self._active.remove(sample)
+        if ticket.request.loras:
+            ticket.loras = None
+            self._loras.leave(ticket)
         if ticket.loaded is not None:
             self._loader.hold((ticket.model, ticket.profile), -1)
 
@@ -121,7 +134,7 @@ class Stages:
         room = self._limit - len(self._active) - len(self._decoding)
         waiting = [ticket for ticket in self._tickets if ticket.condition is None]
         for ticket in self._ordered(waiting):
-            if not self._is_loaded(ticket) or len(ready) == ENCODE_AT_ONCE:
+            if not self._is_ready(ticket) or len(ready) == ENCODE_AT_ONCE:
                 continue
             needed = ticket.request.num_images
             if ready and ready[0].loaded is not ticket.loaded:
@@ -150,6 +163,19 @@ class Stages:
         self._loader.hold(key, 1)
         # Who came later than the order waited for a part of the loading only.
         ticket.load_s = min(seconds, time.monotonic() - ticket.submitted)
+        return True
+
+    def _is_ready(self, ticket: Ticket) -> bool:
+        """Tell whether weights and LoRAs are there, and order them if not."""
+        if not self._is_loaded(ticket):
+            return False
+        if ticket.request.loras and ticket.loras is None:
+            assert ticket.loaded is not None
+            try:
+                ticket.loras = self._loras.take(ticket, ticket.loaded, ticket.request.loras)
+            except EngineError as error:
+                self._fail(ticket, error)
+            return ticket.loras is not None
         return True
 
     def _begin(self, tickets: list[Ticket], began: float) -> None:
@@ -200,6 +226,8 @@ class Stages:
         except Exception as error:
             self._fail(ticket, error)
             return
+        for sample in ticket.samples:
+            wear(sample, ticket.loras)
         self._owner.update(dict.fromkeys(ticket.samples, ticket))
         self._active += ticket.samples
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from inference.engine.errors import CancelledError, DeadlineExceededError, EngineError
 from inference.engine.loaded import Loaded
+from inference.engine.lora.mount import Outfit
 from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult, Media, Video
 from inference.engine.sample import Condition, Sample
@@ -39,6 +40,7 @@ class Ticket:
     denoised: float = 0.0
     spent: float = 0.0
     loaded: Loaded | None = None
+    loras: Outfit | None = None
     condition: Condition | None = None
     samples: list[Sample] = field(default_factory=list)
     outputs: dict[Sample, Media] = field(default_factory=dict)
