@@ -134,13 +134,15 @@ def read_picture(field: str, body: bytes) -> Image:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise InvalidRequestError(
-                    f"{field} has {width} x {height} pixels; at most {MAX_PIXELS} are read"
+                    f"{field} has more than {MAX_PIXELS} pixels: {width} x {height}"
                 )
             picture.load()
             upright = ImageOps.exif_transpose(picture)
     except InvalidRequestError:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        raise InvalidRequestError(f"{field} has more than {MAX_PIXELS} pixels") from None
+    except UnidentifiedImageError:
         raise InvalidRequestError(f"{field} is not a PNG, JPEG or WebP picture") from None
     except Exception as error:
         # Each decoder has errors of its own: SyntaxError, struct.error, zlib.error, ...

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-import redis
-import urllib3
-from celery import Celery
 from PIL import Image
 
 from inference.engine import stages
-from inference.engine.runner import Engine
 from inference.engine.sample import Sample
 from inference.engine.weights import Model
 from inference.protocol import RunJob
@@ -24,15 +19,6 @@ from tests.inference.control import Control
 
 JOBS = 6
 STEPS = 40
-
-
-@pytest.fixture
-def runner(engine: Engine, valkey_url: str) -> Iterator[JobRunner]:
-    app = Celery("tests-worker", broker=valkey_url)
-    client = redis.Redis.from_url(valkey_url)
-    yield JobRunner(app, "in-process", engine, client, urllib3.PoolManager(maxsize=JOBS))
-    client.close()
-    app.close()
 
 
 @pytest.fixture
@@ -55,7 +41,7 @@ def picture(control: Control, job: RunJob) -> np.ndarray:
 
 
 def make(control: Control, model: Model, seed: int, **changes: object) -> RunJob:
-    values = {"prompt": "a red circle on blue", "steps": STEPS, "seed": seed}
+    values = {"prompt": "a red circle on blue", "steps": STEPS, "guidance": 1, "seed": seed}
     return control.job(model, input=values, **changes)
 
 
@@ -72,7 +58,6 @@ def test_six_jobs_at_once_share_passes_and_equal_their_solo_runs(
         list(pool.map(runner.run, [job.to_dict() for job in together]))
     assert sum(passes) == JOBS * STEPS
     assert len(passes) < JOBS * STEPS / 2
-    assert max(passes) == JOBS
     for one, other in zip(alone, together, strict=True):
         control.finished(other)
         # One step of 255: sums of another order may round another way.
