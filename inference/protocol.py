@@ -34,6 +34,45 @@ EVENTS_TTL_S = 3600
 
 FAMILIES = ("flux", "sd", "sdxl", "sd3", "noop")
 """Architectures that the engine knows; `noop` measures the market without the engine."""
+VIDEO_FAMILIES = frozenset({"ltx", "wan"})
+"""Those that make clips; the others make pictures."""
+
+PNG = "image/png"
+MP4 = "video/mp4"
+EXTENSIONS = {PNG: "png", MP4: "mp4"}
+"""What a worker makes, each with the ending of its files' names."""
+
+EXACT = "exact"
+HIGH = "high"
+FAST = "fast"
+QUALITIES = (EXACT, HIGH, FAST)
+"""What a profile may lose: nothing that can be seen, little, or more for the sake of speed."""
+PROFILE_KEYS = ("quality", "optimisations", "defaults")
+"""What a version's profile may hold; `defaults` fills in what an input leaves open."""
+
+
+def output_type(family: str) -> str:
+    """Return the content type of what a family makes."""
+    return MP4 if family in VIDEO_FAMILIES else PNG
+
+
+def check_profile(profile: Any) -> None:
+    """Raise ValueError naming what is wrong in a version's profile, for either plane.
+
+    Keys beyond PROFILE_KEYS are let pass: a newer control plane may know more than a worker.
+    """
+    if not isinstance(profile, dict):
+        raise ValueError("profile must be an object")
+    if profile.get("quality", EXACT) not in QUALITIES:
+        raise ValueError(f"quality must be one of {', '.join(QUALITIES)}")
+    chosen = profile.get("optimisations")
+    if not isinstance(chosen, dict | None):
+        raise ValueError("optimisations must be an object")
+    for name, options in (chosen or {}).items():
+        if not isinstance(options, bool | dict):
+            raise ValueError(f"optimisations.{name} must be an object, true or false")
+    if not isinstance(profile.get("defaults"), dict | None):
+        raise ValueError("defaults must be an object")
 
 
 def gpu_queue(hardware_class: str) -> str:
@@ -128,12 +167,16 @@ class VersionSpec(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadSlot(Message):
-    """Where output number `index` goes: an HTTP PUT with exactly these headers."""
+    """Where output number `index` goes: an HTTP PUT with exactly these headers.
+
+    Only a file of `content_type` may go there.
+    """
 
     index: int
     key: str
     url: str
     headers: dict[str, str] = field(default_factory=dict)
+    content_type: str = PNG
     max_bytes: int = 64 * 2**20
 
 
@@ -143,7 +186,8 @@ class RunJob(Message):
 
     `token` proves to the control plane that an answer comes from the holder of this message.
     `deadline` is epoch seconds; `max_engine_s` bounds the time on the device. `inputs` maps a
-    field of `input` to a short-lived URL to GET its content from.
+    field of `input` to a short-lived URL to GET its content from. `tenant` says which jobs have
+    the same caller, not who that is; a job of higher `priority` goes first on a device.
     """
 
     job_id: str
@@ -157,6 +201,8 @@ class RunJob(Message):
     deadline: float
     max_engine_s: float
     queue: str
+    tenant: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,6 +280,7 @@ FAILURES = {
     "deadline_exceeded": "The job did not finish in time.",
     "engine_error": "The model failed on this input.",
     "weights_unavailable": "The model's weights could not be loaded.",
+    "invalid_profile": "The version's profile is not one that the engine understands.",
     "weights_mismatch": "The model's weights do not match their registered digest.",
     "upload_failed": "The result could not be stored.",
     "input_unavailable": "An input file could not be read.",

@@ -68,18 +68,23 @@ def listed_version(
     minimum: str = "0",
     base: Version | None = None,
     visibility: str = Visibility.PUBLIC,
+    task: str = "text-to-image",
+    **parts: Any,
 ) -> Version:
     model = catalog.model_create(
-        org=org, name=name, title=name.title(), task="text-to-image", visibility=visibility
+        org=org, name=name, title=name.title(), task=task, visibility=visibility
     )
     version = catalog.version_create(
         model=model,
-        weights_uri="starter:starter-image",
-        weights_digest="sha256:" + "0" * 64,
-        family="flux",
-        input_schema=SCHEMA,
         licence=licence,
         base=base,
+        **{
+            "weights_uri": "starter:starter-image",
+            "weights_digest": "sha256:" + "0" * 64,
+            "family": "flux",
+            "input_schema": SCHEMA,
+            **parts,
+        },
     )
     catalog.price_set(
         version=version, unit=unit, unit_price=Decimal(price), minimum=Decimal(minimum)
@@ -137,7 +142,13 @@ def report_started(job: Job, worker: str = "w1") -> protocol.JobStarted:
 
 
 def report_finished(
-    job: Job, *, count: int = 1, engine_ms: int = 1200, steps: int = 4, side: int = 128
+    job: Job,
+    *,
+    count: int = 1,
+    engine_ms: int = 1200,
+    steps: int = 4,
+    side: int = 128,
+    seconds: float | None = None,
 ) -> protocol.JobFinished:
     """Store `count` outputs where the job's worker was told to, and report them."""
     store = storage()
@@ -150,11 +161,12 @@ def report_finished(
             protocol.Output(
                 index=index,
                 key=key,
-                content_type="image/png",
+                content_type=dispatch.output_type(job),
                 size=size,
                 sha256=digest,
                 width=side,
                 height=side,
+                seconds=seconds,
             )
         )
     return protocol.JobFinished(
@@ -164,7 +176,9 @@ def report_finished(
         trace_id=job.trace_id,
         worker_id="w1",
         outputs=outputs,
-        usage=protocol.Usage(images=count, steps=steps, engine_ms=engine_ms),
+        usage=protocol.Usage(
+            images=count, steps=steps, engine_ms=engine_ms, output_seconds=(seconds or 0) * count
+        ),
         result={"seed": 7},
         at=job.created_at.timestamp(),
     )

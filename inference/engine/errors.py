@@ -48,3 +48,9 @@ class DeviceMemoryError(EngineError):
 
     code = "out_of_memory"
     retryable = True
+
+
+class InvalidProfileError(EngineError):
+    """The version's profile names what the engine does not know. Its vendor must mend it."""
+
+    code = "invalid_profile"

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from inference.engine.errors import InvalidRequestError
+from inference.protocol import EXACT, FAST, HIGH, QUALITIES, check_profile
 
-EXACT = "exact"
-HIGH = "high"
-FAST = "fast"
-QUALITIES = (EXACT, HIGH, FAST)
+__all__ = ["EXACT", "FAST", "HIGH", "QUALITIES", "Profile"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +38,12 @@ class Profile:
         `true` stands for no options, `false` leaves one out; other keys are not the engine's.
         Raises InvalidRequestError naming what is wrong.
         """
+        try:
+            check_profile(dict(data))
+        except ValueError as error:
+            raise InvalidRequestError(str(error)) from None
         chosen = data.get("optimisations")
         if chosen is not None:
-            if not isinstance(chosen, Mapping):
-                raise InvalidRequestError("optimisations must be an object")
-            for name, options in chosen.items():
-                if not isinstance(options, bool | Mapping):
-                    raise InvalidRequestError(f"optimisations.{name} must be an object or true")
             chosen = {
                 name: {} if options is True else dict(options)
                 for name, options in chosen.items()

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from inference.engine.errors import EngineError, InvalidRequestError
+from inference.engine.encode import encode
+from inference.engine.errors import EngineError, InvalidProfileError, InvalidRequestError
+from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult
 from inference.engine.weights import Model
 from inference.protocol import (
@@ -25,13 +27,17 @@ from inference.protocol import (
 from inference.worker import metrics
 from inference.worker.channel import JobChannel
 from inference.worker.claim import Claim, claim, mark_done
+from inference.worker.inputs import fetch_all
 from inference.worker.reports import report
-from inference.worker.upload import encode_png, upload
+from inference.worker.upload import upload
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import redis
     import urllib3
     from celery import Celery
+    from PIL.Image import Image
 
     from inference.engine.runner import Engine
 
@@ -61,18 +67,24 @@ class _Progress:
         self.news.set()
 
 
-def _request(job: RunJob) -> GenerationRequest:
-    """Read the job's input. Raises InvalidRequestError naming the field.
+def _profile(job: RunJob) -> Profile:
+    """Read the version's profile. Raises InvalidProfileError."""
+    try:
+        return Profile.from_dict(job.version.profile)
+    except InvalidRequestError as error:
+        raise InvalidProfileError(f"{job.version.ref}: {error}") from None
+
+
+def _request(job: RunJob, media: Mapping[str, Image]) -> GenerationRequest:
+    """Read the job's input; `media` are its files. Raises InvalidRequestError naming the field.
 
     A job without a seed gets one from its id, so that another attempt draws the same picture.
     What the input leaves open, the version's `profile["defaults"]` may fill in.
     """
-    if job.inputs:
-        raise InvalidRequestError(f"{min(job.inputs)} is a file, and this model takes none")
     values = dict(job.input)
     if values.get("seed") is None:
         values["seed"] = int.from_bytes(hashlib.sha256(job.job_id.encode()).digest()[:4], "big")
-    request = GenerationRequest.from_dict(values)
+    request = GenerationRequest.from_dict(values, media)
     request = request.with_defaults(job.version.profile.get("defaults") or {})
     if request.num_images > len(job.uploads):
         raise InvalidRequestError(
@@ -170,24 +182,24 @@ class JobRunner:
         mark_done(self._valkey, job, self._worker_id)
 
     def _make(self, job: RunJob, channel: JobChannel, received: float) -> JobFinished:
-        """Generate, encode and upload. Raises EngineError with the code to report."""
-        result = self._generate(job, channel, _request(job))
-        outputs: list[Output] = []
-        encoding = uploading = 0.0
-        for slot, image in zip(job.uploads, result.images, strict=False):
-            began = time.monotonic()
-            body = encode_png(image)
-            encoded = time.monotonic()
-            outputs.append(upload(self._http, slot, body, image))
-            encoding += encoded - began
-            uploading += time.monotonic() - encoded
-        metrics.SECONDS.labels("upload").observe(uploading)
+        """Fetch, generate, encode and upload. Raises EngineError with the code to report."""
+        profile = _profile(job)
+        began = time.monotonic()
+        media = fetch_all(self._http, job.inputs, job.deadline)
+        fetching = time.monotonic() - began
+        if media:
+            metrics.SECONDS.labels("inputs").observe(fetching)
+        result = self._generate(job, channel, _request(job, media), profile)
+        for note in result.notes:
+            channel.send("log", level="warning", message=note)
+        outputs, encoding, uploading = self._deliver(job, result)
         return JobFinished(
             **self._who(job),
             outputs=outputs,
             usage=result.usage,
             result={"seed": result.seed},
             timings_ms={
+                **({"inputs": round(fetching * 1000)} if media else {}),
                 **result.timings_ms,
                 "encode": round(encoding * 1000),
                 "upload": round(uploading * 1000),
@@ -196,8 +208,23 @@ class JobRunner:
             at=time.time(),
         )
 
+    def _deliver(self, job: RunJob, result: GenerationResult) -> tuple[list[Output], float, float]:
+        """Encode and upload; return the outputs and the seconds that each of the two took."""
+        outputs: list[Output] = []
+        encoding = uploading = 0.0
+        for slot, media in zip(job.uploads, result.outputs, strict=False):
+            began = time.monotonic()
+            file = encode(media)
+            encoded = time.monotonic()
+            outputs.append(upload(self._http, slot, file))
+            encoding += encoded - began
+            uploading += time.monotonic() - encoded
+        metrics.SECONDS.labels("encode").observe(encoding)
+        metrics.SECONDS.labels("upload").observe(uploading)
+        return outputs, encoding, uploading
+
     def _generate(
-        self, job: RunJob, channel: JobChannel, request: GenerationRequest
+        self, job: RunJob, channel: JobChannel, request: GenerationRequest, profile: Profile
     ) -> GenerationResult:
         """Run the request on the engine; tell of its progress and watch for its cancellation."""
         version = job.version
@@ -209,6 +236,9 @@ class JobRunner:
         future = self._engine.submit(
             model,
             request,
+            profile=profile,
+            tenant=job.tenant,
+            priority=job.priority,
             on_progress=progress,
             should_stop=lambda: channel.cancelled or self.abort.is_set(),
             deadline=job.deadline,

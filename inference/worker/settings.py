@@ -7,10 +7,15 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 FORBIDDEN = ("DATABASE_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "SECRET_KEY")
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
+SLOTS = {"cpu": 8, "cuda": 16}
+"""Jobs at a time, by kind of device: enough for the engine to fill its forward passes."""
+NVIDIA = Path("/dev/nvidiactl")
+"""Is there where a driver is. To ask torch would take seconds, before the first log line."""
 
 
 def _positive(env: Mapping[str, str], name: str, default: int) -> int:
@@ -20,9 +25,18 @@ def _positive(env: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
+def default_slots(env: Mapping[str, str]) -> int:
+    """Return how many jobs to hold at once on the device that the engine will pick."""
+    found = "cuda" if NVIDIA.exists() else "cpu"
+    kind = (env.get("ENGINE_DEVICE") or found).partition(":")[0]
+    return SLOTS.get(kind, SLOTS["cpu"])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """`drain_s` bounds how long running jobs may go on after SIGTERM; None waits for them all.
+    """`slots` is how many jobs are held at once; WORKER_SLOTS overrides what fits the device.
+
+    `drain_s` bounds how long running jobs may go on after SIGTERM; None waits for them all.
 
     A job that is cut off so fails with worker_shutdown, which the control plane retries.
     `preload` are weights URIs to load before the first job is taken.
@@ -50,7 +64,7 @@ class WorkerSettings:
         return cls(
             worker_id=env.get("WORKER_ID") or own_id,
             classes=classes,
-            slots=_positive(env, "WORKER_SLOTS", 4),
+            slots=_positive(env, "WORKER_SLOTS", default_slots(env)),
             broker_url=broker,
             valkey_url=env.get("VALKEY_URL") or broker,
             preload=(env.get("WORKER_PRELOAD") or "").split(),

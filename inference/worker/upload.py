@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,7 +14,7 @@ from inference.engine.errors import EngineError
 from inference.protocol import Output, UploadSlot
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    from inference.engine.encode import Encoded
 
 log = structlog.get_logger(__name__)
 
@@ -32,28 +31,31 @@ class UploadFailedError(EngineError):
     retryable = True
 
 
-class OutputTooLargeError(UploadFailedError):
-    """The file is larger than its slot allows, and would be so again."""
+class OutputRefusedError(UploadFailedError):
+    """The file is not one that its slot allows, and would not be so in another try."""
 
     retryable = False
 
 
-def encode_png(image: Image) -> bytes:
-    """Return `image` as a PNG file, lossless and without metadata."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=4)
-    return buffer.getvalue()
+def check_slot(slot: UploadSlot, file: Encoded) -> None:
+    """Raise OutputRefusedError unless `file` is of the slot's kind and small enough."""
+    if file.content_type != slot.content_type:
+        raise OutputRefusedError(
+            f"output {slot.index} is {file.content_type} where {slot.content_type} was awaited"
+        )
+    if len(file.body) > slot.max_bytes:
+        raise OutputRefusedError(
+            f"output {slot.index} has {len(file.body)} bytes, over {slot.max_bytes}"
+        )
 
 
-def upload(pool: urllib3.PoolManager, slot: UploadSlot, body: bytes, image: Image) -> Output:
-    """PUT `body` to `slot` and describe it. Raises UploadFailedError after three tries.
+def upload(pool: urllib3.PoolManager, slot: UploadSlot, file: Encoded) -> Output:
+    """PUT `file` to `slot` and describe it. Raises UploadFailedError after three tries.
 
     Addresses carry signatures, so neither log lines nor errors repeat more than their host.
     """
-    if len(body) > slot.max_bytes:
-        raise OutputTooLargeError(
-            f"output {slot.index} has {len(body)} bytes, over {slot.max_bytes}"
-        )
+    check_slot(slot, file)
+    body = file.body
     host = urlsplit(slot.url).hostname
     problem = ""
     for attempt in range(1, TRIES + 1):
@@ -81,9 +83,10 @@ def upload(pool: urllib3.PoolManager, slot: UploadSlot, body: bytes, image: Imag
     return Output(
         index=slot.index,
         key=slot.key,
-        content_type="image/png",
+        content_type=file.content_type,
         size=len(body),
         sha256=hashlib.sha256(body).hexdigest(),
-        width=image.width,
-        height=image.height,
+        width=file.width,
+        height=file.height,
+        seconds=file.seconds,
     )

@@ -12,7 +12,7 @@ from django.db import IntegrityError, models, transaction
 from django.db.models import Max
 
 from billing.rating import PriceTerms, RatingError
-from inference.protocol import FAMILIES
+from inference.protocol import FAMILIES, MP4, PROFILE_KEYS, check_profile, output_type
 from marketplace.accounts.models import Organisation, User
 from marketplace.catalog import schemas, selectors
 from marketplace.catalog.models import (
@@ -21,6 +21,8 @@ from marketplace.catalog.models import (
     Price,
     ReviewDecision,
     Status,
+    Task,
+    Unit,
     Version,
     Visibility,
 )
@@ -132,6 +134,27 @@ def _check_weights(uri: str, family: str) -> None:
         )
 
 
+def _check_task(task: str, family: str) -> None:
+    """Raise InvalidInput where the listing promises a clip and gets a picture, or the reverse."""
+    makes_clips = output_type(family) == MP4
+    if makes_clips != (task in (Task.TEXT_TO_VIDEO, Task.IMAGE_TO_VIDEO)):
+        made = "videos" if makes_clips else "images"
+        raise InvalidInput(
+            f"This family makes {made}, and the model's task is {task}.",
+            fields={"family": [f"It makes {made}, unlike the model's task."]},
+        )
+
+
+def _check_profile(profile: dict[str, Any]) -> None:
+    """Raise InvalidInput unless workers can read the profile; a typo must not pass for nothing."""
+    try:
+        check_profile(profile)
+        if unknown := sorted(set(profile) - set(PROFILE_KEYS)):
+            raise ValueError(f"profile has no {unknown[0]}; it has {', '.join(PROFILE_KEYS)}")
+    except ValueError as error:
+        raise InvalidInput(str(error), fields={"profile": [str(error)]}) from error
+
+
 @transaction.atomic
 def version_create(
     *,
@@ -148,6 +171,8 @@ def version_create(
 ) -> Version:
     """Add the next version as a draft. What it contains never changes afterwards."""
     _check_weights(weights_uri, family)
+    _check_task(model.task, family)
+    _check_profile(profile or {})
     schemas.check_schema(input_schema)
     if licence.org_id != model.org_id:
         raise InvalidInput("The licence is not yours.", fields={"licence": ["Not yours."]})
@@ -193,6 +218,17 @@ def check_shares(version: Version) -> None:
         )
 
 
+def _check_length_is_known(version: Version) -> None:
+    """Raise InvalidInput unless a quote can tell how long a clip of this version will be."""
+    schema = version.input_schema
+    for name in ("num_frames", "fps"):
+        node = schema["properties"].get(name)
+        known = isinstance(node, dict) and "default" in node
+        if not known and name not in schema.get("required", []):
+            why = f"Seconds can be quoted only if the input schema gives {name} a default."
+            raise InvalidInput(why, fields={"unit": [why]})
+
+
 def price_set(
     *,
     version: Version,
@@ -203,6 +239,8 @@ def price_set(
     by: User | None = None,
 ) -> Price:
     """Make this the price of jobs submitted from now on; jobs under way keep theirs."""
+    if unit == Unit.OUTPUT_SECOND:
+        _check_length_is_known(version)
     price = Price(
         version=version,
         unit=unit,

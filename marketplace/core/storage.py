@@ -135,14 +135,17 @@ class LocalStorage:
             digest = hashlib.file_digest(file, "sha256").digest()
             return file.tell(), digest
 
-    def read(self, key: str) -> Iterator[bytes]:
-        """Yield the object in chunks. Raises NotFound."""
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the object, or `length` bytes of it from `start`, in chunks. Raises NotFound."""
         try:
             file = self.path(key).open("rb")
         except FileNotFoundError as error:
             raise NotFound("There is no such file.") from error
         with file:
-            while chunk := file.read(_CHUNK):
+            file.seek(start)
+            left = self.path(key).stat().st_size - start if length is None else length
+            while left > 0 and (chunk := file.read(min(_CHUNK, left))):
+                left -= len(chunk)
                 yield chunk
 
 

@@ -17,13 +17,13 @@ from inference import protocol
 from marketplace.celery import app
 from marketplace.core import metrics
 from marketplace.core.clock import now
+from marketplace.core.ids import derived_id
 from marketplace.core.storage import storage
 from marketplace.jobs.files import input_urls
 from marketplace.jobs.models import Job, JobStatus
 from marketplace.jobs.quoting import output_count
 
 log = structlog.get_logger("mercato.jobs.dispatch")
-OUTPUT_TYPE = "image/png"
 _UPLOAD_GRACE_S = 300
 
 
@@ -33,9 +33,20 @@ def attempt_token(job_id: object, attempt: int) -> str:
     return hmac.new(key, f"{job_id}:{attempt}".encode(), hashlib.sha256).hexdigest()
 
 
+def output_type(job: Job) -> str:
+    """Return the content type of what the job makes, which its version's family decides."""
+    return protocol.output_type(job.version.family)
+
+
+def tenant_of(job: Job) -> str:
+    """Return what tells workers which jobs have the same caller, and nothing else of it."""
+    return str(derived_id("tenant", job.org_id))
+
+
 def output_key(job: Job, index: int) -> str:
     """Return where output `index` of the job's current attempt is stored."""
-    return f"outputs/{job.created_at:%Y/%m/%d}/{job.pk}/{job.attempt}-{index}.png"
+    ending = protocol.EXTENSIONS[output_type(job)]
+    return f"outputs/{job.created_at:%Y/%m/%d}/{job.pk}/{job.attempt}-{index}.{ending}"
 
 
 def message_for(job: Job) -> protocol.RunJob:
@@ -45,13 +56,14 @@ def message_for(job: Job) -> protocol.RunJob:
     uploads = []
     for index in range(output_count(version.input_schema, job.input)):
         key = output_key(job, index)
-        put = storage().signed_put(key, OUTPUT_TYPE, settings.FILE_MAX_BYTES, max(ttl, 60))
+        put = storage().signed_put(key, output_type(job), settings.FILE_MAX_BYTES, max(ttl, 60))
         uploads.append(
             protocol.UploadSlot(
                 index=index,
                 key=key,
                 url=put.url,
                 headers=put.headers,
+                content_type=output_type(job),
                 max_bytes=settings.FILE_MAX_BYTES,
             )
         )
@@ -77,6 +89,7 @@ def message_for(job: Job) -> protocol.RunJob:
         deadline=job.deadline_at.timestamp(),
         max_engine_s=float(version.max_engine_s),
         queue=job.queue,
+        tenant=tenant_of(job),
     )
 
 

@@ -5,6 +5,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import Q
 
+from inference.protocol import EXTENSIONS
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
 from marketplace.catalog.models import Price, Version
@@ -150,6 +151,16 @@ class File(models.Model):
 
     def __str__(self) -> str:
         return self.key
+
+    @property
+    def extension(self) -> str:
+        """Return how the name of a downloaded output ends."""
+        return EXTENSIONS.get(self.content_type, "bin")
+
+    @property
+    def is_video(self) -> bool:
+        """Tell whether a page shows it in a player."""
+        return self.content_type.startswith("video/")
 
 
 class WebhookDelivery(OutboxRow):

@@ -200,6 +200,8 @@ def _outputs_problem(message: protocol.JobFinished) -> str:
     for output in message.outputs:
         if output.key != dispatch.output_key(job, output.index):
             return f"output {output.index} is not where it belongs"
+        if output.content_type != dispatch.output_type(job):
+            return f"output {output.index} is not of the kind that was asked for"
         if storage().size(output.key) != output.size:
             return f"output {output.index} was not stored whole"
     return ""
@@ -244,7 +246,7 @@ def job_finished(message: protocol.JobFinished) -> bool:
                 job=job,
                 index=output.index,
                 key=output.key,
-                content_type=dispatch.OUTPUT_TYPE,
+                content_type=output.content_type,
                 size=output.size,
                 sha256=output.sha256[:64],
                 width=output.width,

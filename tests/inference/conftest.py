@@ -6,9 +6,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import redis
+import urllib3
+from celery import Celery
 
 from inference.engine.runner import Engine
 from inference.engine.weights import Model, WeightsStore, digest_of
+from inference.worker.jobs import JobRunner
 from tests.inference.control import Control, Receiver
 from tests.inference.process import WorkerProcess
 from tests.inference.valkey import free_port, start_valkey
@@ -85,6 +89,16 @@ def worker(valkey_url: str, weights_dir: Path, tiny_model: Model) -> Iterator[Wo
     }
     with WorkerProcess(env) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def runner(engine: Engine, valkey_url: str) -> Iterator[JobRunner]:
+    """What runs a worker's jobs, in this process, so that a test sees what reaches the engine."""
+    app = Celery("tests-worker", broker=valkey_url)
+    client = redis.Redis.from_url(valkey_url)
+    yield JobRunner(app, "in-process", engine, client, urllib3.PoolManager(maxsize=8))
+    client.close()
+    app.close()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import json
 import threading
@@ -42,13 +43,18 @@ NOOP = Model(uri="noop:", digest=NOOP_DIGEST, family="noop")
 
 
 class Receiver:
-    """Takes PUTs and keeps them by path; `refuse` answers the next so many with HTTP 503."""
+    """Takes PUTs and keeps them by path, and gives them back.
+
+    `refuse` answers the next so many requests with HTTP 503; `cut` breaks the next GETs off.
+    """
 
     def __init__(self) -> None:
         self.bodies: dict[str, bytes] = {}
         self.headers: dict[str, dict[str, str]] = {}
         self.puts: list[str] = []
+        self.gets: list[str] = []
         self.refuse = 0
+        self.cut = 0
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -68,6 +74,25 @@ class Receiver:
                 self.send_response(status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
+
+            def do_GET(self) -> None:
+                path = self.path.partition("?")[0]
+                receiver.gets.append(path)
+                body = receiver.bodies.get(path, b"")
+                status = 200 if path in receiver.bodies else 404
+                if receiver.refuse:
+                    receiver.refuse -= 1
+                    status, body = 503, b""
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if receiver.cut:
+                    receiver.cut -= 1
+                    self.wfile.write(body[: len(body) // 2])
+                    self.close_connection = True
+                    return
+                with contextlib.suppress(OSError):  # a reader may have had enough
+                    self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 return None
@@ -104,9 +129,19 @@ class Control:
         self._app.close()
         self.valkey.close()
 
+    def input(self, body: bytes) -> str:
+        """Store an input file and return its address, as the control plane signs it."""
+        path = f"/in/{uuid.uuid4()}"
+        self.receiver.bodies[path] = body
+        return f"{self.receiver.url}{path}?signature=hidden"
+
     def job(self, model: Model = NOOP, hardware_class: str = "small", **changes: Any) -> RunJob:
-        """Return a job; `changes` are fields of RunJob. It uploads as many as it draws."""
+        """Return a job; `changes` are fields of RunJob, or `profile`, which is the version's.
+
+        It uploads as many as it draws.
+        """
         job_id = str(uuid.uuid4())
+        profile = changes.pop("profile", {})
         values: dict[str, Any] = {"input": {"prompt": "a red circle", "width": 64, "height": 64}}
         values.update(changes)
         slots = [
@@ -131,6 +166,7 @@ class Control:
                 weights_uri=model.uri,
                 weights_digest=model.digest or "",
                 family=model.family,
+                profile=profile,
             ),
             max_engine_s=values.pop("max_engine_s", 30.0),
             queue=gpu_queue(hardware_class),

@@ -36,10 +36,15 @@ def _month_ago() -> datetime:
 
 
 def _row(job: Job) -> dict[str, Any]:
-    """Return a job with the URL of its first picture, as lists show it."""
+    """Return a job with the URL of its first picture or clip, as lists show it."""
     pictures = [file for file in job.outputs.all() if file.deleted_at is None]
     url = jobs.file_url(pictures[0], settings.FILE_URL_TTL_S) if pictures else None
-    return {"job": job, "picture": url, "prompt": str(job.input.get("prompt", ""))[:200]}
+    return {
+        "job": job,
+        "picture": url,
+        "is_video": bool(pictures) and pictures[0].is_video,
+        "prompt": str(job.input.get("prompt", ""))[:200],
+    }
 
 
 @member()

@@ -38,7 +38,7 @@ def _cards(models: Any) -> list[dict[str, Any]]:
                 "model": model,
                 "version": version,
                 "price": present.price_words(prices.get(version.pk) if version else None),
-                "sample": samples.path_of(model.ref),
+                "sample": samples.sample_of(model.ref),
             }
         )
     return cards
@@ -105,7 +105,7 @@ def _model_page(
             for row in model.versions.all()
             if row.status == "listed"
         ],
-        "sample": samples.path_of(model.ref),
+        "sample": samples.sample_of(model.ref),
         "is_own": bool(getattr(request, "org", None)) and model.org_id == request.org.pk,  # type: ignore[attr-defined]
     }
     if version is not None:

@@ -15,6 +15,7 @@ from inference.protocol import (
     Heartbeat,
     worker_key,
 )
+from inference.worker.settings import SLOTS
 from tests.inference.control import Control
 from tests.inference.process import WorkerProcess
 
@@ -35,7 +36,7 @@ def test_a_heartbeat_tells_what_the_worker_is_and_does(
         time.sleep(0.05)
     control.cancel(job)
     assert beat.classes == ["small"]
-    assert beat.slots == 4
+    assert beat.slots == SLOTS[beat.device]
     assert beat.device in ("cpu", "cuda")
     assert beat.memory_bytes > 2**28
     assert beat.loaded == ["version-1"]

@@ -123,3 +123,42 @@ def test_s3_takes_and_gives_by_presigned_url(s3):
 def test_s3_without_its_bucket_is_not_ready(s3):
     with pytest.raises(OSError, match="absent"):
         S3Storage("absent").ready()
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "last"),
+    [
+        ("bytes=0-3", 0, 3),
+        ("bytes=4-", 4, None),
+        ("bytes=-5", -5, None),
+        ("bytes=2-99999999", 2, None),
+    ],
+)
+def test_a_player_gets_the_part_it_asks_for(store, asked, first, last):
+    put(store.signed_put("a/b.mp4", "video/mp4", 100_000, 60), type="video/mp4")
+    url = store.signed_get("a/b.mp4", "video/mp4", 60)
+    got = Client().get(url, headers={"Range": asked})
+    start = first % len(BODY)
+    end = len(BODY) - 1 if last is None else last
+    assert got.status_code == 206
+    assert b"".join(got.streaming_content) == BODY[start : end + 1]
+    assert got["Content-Range"] == f"bytes {start}-{end}/{len(BODY)}"
+    assert got["Content-Length"] == str(end + 1 - start)
+
+
+@pytest.mark.parametrize(
+    "asked", ["bytes=-", "bytes=3-1", "bytes=0-1,4-5", "lines=1-2", "bytes=x-"]
+)
+def test_what_asks_for_no_one_part_gets_the_whole(store, asked):
+    put(store.signed_put("a/b.png", "image/png", 100_000, 60))
+    got = Client().get(store.signed_get("a/b.png", "image/png", 60), headers={"Range": asked})
+    assert got.status_code == 200
+    assert got["Accept-Ranges"] == "bytes"
+    assert b"".join(got.streaming_content) == BODY
+
+
+def test_a_part_beyond_the_end_is_refused(store):
+    put(store.signed_put("a/b.png", "image/png", 100_000, 60))
+    url = store.signed_get("a/b.png", "image/png", 60)
+    assert Client().get(url, headers={"Range": f"bytes={len(BODY)}-"}).status_code == 416
+    assert Client().get(url, headers={"Range": "bytes=-0"}).status_code == 416

@@ -1,0 +1,83 @@
+"""What a model made becomes a file that any browser shows, with the colours that were made."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from inference.engine.encode import encode
+from inference.engine.request import Video
+
+
+def clip(frames: int = 17, height: int = 64, width: int = 96, fps: int = 16) -> Video:
+    """A ramp of red to the right, of green downwards, of blue in time."""
+    made = np.zeros((frames, height, width, 3), np.uint8)
+    made[..., 0] = np.linspace(0, 255, width)
+    made[..., 1] = np.linspace(0, 255, height)[:, None]
+    made[..., 2] = np.linspace(0, 255, frames)[:, None, None]
+    return Video(frames=made, fps=fps)
+
+
+def decoded(body: bytes) -> np.ndarray:
+    with av.open(io.BytesIO(body)) as container:
+        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
+
+
+def test_a_clip_is_h264_that_browsers_play_at_its_speed() -> None:
+    file = encode(clip())
+    assert (file.content_type, file.width, file.height) == ("video/mp4", 96, 64)
+    with av.open(io.BytesIO(file.body)) as container:
+        (stream,) = container.streams
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert stream.average_rate == 16
+        assert stream.frames == 17
+        assert float(stream.duration * stream.time_base) == file.seconds == 17 / 16
+
+
+def test_the_index_comes_before_the_pictures() -> None:
+    body = encode(clip()).body
+    assert 0 < body.index(b"moov") < body.index(b"mdat")
+
+
+def test_the_colours_are_those_of_the_frames() -> None:
+    made = clip()
+    found = decoded(encode(made).body).astype(int)
+    assert found.shape == made.frames.shape
+    error = np.abs(found - made.frames).mean(axis=(0, 1, 2))
+    assert error.max() < 3, error
+
+
+def test_the_same_frames_make_the_same_file() -> None:
+    assert encode(clip()).body == encode(clip()).body
+
+
+def test_odd_sides_are_rounded_up() -> None:
+    file = encode(clip(frames=3, height=33, width=35))
+    assert (file.width, file.height) == (36, 34)
+    assert decoded(file.body).shape == (3, 34, 36, 3)
+
+
+def test_one_frame_is_a_clip_too() -> None:
+    assert len(decoded(encode(clip(frames=1)).body)) == 1
+
+
+def test_a_picture_is_a_png_without_metadata() -> None:
+    picture = Image.new("RGB", (20, 10), (200, 30, 30))
+    picture.info["prompt"] = "secret"
+    file = encode(picture)
+    assert (file.content_type, file.width, file.height) == ("image/png", 20, 10)
+    assert file.seconds is None
+    found = Image.open(io.BytesIO(file.body))
+    assert (found.format, found.info) == ("PNG", {})
+
+
+@pytest.mark.parametrize("module", ["inference.engine.encode", "inference.worker.inputs"])
+def test_neither_files_in_nor_files_out_need_torch(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
