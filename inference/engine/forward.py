@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from inference.engine.lora.mount import applied
 from inference.engine.sample import Row, Sample
 
 if TYPE_CHECKING:
@@ -27,6 +28,17 @@ def current_rows() -> list[Row] | None:
     return _current.rows
 
 
+@contextmanager
+def only(rows: list[Row] | None) -> Iterator[None]:
+    """Let `current_rows` return `rows` for a while, as where only some of a batch are run here."""
+    before = _current.rows
+    _current.rows = rows
+    try:
+        yield
+    finally:
+        _current.rows = before
+
+
 def forward(rows: list[Row]) -> list[torch.Tensor]:
     """Return the denoiser's prediction for each row, each with a leading dimension of 1.
 
@@ -37,12 +49,8 @@ def forward(rows: list[Row]) -> list[torch.Tensor]:
     sample = rows[0].sample
     names = rows[0].inputs
     inputs = {name: torch.cat([row.inputs[name] for row in rows]) for name in names}
-    _current.rows = rows
-    try:
-        with applied(rows):
-            predicted: torch.Tensor = sample.loaded.predict(inputs, sample.shared)
-    finally:
-        _current.rows = None
+    with only(rows):
+        predicted: torch.Tensor = sample.loaded.predict(inputs, sample.shared)
     return list(predicted.split(1))
 
 

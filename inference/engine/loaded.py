@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +35,7 @@ class Loaded:
         self.device = device
         self.digest = digest
         self.directory = directory
-        self.predict: Callable[[Inputs, dict[str, Any]], Any] = partial(family.predict, self)
+        self.predict: Callable[[Inputs, dict[str, Any]], Any] = self._eager
         """The denoiser's forward pass; optimisations may put another one in its place."""
         self.guidance_until = 1.0
         self.mounted: dict[str, Callable[[], None]] = {}
@@ -45,6 +44,14 @@ class Loaded:
         """What a user should be told of how this pipeline was set up."""
         self._tasks: dict[str, Any] = {}
         self._texts: OrderedDict[Hashable, Inputs] = OrderedDict()
+
+    def _eager(self, inputs: Inputs, shared: dict[str, Any]) -> Any:
+        """Run the model as it is, with the LoRAs of the rows that it is run for."""
+        from inference.engine.forward import current_rows
+        from inference.engine.lora.mount import applied
+
+        with applied(current_rows() or []):
+            return self.family.predict(self, inputs, shared)
 
     @property
     def denoiser(self) -> Any:
