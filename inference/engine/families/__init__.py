@@ -14,12 +14,16 @@ FAMILIES = {
     "flux": "inference.engine.families.flux:Flux",
     "sd": "inference.engine.families.sd:StableDiffusion",
     "sdxl": "inference.engine.families.sd:StableDiffusionXL",
+    "wan": "inference.engine.families.wan:Wan",
     "noop": "inference.engine.families.noop:Noop",
 }
 PIPELINES = {
     "FluxPipeline": "flux",
     "StableDiffusionPipeline": "sd",
     "StableDiffusionXLPipeline": "sdxl",
+    "WanPipeline": "wan",
+    "WanImageToVideoPipeline": "wan",
+    "WanDMDPipeline": "wan",
 }
 
 

@@ -50,6 +50,8 @@ class Family(ABC):
 
     pipelines: ClassVar[dict[str, str]]
     """The diffusers pipeline class that stands for each task the family can do."""
+    aliases: ClassVar[dict[str, str]] = {}
+    """Classes of other engines in a model's index, and the one of `pipelines` to load as."""
     steps: ClassVar[int]
     guidance: ClassVar[float]
     frames: ClassVar[int | None] = None
@@ -61,6 +63,7 @@ class Family(ABC):
         diffusers = import_diffusers()
         assert directory is not None
         name = json.loads((directory / "model_index.json").read_text())["_class_name"]
+        name = self.aliases.get(name, name)
         if name not in self.pipelines.values():
             known = ", ".join(dict.fromkeys(self.pipelines.values()))
             raise WeightsUnavailableError(f"a {name} is none of this family's {known}")
@@ -83,6 +86,10 @@ class Family(ABC):
     def default_size(self, pipeline: Any) -> tuple[int, int]:
         """Return the width and height that the model was trained for, in pixels."""
 
+    def tasks(self, pipeline: Any) -> list[str]:
+        """Return the tasks that these weights can do, of those that the family knows."""
+        return list(self.pipelines)
+
     def pipeline_of(self, loaded: Loaded, request: GenerationRequest) -> Any:
         """Return the stock pipeline of the request's task."""
         return loaded.task(self.pipelines[request.task])
@@ -91,8 +98,9 @@ class Family(ABC):
         """Return `request` with defaults in. Raises InvalidRequestError at what does not fit."""
         if self.frames is not None:
             request = dataclasses.replace(request, video=True)
-        if request.task not in self.pipelines:
-            known = ", ".join(self.pipelines)
+        tasks = self.tasks(loaded.base)
+        if request.task not in tasks:
+            known = ", ".join(tasks)
             field = "mask_image" if request.mask_image is not None else "image"
             if request.image is None:
                 raise InvalidRequestError(f"image is required: this model can do {known}")

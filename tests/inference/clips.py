@@ -1,0 +1,126 @@
+"""Builds tiny random pipelines of clips offline, in the shapes that published models have."""
+
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderKLWan,
+    FlowMatchEulerDiscreteScheduler,
+    UniPCMultistepScheduler,
+    WanImageToVideoPipeline,
+    WanPipeline,
+    WanTransformer3DModel,
+)
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    T5Tokenizer,
+    UMT5Config,
+    UMT5EncoderModel,
+)
+
+from tests.inference.pipelines import WORDS
+
+WAN = ("text", "distilled", "experts", "picture", "picture-experts", "both")
+"""2.1 and FastWan; 2.2 A14B; 2.1 from a picture; 2.2 A14B from a picture; 2.2 TI2V 5B."""
+CHANNELS = 4
+
+
+def t5_tokenizer() -> T5Tokenizer:
+    """A tokenizer of a few words, and of single characters besides."""
+    vocabulary: list[tuple[str, float]] = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocabulary += [("▁", -2.0)] + [(letter, -10.0) for letter in string.printable.strip()]
+    vocabulary += [("▁" + word, -3.0) for word in WORDS]
+    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=16)
+
+
+def wan_vae(*, residual: bool = False) -> AutoencoderKLWan:
+    """An autoencoder of factor 4 in time and 8 in space (16 for that of the 5B model)."""
+    torch.manual_seed(1)
+    config: dict[str, Any] = {"latents_mean": [0.1, -0.2, 0.3, 0.0]}
+    if residual:
+        config |= {"is_residual": True, "patch_size": 2, "scale_factor_spatial": 16}
+        config |= {"in_channels": 12, "out_channels": 12, "decoder_base_dim": 8}
+    return AutoencoderKLWan(
+        base_dim=8,
+        z_dim=CHANNELS,
+        dim_mult=[1, 1, 1, 1],
+        num_res_blocks=1,
+        temperal_downsample=[False, True, True],
+        latents_std=[1.5, 0.8, 1.0, 2.0],
+        **config,
+    ).eval()
+
+
+def _wan_transformer(seed: int, **config: Any) -> WanTransformer3DModel:
+    torch.manual_seed(seed)
+    return WanTransformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        out_channels=CHANNELS,
+        text_dim=16,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=2,
+        rope_max_seq_len=32,
+        **config,
+    ).eval()
+
+
+def _vision() -> dict[str, Any]:
+    config = CLIPVisionConfig(
+        hidden_size=8,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        patch_size=16,
+    )
+    size = {"height": 32, "width": 32}
+    return {
+        "image_encoder": CLIPVisionModel(config).eval(),
+        "image_processor": CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size),
+    }
+
+
+def build_wan(directory: Path, kind: str = "text", scheduler: str = "unipc") -> Path:
+    """Save a random Wan pipeline of one of the kinds in WAN to `directory` and return it."""
+    torch.manual_seed(0)
+    tokenizer = t5_tokenizer()
+    text = UMT5Config(
+        vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2
+    )
+    parts: dict[str, Any] = {
+        "tokenizer": tokenizer,
+        "text_encoder": UMT5EncoderModel(text).eval(),
+        "vae": wan_vae(residual=kind == "both"),
+        "expand_timesteps": kind == "both",
+        "scheduler": UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        ),
+    }
+    if scheduler == "euler":
+        parts["scheduler"] = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    config: dict[str, Any] = {"in_channels": CHANNELS}
+    if kind.startswith("picture"):
+        config["in_channels"] = 2 * CHANNELS + 4
+    if kind == "picture":
+        parts |= _vision()
+        config |= {"image_dim": 8, "added_kv_proj_dim": 24}
+    parts["transformer"] = _wan_transformer(2, **config)
+    if kind.endswith("experts"):
+        parts |= {"transformer_2": _wan_transformer(3, **config), "boundary_ratio": 0.7}
+    cls = WanImageToVideoPipeline if kind.startswith("picture") else WanPipeline
+    cls(**parts).save_pretrained(directory)
+    if kind == "distilled":
+        path = directory / "model_index.json"
+        index = json.loads(path.read_text()) | {"_class_name": "WanDMDPipeline"}
+        path.write_text(json.dumps(index))
+    return directory
