@@ -57,6 +57,8 @@ class Family(ABC):
     frames: ClassVar[int | None] = None
     """The default number of frames; None for a family of still pictures."""
     fps: ClassVar[int] = 16
+    bound: ClassVar[float] = 1e-4
+    """How far fp32 latents may be from the stock pipeline's, and from those of a run alone."""
 
     def load(self, directory: Path | None, device: Device) -> Any:
         """Load safetensors from `directory`; never pickle, network or code of the model's."""

@@ -2,30 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from inference.engine.families.base import Family
-from inference.engine.request import TEXT_TO_IMAGE, GenerationRequest
+from inference.engine.families.still import StillFamily
+from inference.engine.request import IMAGE_TO_IMAGE, INPAINT, TEXT_TO_IMAGE, GenerationRequest
 from inference.engine.sample import Inputs, Sample
 
 if TYPE_CHECKING:
+    import torch
+
     from inference.engine.loaded import Loaded
-    from inference.engine.request import Media
 
 MAX_TEXT_TOKENS = 512
+FEW_STEPS = 4
 
 
-class Flux(Family):
+class Flux(StillFamily):
     """A guidance-distilled model (dev) takes `guidance` as its embedded guidance.
 
     Any other model, and a distilled one given a negative prompt, takes it as the scale of true
     classifier-free guidance, which runs the model on two rows a step; at 1 or less there is none.
+    A model without embedded guidance is taken for schnell where nothing else is said: 4 steps,
+    no guidance.
     """
 
-    pipelines: ClassVar = {TEXT_TO_IMAGE: "FluxPipeline"}
+    pipelines: ClassVar = {
+        TEXT_TO_IMAGE: "FluxPipeline",
+        IMAGE_TO_IMAGE: "FluxImg2ImgPipeline",
+        INPAINT: "FluxInpaintPipeline",
+    }
+    strengths: ClassVar = {IMAGE_TO_IMAGE: 0.6, INPAINT: 0.6}
     steps = 28
     guidance = 3.5
+
+    def complete(self, loaded: Loaded, request: GenerationRequest) -> GenerationRequest:
+        """Besides, ask of schnell what it was distilled for."""
+        if not loaded.denoiser.config.guidance_embeds:
+            few = {"steps": FEW_STEPS, "guidance": 1.0}
+            fill = {name: v for name, v in few.items() if getattr(request, name) is None}
+            request = dataclasses.replace(request, **fill)
+        return super().complete(loaded, request)
 
     def default_size(self, pipeline: Any) -> tuple[int, int]:
         """The autoencoder's configuration keeps it; the pipeline's own default is always 1024."""
@@ -64,41 +81,27 @@ class Flux(Family):
         ]
 
     def prepare(self, sample: Sample) -> None:
-        """Draw noise and set the timesteps, shifted by the size of the picture."""
-        import numpy as np
+        """Draw noise, or mix it into the given picture, at timesteps shifted by its size."""
         import torch
-        from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
 
         loaded, request = sample.loaded, sample.request
-        pipeline, device = self.pipeline_of(loaded, request), loaded.device.device
+        pipeline, device = self.stock(sample), loaded.device.device
         states = sample.condition.positive["encoder_hidden_states"]
-        sample.latents, image_ids = pipeline.prepare_latents(
-            1,
-            loaded.denoiser.config.in_channels // 4,
-            request.height,
-            request.width,
-            states.dtype,
-            device,
-            sample.generator,
-        )
-        assert request.steps is not None
-        config = sample.scheduler.config
-        sigmas = np.linspace(1.0, 1 / request.steps, request.steps)
-        mu = calculate_shift(
-            sample.latents.shape[1],
-            config.get("base_image_seq_len", 256),
-            config.get("max_image_seq_len", 4096),
-            config.get("base_shift", 0.5),
-            config.get("max_shift", 1.15),
-        )
-        sample.timesteps, _ = retrieve_timesteps(
-            sample.scheduler,
-            request.steps,
-            device,
-            sigmas=None if config.get("use_flow_sigmas") else sigmas,
-            mu=mu,
-        )
-        sample.scheduler.set_begin_index(0)
+        channels = loaded.denoiser.config.in_channels // 4
+        size = (request.height, request.width)
+        self._set_timesteps(sample)
+        first = self.cut_timesteps(sample, pipeline)
+        common = (1, channels, *size, states.dtype, device, sample.generator)
+        if request.task == TEXT_TO_IMAGE:
+            sample.scheduler.set_begin_index(0)
+            sample.latents, image_ids = pipeline.prepare_latents(*common)
+        else:
+            picture = self.picture(sample, pipeline)
+            sample.latents, *kept, image_ids = pipeline.prepare_latents(picture, first, *common)
+            if request.task == INPAINT:
+                noise, known = kept
+                mask = self._packed_mask(sample, pipeline).to(known)
+                sample.fixed.update(known=known, noise=noise, mask=mask)
         sample.tokens = int(sample.latents.shape[1] + states.shape[1])
         text_ids = torch.zeros(states.shape[1], 3, device=device, dtype=states.dtype)
         sample.shared = {"img_ids": image_ids, "txt_ids": text_ids}
@@ -107,6 +110,45 @@ class Flux(Family):
             distilled = self._distilled(loaded, request)
             scale = sample.condition.guidance if distilled else self.guidance
             sample.fixed["guidance"] = torch.full([1], scale, device=device, dtype=torch.float32)
+
+    def _set_timesteps(self, sample: Sample) -> None:
+        import numpy as np
+        from diffusers.pipelines.flux.pipeline_flux import calculate_shift, retrieve_timesteps
+
+        request, config = sample.request, sample.scheduler.config
+        assert request.steps is not None
+        assert request.width is not None
+        assert request.height is not None
+        side = self.size_multiple(sample.loaded.base)
+        mu = calculate_shift(
+            (request.height // side) * (request.width // side),
+            config.get("base_image_seq_len", 256),
+            config.get("max_image_seq_len", 4096),
+            config.get("base_shift", 0.5),
+            config.get("max_shift", 1.15),
+        )
+        sigmas = np.linspace(1.0, 1 / request.steps, request.steps)
+        sample.timesteps, _ = retrieve_timesteps(
+            sample.scheduler,
+            request.steps,
+            sample.loaded.device.device,
+            sigmas=None if config.get("use_flow_sigmas") else sigmas,
+            mu=mu,
+        )
+
+    def _packed_mask(self, sample: Sample, pipeline: Any) -> torch.Tensor:
+        """The mask in the latents' patches, [1, tokens, channels]."""
+        import torch
+
+        mask = self.mask(sample, pipeline)
+        channels = sample.loaded.denoiser.config.in_channels // 4
+        _, _, height, width = mask.shape
+        height, width = (side // pipeline.vae_scale_factor for side in (height, width))
+        mask = torch.nn.functional.interpolate(mask, size=(height, width))
+        packed: torch.Tensor = pipeline._pack_latents(
+            mask.repeat(1, channels, 1, 1), 1, channels, height, width
+        )
+        return packed
 
     def inputs(self, sample: Sample) -> Inputs:
         """Packed latents [1, tokens, 64] and the timestep in 0 to 1."""
@@ -119,16 +161,12 @@ class Flux(Family):
             inputs["guidance"] = sample.fixed["guidance"]
         return inputs
 
-    def decode(self, sample: Sample) -> Generator[None, None, Media]:
-        """Unpack and decode in one slice."""
-        loaded, request = sample.loaded, sample.request
-        pipeline, vae = loaded.base, loaded.vae
+    def decode_latents(self, sample: Sample) -> torch.Tensor:
+        """Unpack the latents and return pixels in -1 to 1, [1, 3, height, width]."""
+        request, pipeline, vae = sample.request, sample.loaded.base, sample.loaded.vae
         latents = pipeline._unpack_latents(
             sample.latents, request.height, request.width, pipeline.vae_scale_factor
         )
         latents = latents / vae.config.scaling_factor + vae.config.shift_factor
-        yield
-        image = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
-        yield
-        media: Media = pipeline.image_processor.postprocess(image, output_type="pil")[0]
-        return media
+        image: torch.Tensor = vae.decode(latents.to(vae.dtype), return_dict=False)[0]
+        return image

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from inference.engine.families.base import Family
-from inference.engine.request import TEXT_TO_IMAGE, GenerationRequest
+from inference.engine.errors import InvalidRequestError
+from inference.engine.families.still import StillFamily
+from inference.engine.request import IMAGE_TO_IMAGE, INPAINT, TEXT_TO_IMAGE, GenerationRequest
 from inference.engine.sample import Condition, Inputs, Sample
 
 if TYPE_CHECKING:
     import torch
 
     from inference.engine.loaded import Loaded
-    from inference.engine.request import Media
 
 
-class StableDiffusion(Family):
-    """Stable Diffusion 1.x and 2.x."""
+class StableDiffusion(StillFamily):
+    """Stable Diffusion 1.x and 2.x; UNets of 9 channels read the mask and only inpaint."""
 
-    pipelines: ClassVar = {TEXT_TO_IMAGE: "StableDiffusionPipeline"}
+    pipelines: ClassVar = {
+        TEXT_TO_IMAGE: "StableDiffusionPipeline",
+        IMAGE_TO_IMAGE: "StableDiffusionImg2ImgPipeline",
+        INPAINT: "StableDiffusionInpaintPipeline",
+    }
+    strengths: ClassVar = {IMAGE_TO_IMAGE: 0.8, INPAINT: 1.0}
     steps = 30
     guidance = 7.5
+
+    def complete(self, loaded: Loaded, request: GenerationRequest) -> GenerationRequest:
+        """Besides, refuse what the UNet has no channels for."""
+        request = super().complete(loaded, request)
+        if request.task != INPAINT and reads_mask(loaded):
+            raise InvalidRequestError("mask_image is required: this model redraws parts of images")
+        return request
 
     def default_size(self, pipeline: Any) -> tuple[int, int]:
         """The UNet's configuration keeps it, in latent pixels."""
@@ -38,39 +48,77 @@ class StableDiffusion(Family):
         states, _ = loaded.base.encode_prompt(texts, loaded.device.device, 1, False)
         return [{"encoder_hidden_states": s} for s in states.split(1)]
 
+    def negative_text(self, loaded: Loaded, request: GenerationRequest) -> str | None:
+        """A model that is told the guidance (LCM) has no negative branch."""
+        if loaded.denoiser.config.time_cond_proj_dim is not None:
+            return None
+        return super().negative_text(loaded, request)
+
     def prepare(self, sample: Sample) -> None:
-        """Draw noise, scaled as the scheduler wants it."""
-        loaded, request = sample.loaded, sample.request
-        pipeline = self.pipeline_of(loaded, request)
-        self.set_timesteps(sample)
-        states = sample.condition.positive["encoder_hidden_states"]
-        sample.latents = pipeline.prepare_latents(
-            1,
-            loaded.denoiser.config.in_channels,
-            request.height,
-            request.width,
-            states.dtype,
-            loaded.device.device,
-            sample.generator,
-        )
-        self.prepare_rest(sample)
-
-    def set_timesteps(self, sample: Sample) -> None:
-        """Set the timesteps of the request."""
-        sample.scheduler.set_timesteps(sample.request.steps, device=sample.loaded.device.device)
+        """Draw noise, or mix it into the given picture, as the first step wants it."""
+        pipeline, request = self.stock(sample), sample.request
+        sample.scheduler.set_timesteps(request.steps, device=sample.loaded.device.device)
         sample.timesteps = sample.scheduler.timesteps
+        first = self.cut_timesteps(sample, pipeline)
+        dtype = sample.condition.positive["encoder_hidden_states"].dtype
+        device = sample.loaded.device.device
+        if request.task == INPAINT:
+            self._prepare_inpaint(sample, pipeline, first)
+        elif request.task == IMAGE_TO_IMAGE:
+            sample.latents = pipeline.prepare_latents(
+                self.picture(sample, pipeline), first, 1, 1, dtype, device, sample.generator
+            )
+        else:
+            channels = sample.loaded.denoiser.config.in_channels
+            size = (request.height, request.width)
+            sample.latents = pipeline.prepare_latents(
+                1, channels, *size, dtype, device, sample.generator
+            )
+        self.prepare_rest(sample, pipeline)
 
-    def prepare_rest(self, sample: Sample) -> None:
+    def _prepare_inpaint(self, sample: Sample, pipeline: Any, first: torch.Tensor) -> None:
+        """Keep the given picture's latents, or give the UNet what it reads of it."""
+        loaded, request = sample.loaded, sample.request
+        dtype = sample.condition.positive["encoder_hidden_states"].dtype
+        device, size = loaded.device.device, (request.height, request.width)
+        picture = self.picture(sample, pipeline)
+        mask = self.mask(sample, pipeline)
+        joined = reads_mask(loaded)
+        sample.latents, *drawn = pipeline.prepare_latents(
+            1,
+            loaded.vae.config.latent_channels,
+            *size,
+            dtype,
+            device,
+            sample.generator,
+            image=picture,
+            timestep=first,
+            is_strength_max=request.strength == 1,
+            return_noise=True,
+            return_image_latents=not joined,
+        )
+        # Encoding the rest of the picture draws from the generator, even if nothing reads it.
+        mask, rest = pipeline.prepare_mask_latents(
+            mask, picture * (mask < 0.5), 1, *size, dtype, device, sample.generator, False
+        )
+        if joined:
+            import torch
+
+            sample.fixed["joined"] = torch.cat([mask, rest], dim=1)
+        else:
+            noise, known = drawn
+            sample.fixed.update(known=known, noise=noise, mask=mask)
+
+    def prepare_rest(self, sample: Sample, pipeline: Any) -> None:
         """Set what does not depend on the task."""
         loaded = sample.loaded
         _, _, height, width = sample.latents.shape
         sample.tokens = int(height * width)
-        if "generator" in inspect.signature(sample.scheduler.step).parameters:
-            sample.fixed["step"] = {"generator": sample.generator}
+        sample.fixed["step"] = pipeline.prepare_extra_step_kwargs(sample.generator, 0.0)
         if loaded.denoiser.config.time_cond_proj_dim is not None:
             import torch
 
-            sample.fixed["timestep_cond"] = loaded.base.get_guidance_scale_embedding(
+            sample.fixed["timestep_cond"] = pipeline.get_guidance_scale_embedding(
                 torch.tensor([sample.condition.guidance - 1]),
                 embedding_dim=loaded.denoiser.config.time_cond_proj_dim,
             ).to(sample.latents)
@@ -78,36 +126,54 @@ class StableDiffusion(Family):
     def inputs(self, sample: Sample) -> Inputs:
         """Scaled latents [1, channels, height, width] and the timestep."""
         latents = sample.scheduler.scale_model_input(sample.latents, sample.time)
+        if "joined" in sample.fixed:
+            import torch
+
+            latents = torch.cat([latents, sample.fixed["joined"]], dim=1)
         inputs = {"sample": latents, "timestep": sample.time.expand(1)}
         if "timestep_cond" in sample.fixed:
             inputs["timestep_cond"] = sample.fixed["timestep_cond"]
         return inputs
 
     def step_arguments(self, sample: Sample) -> dict[str, Any]:
-        """The generator, for schedulers that draw noise."""
-        arguments: dict[str, Any] = sample.fixed.get("step", {})
+        """The generator, for schedulers that draw noise, and no noise for DDIM."""
+        arguments: dict[str, Any] = sample.fixed["step"]
         return arguments
 
-    def decode(self, sample: Sample) -> Generator[None, None, Media]:
-        """Decode in one slice."""
-        loaded = sample.loaded
-        yield
-        image = self.decode_latents(loaded, sample.latents)
-        yield
-        media: Media = loaded.base.image_processor.postprocess(image, output_type="pil")[0]
-        return media
-
-    def decode_latents(self, loaded: Loaded, latents: torch.Tensor) -> torch.Tensor:
+    def decode_latents(self, sample: Sample) -> torch.Tensor:
         """Return pixels in -1 to 1, [1, 3, height, width]."""
-        scaled = (latents / loaded.vae.config.scaling_factor).to(loaded.vae.dtype)
-        image: torch.Tensor = loaded.vae.decode(scaled, return_dict=False)[0]
+        vae = sample.loaded.vae
+        latents = unscaled(vae, sample.latents).to(vae.dtype)
+        image: torch.Tensor = vae.decode(latents, return_dict=False)[0]
         return image
+
+
+def reads_mask(loaded: Loaded) -> bool:
+    """Whether the UNet takes the mask and the kept part of the picture as further channels."""
+    return bool(loaded.denoiser.config.in_channels > loaded.vae.config.latent_channels)
+
+
+def unscaled(vae: Any, latents: torch.Tensor) -> torch.Tensor:
+    """Return latents as the autoencoder knows them; some models of XL have a mean and a spread."""
+    import torch
+
+    mean = getattr(vae.config, "latents_mean", None)
+    spread = getattr(vae.config, "latents_std", None)
+    if mean is None or spread is None:
+        return latents / vae.config.scaling_factor
+    mean, spread = (torch.tensor(v).view(1, -1, 1, 1).to(latents) for v in (mean, spread))
+    return latents * spread / vae.config.scaling_factor + mean
 
 
 class StableDiffusionXL(StableDiffusion):
     """Stable Diffusion XL; few-step models of it are the same with another scheduler."""
 
-    pipelines: ClassVar = {TEXT_TO_IMAGE: "StableDiffusionXLPipeline"}
+    pipelines: ClassVar = {
+        TEXT_TO_IMAGE: "StableDiffusionXLPipeline",
+        IMAGE_TO_IMAGE: "StableDiffusionXLImg2ImgPipeline",
+        INPAINT: "StableDiffusionXLInpaintPipeline",
+    }
+    strengths: ClassVar = {IMAGE_TO_IMAGE: 0.3, INPAINT: 0.9999}
     guidance = 5.0
 
     def embed(self, loaded: Loaded, texts: list[str], window: int) -> list[Inputs]:
@@ -131,11 +197,9 @@ class StableDiffusionXL(StableDiffusion):
                     }
         return conditions
 
-    def prepare_rest(self, sample: Sample) -> None:
+    def prepare_rest(self, sample: Sample, pipeline: Any) -> None:
         """Besides, the model is told sizes and crop in pixels."""
-        super().prepare_rest(sample)
-        if hasattr(sample.scheduler, "set_begin_index") and sample.step == 0:
-            sample.scheduler.set_begin_index(getattr(sample.scheduler, "begin_index", None) or 0)
+        super().prepare_rest(sample, pipeline)
         sample.fixed["time_ids"] = self.time_ids(sample)
 
     def time_ids(self, sample: Sample) -> torch.Tensor:
