@@ -9,17 +9,24 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderKLQwenImage,
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
     UniPCMultistepScheduler,
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
 )
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import (
     CLIPImageProcessor,
     CLIPVisionConfig,
     CLIPVisionModel,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
     T5Tokenizer,
     UMT5Config,
     UMT5EncoderModel,
@@ -123,4 +130,55 @@ def build_wan(directory: Path, kind: str = "text", scheduler: str = "unipc") -> 
         path = directory / "model_index.json"
         index = json.loads(path.read_text()) | {"_class_name": "WanDMDPipeline"}
         path.write_text(json.dumps(index))
+    return directory
+
+
+def _qwen_tokenizer() -> Qwen2Tokenizer:
+    letters = sorted(ByteLevel.alphabet())
+    vocabulary = {letter: number for number, letter in enumerate(letters)}
+    vocabulary |= {"<|endoftext|>": 256, "<|im_start|>": 257, "<|im_end|>": 258}
+    tokenizer = Qwen2Tokenizer(vocab=vocabulary, merges=[], model_max_length=2048)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    return tokenizer
+
+
+def build_qwen(directory: Path) -> Path:
+    """Save a random QwenImagePipeline to `directory` and return it."""
+    torch.manual_seed(0)
+    tokenizer = _qwen_tokenizer()
+    rope = {"type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "rope_scaling": rope,
+    }
+    vision = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2}
+    config = Qwen2_5_VLConfig(text_config=text, vision_config={**vision, "out_hidden_size": 16})
+    QwenImagePipeline(
+        tokenizer=tokenizer,
+        text_encoder=Qwen2_5_VLForConditionalGeneration(config).eval(),
+        vae=AutoencoderKLQwenImage(
+            base_dim=8,
+            z_dim=CHANNELS,
+            dim_mult=[1, 1, 1, 1],
+            num_res_blocks=1,
+            temperal_downsample=[False, True, True],
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.5, 0.8, 1.0, 2.0],
+        ).eval(),
+        transformer=QwenImageTransformer2DModel(
+            in_channels=4 * CHANNELS,
+            out_channels=CHANNELS,
+            num_layers=2,
+            attention_head_dim=16,
+            num_attention_heads=2,
+            joint_attention_dim=16,
+            axes_dims_rope=(4, 6, 6),
+        ).eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02),
+    ).save_pretrained(directory)
     return directory
