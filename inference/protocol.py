@@ -32,7 +32,7 @@ EVENTS_MAXLEN = 1000
 EVENTS_TTL_S = 3600
 
 
-FAMILIES = ("flux", "sd", "sdxl", "sd3", "qwen", "wan", "noop")
+FAMILIES = ("flux", "sd", "sdxl", "sd3", "qwen", "wan", "ltx", "noop")
 """Architectures that the engine knows; `noop` measures the market without the engine."""
 
 

@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 from diffusers import (
+    AutoencoderKLLTXVideo,
     AutoencoderKLQwenImage,
     AutoencoderKLWan,
     FlowMatchEulerDiscreteScheduler,
+    LTXPipeline,
+    LTXVideoTransformer3DModel,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
     UniPCMultistepScheduler,
@@ -27,6 +30,8 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2Tokenizer,
+    T5Config,
+    T5EncoderModel,
     T5Tokenizer,
     UMT5Config,
     UMT5EncoderModel,
@@ -180,5 +185,45 @@ def build_qwen(directory: Path) -> Path:
             axes_dims_rope=(4, 6, 6),
         ).eval(),
         scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.02),
+    ).save_pretrained(directory)
+    return directory
+
+
+def build_ltx(directory: Path, *, timestep_conditioning: bool = False) -> Path:
+    """Save a random LTXPipeline of factor 8 in time and in space to `directory` and return it."""
+    torch.manual_seed(0)
+    tokenizer = t5_tokenizer()
+    text = T5Config(
+        vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2
+    )
+    vae = AutoencoderKLLTXVideo(
+        latent_channels=CHANNELS,
+        block_out_channels=(8, 8, 8, 8),
+        decoder_block_out_channels=(8, 8, 8, 8),
+        layers_per_block=(1, 1, 1, 1, 1),
+        decoder_layers_per_block=(1, 1, 1, 1, 1),
+        spatio_temporal_scaling=(True, True, True, False),
+        decoder_spatio_temporal_scaling=(True, True, True, False),
+        decoder_inject_noise=(False,) * 5,
+        upsample_residual=(False,) * 4,
+        upsample_factor=(1,) * 4,
+        timestep_conditioning=timestep_conditioning,
+        patch_size=1,
+        patch_size_t=1,
+    )
+    LTXPipeline(
+        tokenizer=tokenizer,
+        text_encoder=T5EncoderModel(text).eval(),
+        vae=vae.eval(),
+        transformer=LTXVideoTransformer3DModel(
+            in_channels=CHANNELS,
+            out_channels=CHANNELS,
+            num_attention_heads=2,
+            attention_head_dim=12,
+            cross_attention_dim=24,
+            num_layers=2,
+            caption_channels=16,
+        ).eval(),
+        scheduler=FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift_terminal=0.1),
     ).save_pretrained(directory)
     return directory

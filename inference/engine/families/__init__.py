@@ -17,6 +17,7 @@ FAMILIES = {
     "sd3": "inference.engine.families.sd3:StableDiffusion3",
     "qwen": "inference.engine.families.qwen:QwenImage",
     "wan": "inference.engine.families.wan:Wan",
+    "ltx": "inference.engine.families.ltx:LTX",
     "noop": "inference.engine.families.noop:Noop",
 }
 PIPELINES = {
@@ -38,6 +39,8 @@ PIPELINES = {
     "WanPipeline": "wan",
     "WanImageToVideoPipeline": "wan",
     "WanDMDPipeline": "wan",
+    "LTXPipeline": "ltx",
+    "LTXImageToVideoPipeline": "ltx",
 }
 
 

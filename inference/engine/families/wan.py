@@ -123,8 +123,9 @@ class Wan(Family):
         if loaded.denoiser.config.image_dim is None:
             return conditions
         for request, condition in zip(requests, conditions, strict=True):
+            assert request.image is not None
             pipeline = self.pipeline_of(loaded, request)
-            seen = pipeline.encode_image(request.image, loaded.device.device)
+            seen = pipeline.encode_image(request.image.convert("RGB"), loaded.device.device)
             for branch in (condition.positive, condition.negative):
                 if branch is not None:
                     branch["encoder_hidden_states_image"] = seen.to(loaded.denoiser.dtype)
@@ -153,7 +154,7 @@ class Wan(Family):
                 mask = torch.ones_like(sample.latents)
         else:
             image = pipeline.video_processor.preprocess(
-                request.image, height=request.height, width=request.width
+                request.image.convert("RGB"), height=request.height, width=request.width
             ).to(device, dtype=torch.float32)
             sample.latents, given, *masks = pipeline.prepare_latents(image, 1, **size)
             sample.fixed["given"] = given
@@ -245,6 +246,8 @@ def _own_timesteps(scheduler: Any) -> list[float] | None:
 
 def _set_timesteps(sample: Sample) -> None:
     """Set the timesteps, and the expert of each."""
+    import numpy as np
+
     scheduler, base = sample.scheduler, sample.loaded.base
     device = sample.loaded.device.device
     own = _own_timesteps(scheduler)
@@ -254,8 +257,8 @@ def _set_timesteps(sample: Sample) -> None:
         # The scheduler shifts what it is given, and these are the timesteps after the shift.
         config = scheduler.config
         shift = config.get("flow_shift", config.get("shift", 1.0))
-        noise = [timestep / config.num_train_timesteps for timestep in own]
-        sigmas = [sigma / (shift - (shift - 1) * sigma) for sigma in noise]
+        noise = np.array(own) / config.num_train_timesteps
+        sigmas = noise / (shift - (shift - 1) * noise)
         scheduler.set_timesteps(sigmas=sigmas, device=device)
     sample.timesteps = scheduler.timesteps
     scheduler.set_begin_index(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from inference.engine.request import GenerationRequest
 from inference.engine.runner import Engine
 from inference.engine.weights import Model, digest_of
 from tests.inference.clips import build_wan
-from tests.inference.engine.families.drive import load
+from tests.inference.engine.families.drive import denoise, load, start
 from tests.inference.engine.families.test_wan_equals_stock import picture
 
 
@@ -52,6 +53,20 @@ def test_a_model_of_pictures_needs_one(tmp_path: Path) -> None:
 def test_a_distilled_model_has_its_own_steps(tmp_path: Path) -> None:
     message = refusal(build_wan(tmp_path, "distilled"), steps=20)
     assert message == "steps must be 3: this model is distilled"
+
+
+@pytest.mark.parametrize("scheduler", ["unipc", "euler"])
+def test_timesteps_in_the_configuration_of_the_scheduler_are_used(
+    tmp_path: Path, scheduler: str
+) -> None:
+    directory = build_wan(tmp_path, "text", scheduler)
+    path = directory / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "timesteps": [900, 600, 300]}))
+    request = GenerationRequest(prompt="a", width=32, height=32, num_frames=5)
+    (sample,) = start(load(directory), request)
+    assert sample.timesteps.tolist() == pytest.approx([900, 600, 300], abs=1)
+    assert sample.scheduler.sigmas.tolist() == pytest.approx([0.9, 0.6, 0.3, 0], abs=1e-6)
+    assert denoise([sample]) == [1, 1, 1]
 
 
 def test_gaps_are_filled_by_what_the_weights_are_for(tmp_path: Path) -> None:
