@@ -46,6 +46,12 @@ class Loaded:
             setattr(pipeline, name, module)
 
     @property
+    def denoisers(self) -> list[Any]:
+        """The denoiser, and the second expert of a model that has two."""
+        second = getattr(self.base, "transformer_2", None)
+        return [self.denoiser] if second is None else [self.denoiser, second]
+
+    @property
     def vae(self) -> Any:
         """The autoencoder."""
         return self.base.vae

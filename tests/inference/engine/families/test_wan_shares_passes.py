@@ -81,8 +81,9 @@ def test_two_experts_do_not_share_a_pass(tmp_path: Path) -> None:
 def test_each_expert_runs_the_steps_of_its_noise(tmp_path: Path) -> None:
     loaded = load(build_wan(tmp_path, "experts"))
     ran: list[str] = []
-    for name in ("transformer", "transformer_2"):
-        getattr(loaded.base, name).register_forward_hook(lambda *_, name=name: ran.append(name))
+    names = ("transformer", "transformer_2")
+    for name, expert in zip(names, loaded.denoisers, strict=True):
+        expert.register_forward_hook(lambda *_, name=name: ran.append(name))
     (sample,) = start(loaded, request())
     boundary = 0.7 * 1000
     expected = ["transformer" if t >= boundary else "transformer_2" for t in sample.timesteps]
