@@ -32,7 +32,7 @@ EVENTS_MAXLEN = 1000
 EVENTS_TTL_S = 3600
 
 
-FAMILIES = ("flux", "sd", "sdxl", "sd3", "noop")
+FAMILIES = ("flux", "sd", "sdxl", "sd3", "qwen", "wan", "ltx", "noop")
 """Architectures that the engine knows; `noop` measures the market without the engine."""
 VIDEO_FAMILIES = frozenset({"ltx", "wan"})
 """Those that make clips; the others make pictures."""

@@ -65,6 +65,12 @@ class Loaded:
             setattr(pipeline, name, module)
 
     @property
+    def denoisers(self) -> list[Any]:
+        """The denoiser, and the second expert of a model that has two."""
+        second = getattr(self.base, "transformer_2", None)
+        return [self.denoiser] if second is None else [self.denoiser, second]
+
+    @property
     def vae(self) -> Any:
         """The autoencoder."""
         return self.base.vae
@@ -78,7 +84,9 @@ class Loaded:
 
             cls = getattr(diffusers, class_name)
             wanted = set(inspect.signature(cls.__init__).parameters)
-            parts = {k: v for k, v in self.base.components.items() if k in wanted}
+            # Beside its modules, a pipeline may be told how to use them.
+            told = {**self.base.config, **self.base.components}
+            parts = {k: v for k, v in told.items() if k in wanted}
             if "requires_safety_checker" in wanted:
                 parts["requires_safety_checker"] = False
             pipeline = cls(**parts)

@@ -15,6 +15,9 @@ FAMILIES = {
     "sd": "inference.engine.families.sd:StableDiffusion",
     "sdxl": "inference.engine.families.sd:StableDiffusionXL",
     "sd3": "inference.engine.families.sd3:StableDiffusion3",
+    "qwen": "inference.engine.families.qwen:QwenImage",
+    "wan": "inference.engine.families.wan:Wan",
+    "ltx": "inference.engine.families.ltx:LTX",
     "noop": "inference.engine.families.noop:Noop",
 }
 PIPELINES = {
@@ -30,6 +33,14 @@ PIPELINES = {
     "StableDiffusion3Pipeline": "sd3",
     "StableDiffusion3Img2ImgPipeline": "sd3",
     "StableDiffusion3InpaintPipeline": "sd3",
+    "QwenImagePipeline": "qwen",
+    "QwenImageImg2ImgPipeline": "qwen",
+    "QwenImageInpaintPipeline": "qwen",
+    "WanPipeline": "wan",
+    "WanImageToVideoPipeline": "wan",
+    "WanDMDPipeline": "wan",
+    "LTXPipeline": "ltx",
+    "LTXImageToVideoPipeline": "ltx",
 }
 
 

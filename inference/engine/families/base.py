@@ -51,6 +51,8 @@ class Family(ABC):
 
     pipelines: ClassVar[dict[str, str]]
     """The diffusers pipeline class that stands for each task the family can do."""
+    aliases: ClassVar[dict[str, str]] = {}
+    """Classes of other engines in a model's index, and the one of `pipelines` to load as."""
     steps: ClassVar[int]
     guidance: ClassVar[float]
     frames: ClassVar[int | None] = None
@@ -67,7 +69,7 @@ class Family(ABC):
         diffusers = import_diffusers()
         assert directory is not None
         index = json.loads((directory / "model_index.json").read_text())
-        name = index["_class_name"]
+        name = self.aliases.get(index["_class_name"], index["_class_name"])
         if name not in self.pipelines.values():
             known = ", ".join(dict.fromkeys(self.pipelines.values()))
             raise WeightsUnavailableError(f"a {name} is none of this family's {known}")
@@ -92,6 +94,10 @@ class Family(ABC):
     def default_size(self, pipeline: Any) -> tuple[int, int]:
         """Return the width and height that the model was trained for, in pixels."""
 
+    def tasks(self, pipeline: Any) -> list[str]:
+        """Return the tasks that these weights can do, of those that the family knows."""
+        return list(self.pipelines)
+
     def pipeline_of(self, loaded: Loaded, request: GenerationRequest) -> Any:
         """Return the stock pipeline of the request's task."""
         return loaded.task(self.pipelines[request.task])
@@ -100,8 +106,9 @@ class Family(ABC):
         """Return `request` with defaults in. Raises InvalidRequestError at what does not fit."""
         if self.frames is not None:
             request = dataclasses.replace(request, video=True)
-        if request.task not in self.pipelines:
-            known = ", ".join(self.pipelines)
+        tasks = self.tasks(loaded.base)
+        if request.task not in tasks:
+            known = ", ".join(tasks)
             fields = ("mask_image", "outpaint", "image")
             field = next((f for f in fields if getattr(request, f) is not None), "image")
             if request.image is None:
