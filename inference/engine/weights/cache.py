@@ -16,6 +16,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -168,7 +169,9 @@ class LocalCache:
 
     def touch(self, digest: str) -> None:
         """Note that a model is used now."""
-        os.utime(self.manifest_path(digest))
+        # The kernel's own time has steps of some milliseconds, and two uses may fall into one.
+        now = time.time_ns()
+        os.utime(self.manifest_path(digest), ns=(now, now))
 
     def lease(self, digest: str) -> int:
         """Keep a model from eviction until the returned descriptor is closed."""

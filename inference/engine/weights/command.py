@@ -14,7 +14,7 @@ from typing import Any
 from inference.engine.errors import EngineError
 from inference.engine.weights import rules
 from inference.engine.weights.cache import LocalCache, write_whole
-from inference.engine.weights.eviction import evict_model, make_room, sweep_objects
+from inference.engine.weights.eviction import NoRoomError, evict_model, make_room, sweep_objects
 from inference.engine.weights.locks import LockedElsewhereError, locked
 from inference.engine.weights.manifest import describe, hash_file
 from inference.engine.weights.model import Model
@@ -89,7 +89,9 @@ def fetch(arguments: argparse.Namespace) -> int:
     """Bring a model into the cache and print its digest, and what each source gave."""
     family = "noop" if arguments.uri == "noop:" else ""
     model = Model(uri=arguments.uri, digest=arguments.digest, family=family)
-    opened = WeightsStore().open_with_report(model)
+    store = WeightsStore()
+    opened = store.open_with_report(model)
+    store.release(model)
     if arguments.json:
         directory = str(opened.directory) if opened.directory else None
         report = opened.report.to_dict()
@@ -140,7 +142,11 @@ def evict(arguments: argparse.Namespace) -> int:
     """Delete models that nobody uses: those named, all, or the oldest down to a size."""
     cache, code = _cache(), 0
     if arguments.to is not None:
-        make_room(cache, 0, size_of(arguments.to, "--to"))
+        try:
+            make_room(cache, 0, size_of(arguments.to, "--to"))
+        except NoRoomError:
+            sys.stderr.write(f"inference: what is in use takes more than {arguments.to}\n")
+            code = 1
         chosen = []
     elif arguments.all:
         chosen = cache.digests()

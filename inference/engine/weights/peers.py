@@ -7,12 +7,13 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from inference.engine.weights.manifest import MAX_MANIFEST_BYTES, Manifest
+from inference.engine.weights.settings import check_base_url
 from inference.engine.weights.sources import RemoteFile, SourceError
 
 log = logging.getLogger(__name__)
@@ -27,12 +28,12 @@ MAX_PEERS = 16
 _PIECE = 2**18
 
 
-def _abort(connection: http.client.HTTPConnection) -> None:
-    """End whatever a thread is waiting for on `connection`."""
-    sock = connection.sock
-    if sock is not None:
+def _abort(connection: http.client.HTTPConnection, held: list[socket.socket]) -> None:
+    """End whatever a thread is waiting for on `connection`, or on a socket that it let go."""
+    for sock in (*held, connection.sock):
         try:
-            sock.shutdown(socket.SHUT_RDWR)
+            if sock is not None:
+                sock.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
 
@@ -84,19 +85,25 @@ class Peer:
             headers["Authorization"] = f"Bearer {self.token}"
         allowed = self.grace_s + (limit / self.min_bytes_per_s if status == 206 else 0)
         # Socket timeouts bound each read, and a peer that drips bytes passes them all.
-        watch = threading.Timer(allowed, _abort, [connection])
+        held: list[socket.socket] = []
+        watch = threading.Timer(allowed, _abort, [connection, held])
         watch.daemon = True
         began = time.monotonic()
         watch.start()
         try:
+            connection.connect()
+            # The connection forgets its socket once an answer says that it will be closed.
+            held.append(connection.sock)
             connection.request("GET", base.path + path, headers=headers)
             answer = connection.getresponse()
             if answer.status != status:
                 raise SourceError(f"HTTP {answer.status}")
             return _body(answer, limit, exact=status == 206)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, SourceError) as error:
             if time.monotonic() - began >= allowed:
                 raise SourceError("too slow") from error
+            if isinstance(error, SourceError):
+                raise
             raise SourceError(type(error).__name__) from error
         finally:
             watch.cancel()
@@ -113,6 +120,15 @@ def _body(answer: http.client.HTTPResponse, limit: int, *, exact: bool) -> bytes
     if exact and len(body) != limit:
         raise SourceError(f"gave {len(body)} bytes of {limit}")
     return bytes(body)
+
+
+def _plain(addresses: Iterable[str]) -> Iterator[str]:
+    """Pass over what is no base URL: other workers announced it, not the operator."""
+    for address in addresses:
+        try:
+            yield check_base_url(address, "a peer's address")
+        except ValueError:
+            continue
 
 
 class Peers:
@@ -147,7 +163,7 @@ class Peers:
 
         A peer that merely lacks it is not dropped.
         """
-        bases = dict.fromkeys(base.rstrip("/") for base in self._addresses())
+        bases = dict.fromkeys(_plain(self._addresses()))
         peers = [Peer(base, self._token) for base in bases if base != self._own]
         asked = [peer for peer in peers if self.trusts(peer)][:MAX_PEERS]
         if not asked:

@@ -74,8 +74,11 @@ def read_json(path: Path) -> Any:
 
 def read_index(directory: Path) -> dict[str, Any]:
     """Return model_index.json. Raises WeightsUnavailableError where there is none."""
+    path = directory / "model_index.json"
     try:
-        index = json.loads((directory / "model_index.json").read_bytes())
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise WeightsMismatchError(f"{path.name} is longer than {MAX_JSON_BYTES} bytes")
+        index = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise WeightsUnavailableError("model_index.json is absent or is not JSON") from error
     if not isinstance(index, dict):

@@ -46,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _allowed(self) -> bool:
         token = self.server.token
         given = self.headers.get("Authorization", "").encode()
-        return not token or hmac.compare_digest(given, f"Bearer {token}".encode())
+        return hmac.compare_digest(given, f"Bearer {token}".encode())
 
     def _manifest(self, digest: str) -> None:
         manifest = self.server.cache.manifest(digest)
@@ -98,7 +98,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class PeerServer(ThreadingHTTPServer):
-    """Serves `cache` until `close`. At most `connections` at once; others are hung up on."""
+    """Serves `cache` until `close` to those who have `token`.
+
+    At most `connections` at once; others are hung up on.
+    """
 
     daemon_threads = True
     request_queue_size = 32
@@ -108,7 +111,7 @@ class PeerServer(ThreadingHTTPServer):
         cache: LocalCache,
         address: tuple[str, int],
         *,
-        token: str | None = None,
+        token: str,
         connections: int = 16,
     ) -> None:
         super().__init__(address, _Handler)
@@ -166,7 +169,7 @@ def _cut(request: socket.socket) -> None:
 
 def serve(settings: WeightsSettings) -> PeerServer | None:
     """Start what `settings` ask for; None where WEIGHTS_SERVE_PORT is unset. Raises OSError."""
-    if settings.serve_port is None:
+    if settings.serve_port is None or not settings.peer_token:
         return None
     server = PeerServer(
         LocalCache(settings.cache_dir),

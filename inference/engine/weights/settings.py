@@ -17,32 +17,39 @@ DISCOVER = "auto"
 
 def check_base_url(url: str, name: str) -> str:
     """Return `url` without its last slash. Raises ValueError naming the variable, not the URL."""
-    parts = urlsplit(url)
     wrong = f"{name} must be addresses such as http://10.0.0.5:8470, without user or query"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise ValueError(wrong) from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(wrong)
     if parts.username or parts.password or parts.query or parts.fragment or "@" in parts.netloc:
         raise ValueError(wrong)
-    try:
-        _ = parts.port
-    except ValueError as error:
-        raise ValueError(wrong) from error
     return url.rstrip("/")
 
 
 def size_of(text: str, name: str) -> int:
     """Return the bytes of "200G", "1.5T" or "1000". Raises ValueError that begins with `name`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
-    if not found or not float(found[1]):
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)B?", text.strip().upper())
+    size = int(float(found[1]) * _UNITS[found[2]]) if found else 0
+    if not size:
         raise ValueError(f"{name} must be a size such as 200G, not {text}")
-    return int(float(found[1]) * _UNITS[found[2]])
+    return size
 
 
-def _positive(env: Mapping[str, str], name: str, default: int) -> int:
+def _positive(env: Mapping[str, str], name: str, default: int, most: int) -> int:
     text = env.get(name) or str(default)
-    if not text.isdigit() or int(text) < 1:
-        raise ValueError(f"{name} must be a whole number above 0, not {text}")
+    if not re.fullmatch(r"[0-9]{1,6}", text) or not 1 <= int(text) <= most:
+        raise ValueError(f"{name} must be a whole number from 1 to {most}, not {text}")
     return int(text)
+
+
+def _flag(env: Mapping[str, str], name: str) -> bool:
+    if (text := env.get(name, "")) not in ("", "0", "1"):
+        raise ValueError(f"{name} must be 1 or 0, not {text}")
+    return text == "1"
 
 
 def _words(env: Mapping[str, str], name: str) -> tuple[str, ...]:
@@ -83,6 +90,18 @@ class WeightsSettings:
     serve_connections: int = 16
     advertise_url: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError where peers would be spoken to or served without a token."""
+        for name, is_set in (
+            ("WEIGHTS_PEERS", self.peers or self.discover_peers),
+            ("WEIGHTS_SERVE_PORT", self.serve_port is not None),
+        ):
+            # Digests are public, so whoever asks a peer without a token could have private weights.
+            if is_set and not self.peer_token:
+                raise ValueError(f"{name} needs WEIGHTS_PEER_TOKEN, a secret that all peers share")
+        if self.peer_token and not re.fullmatch(r"[!-~]+", self.peer_token):
+            raise ValueError("WEIGHTS_PEER_TOKEN must be printable ASCII without spaces")
+
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
         """Read the settings. Raises ValueError naming the variable that is wrong."""
@@ -94,11 +113,11 @@ class WeightsSettings:
             roots=tuple(Path(p) for p in env.get("MERCATO_WEIGHTS_DIRS", "").split(":") if p),
             cache_dir=_cache_dir(env),
             cache_bytes=size_of(room, "WEIGHTS_CACHE_BYTES") if room else None,
-            parallel=_positive(env, "WEIGHTS_PARALLEL", 8),
+            parallel=_positive(env, "WEIGHTS_PARALLEL", 8, 256),
             s3_buckets=tuple(b.strip("/") for b in _words(env, "WEIGHTS_S3_BUCKETS")),
             s3_endpoint_url=endpoint and check_base_url(endpoint, "WEIGHTS_S3_ENDPOINT_URL"),
             s3_region=env.get("WEIGHTS_S3_REGION") or None,
-            s3_anonymous=env.get("WEIGHTS_S3_ANONYMOUS", "") not in ("", "0"),
+            s3_anonymous=_flag(env, "WEIGHTS_S3_ANONYMOUS"),
             hub_endpoint=check_base_url(hub, "HF_ENDPOINT"),
             hub_token=env.get("HF_TOKEN") or None,
             hub_owners=_words(env, "WEIGHTS_HUB_OWNERS"),
@@ -106,7 +125,7 @@ class WeightsSettings:
             discover_peers=DISCOVER in peers,
             peer_token=env.get("WEIGHTS_PEER_TOKEN") or None,
             serve_host=env.get("WEIGHTS_SERVE_HOST") or "127.0.0.1",
-            serve_port=_positive(env, "WEIGHTS_SERVE_PORT", 1) if port else None,
-            serve_connections=_positive(env, "WEIGHTS_SERVE_CONNECTIONS", 16),
+            serve_port=_positive(env, "WEIGHTS_SERVE_PORT", 1, 65535) if port else None,
+            serve_connections=_positive(env, "WEIGHTS_SERVE_CONNECTIONS", 16, 4096),
             advertise_url=advertise and check_base_url(advertise, "WEIGHTS_ADVERTISE_URL"),
         )

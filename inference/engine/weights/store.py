@@ -14,7 +14,7 @@ from typing import Any
 from inference.engine.errors import WeightsMismatchError, WeightsUnavailableError
 from inference.engine.weights import addresses, classes, rules
 from inference.engine.weights.cache import LocalCache
-from inference.engine.weights.eviction import NoRoomError
+from inference.engine.weights.eviction import NoRoomError, evict_model
 from inference.engine.weights.manifest import digest_of
 from inference.engine.weights.model import NOOP_DIGEST, Model
 from inference.engine.weights.peers import Peers
@@ -202,7 +202,11 @@ class WeightsStore:
         if key[1] is None:
             return None
         hexdigest = key[1].removeprefix("sha256:")
-        # The lease comes first, so that nobody evicts between the look and the load.
+        manifest = self.cache.manifest(hexdigest)
+        if manifest is not None and not self.cache.is_intact(hexdigest, manifest):
+            # It is fetched again, and a full cache would have no room for it twice.
+            evict_model(self.cache, hexdigest)
+        # The lease comes before the look that counts: nobody evicts between that and the load.
         self._lease(key, hexdigest)
         manifest = self.cache.manifest(hexdigest)
         if manifest is None or not self.cache.is_intact(hexdigest, manifest):

@@ -32,8 +32,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"id": REPO, "sha": COMMIT})
         elif path == f"/api/models/{REPO}/tree/{COMMIT}":
             self._tree(int(parse_qs(parts.query).get("cursor", ["0"])[0]))
-        elif path.startswith(f"/{REPO}/resolve/{COMMIT}/"):
-            self._resolve(path.removeprefix(f"/{REPO}/resolve/{COMMIT}/"))
+        elif found := re.fullmatch(rf"/{REPO}/resolve/(?:{COMMIT}|main|v1)/(.+)", path):
+            self._resolve(found[1])
         else:
             self._json({"error": "Repository not found"}, 404)
 
