@@ -133,8 +133,8 @@ def empty() -> Caption:
 class Phrases:
     """Picks random phrases. `loose` is how often a wording departs from the plain one."""
 
-    openings = OPENINGS
-    endings = ENDINGS
+    openings: tuple[str, ...] = OPENINGS
+    endings: tuple[str, ...] = ENDINGS
 
     def __init__(self, rng: np.random.Generator, loose: float = 0.6):
         self.rng, self.loose = rng, loose

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from inference.starter.captions import ANY
+from inference.starter.evaluate import KINDS
 from inference.starter.video import captions, evaluate, scenes
 from inference.starter.video.captions import HEADS, Writer
 from inference.starter.video.text import TextStage
@@ -45,7 +46,7 @@ def test_every_word_of_a_wording_is_in_the_vocabulary() -> None:
 
 
 def test_prompts_of_an_evaluation_are_fixed_by_the_seed_and_tell_everything() -> None:
-    for kind in evaluate.KINDS:
+    for kind in KINDS:
         asked = evaluate.prompts(kind, 30, seed=1)
         assert asked == evaluate.prompts(kind, 30, seed=1)
         assert {clip.held_out for _, clip in asked} == {kind != "training"}
