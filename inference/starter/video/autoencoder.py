@@ -112,7 +112,7 @@ class AutoencoderStage:
         self.seed, self.batch = seed, batch
         self.model = build(width).train()
         self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=1e-4
+            self.model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-4
         )
 
     def step(self, index: int, total: int) -> float:

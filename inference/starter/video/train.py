@@ -23,7 +23,7 @@ log = logging.getLogger("starter")
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each stage trains and how wide it is; the default is the shipped model."""
+    """How long each stage trains and how wide it is. Nothing is shipped from it yet."""
 
     seed: int = 0
     autoencoder_steps: int = 1000
