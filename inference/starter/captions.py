@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,11 +90,16 @@ class Caption:
     labels: Labels
 
 
+def words_of(groups: Iterable[tuple[str, ...]]) -> list[str]:
+    """Every word of the phrases in `groups`, sorted."""
+    return sorted({word for group in groups for phrase in group for word in phrase.split()})
+
+
 def words() -> list[str]:
     """Every word of the grammar, lower case, sorted: the vocabulary of the T5 tokenizer."""
     groups = [*COLOUR_WORDS.values(), *SHAPE_WORDS.values(), *BACKGROUND_WORDS.values()]
     groups += [*RELATION_WORDS.values(), OPENINGS, ADJECTIVES, ENDINGS, GROUND_NOUNS, GLUE]
-    return sorted({word for group in groups for phrase in group for word in phrase.split()})
+    return words_of(groups)
 
 
 def plain(scene: Scene, *, mirrored: bool = False) -> str:
@@ -101,7 +107,7 @@ def plain(scene: Scene, *, mirrored: bool = False) -> str:
 
     With `mirrored` the same scene is told from its other object ("... below ...").
     """
-    things = [f"{_article(colour)} {colour} {shape}" for colour, shape in scene.objects]
+    things = [f"{article(colour)} {colour} {shape}" for colour, shape in scene.objects]
     if scene.relation is None:
         return f"{things[0]} on a {scene.background} background"
     relation = OPPOSITE[scene.relation] if mirrored else scene.relation
@@ -109,21 +115,26 @@ def plain(scene: Scene, *, mirrored: bool = False) -> str:
     return f"{first} {relation} {second} on a {scene.background} background"
 
 
-def _article(word: str) -> str:
+def article(word: str) -> str:
+    """The indefinite article of a word."""
     return "an" if word[0] in "aeiou" else "a"
 
 
-def _labels(**told: str) -> Labels:
-    return {head: names.index(told.get(head, ANY)) for head, names in HEADS.items()}
+def labels(heads: dict[str, tuple[str, ...]] = HEADS, /, **told: str) -> Labels:
+    """Class index per head of what is told, ANY where nothing is."""
+    return {head: names.index(told.get(head, ANY)) for head, names in heads.items()}
 
 
 def empty() -> Caption:
     """The empty prompt: says nothing at all (the unconditional side of guidance)."""
-    return Caption("", _labels())
+    return Caption("", labels())
 
 
-class Writer:
-    """Writes random wordings. `loose` is how often a wording departs from the plain one."""
+class Phrases:
+    """Picks random phrases. `loose` is how often a wording departs from the plain one."""
+
+    openings: tuple[str, ...] = OPENINGS
+    endings: tuple[str, ...] = ENDINGS
 
     def __init__(self, rng: np.random.Generator, loose: float = 0.6):
         self.rng, self.loose = rng, loose
@@ -148,8 +159,8 @@ class Writer:
         if self.chance(0.12):
             parts.insert(0, self.one(ADJECTIVES))
         kind = self.rng.random() if self.chance(0.5) else 0
-        article = "" if kind > 0.6 else "the " if kind > 0.5 else _article(parts[0]) + " "
-        return article + " ".join(parts), colour, shape
+        lead = "" if kind > 0.6 else "the " if kind > 0.5 else article(parts[0]) + " "
+        return lead + " ".join(parts), colour, shape
 
     def nonsense(self) -> str:
         """A made-up word, so that unknown words are known to mean nothing."""
@@ -161,8 +172,8 @@ class Writer:
         if ground:
             noun = self.one(GROUND_NOUNS)
             where = self.one(("on", "on", "against", "in", "with"))
-            article = "" if self.chance(0.2) else "the " if self.chance(0.1) else "a "
-            phrase = f"{where} {article}{ground} {noun}"
+            lead = "" if self.chance(0.2) else "the " if self.chance(0.1) else "a "
+            phrase = f"{where} {lead}{ground} {noun}"
             kind = self.rng.random() if self.chance(0.6) else 0
             if kind > 0.85:
                 text = f"{phrase}, {text}"
@@ -173,9 +184,9 @@ class Writer:
             else:
                 text = f"{text} {phrase}"
         if self.chance(0.3):
-            text = f"{self.one(OPENINGS)} {text}"
+            text = f"{self.one(self.openings)} {text}"
         if self.chance(0.08):
-            text = f"{text}{self.one((',', ''))} {self.one(ENDINGS)}"
+            text = f"{text}{self.one((',', ''))} {self.one(self.endings)}"
         for _ in range(int(self.rng.integers(1, 4)) if self.chance(0.12) else 0):
             split = text.split(" ")
             split.insert(int(self.rng.choice([0, len(split)])), self.nonsense())
@@ -186,6 +197,10 @@ class Writer:
             text = text.upper() if self.rng.random() < 0.1 else text[0].upper() + text[1:]
         return text
 
+
+class Writer(Phrases):
+    """Writes random wordings of scenes."""
+
     def write(self, scene: Scene) -> Caption:
         """A random wording of `scene`. No word on the background means white."""
         ground = self.one(BACKGROUND_WORDS[scene.background])
@@ -193,7 +208,7 @@ class Writer:
             ground = ""
         if len(scene.objects) == 1:
             text, colour, shape = self.thing(*scene.objects[0])
-            labels = _labels(
+            told = labels(
                 background=scene.background,
                 count="1",
                 relation="none",
@@ -202,7 +217,7 @@ class Writer:
                 b_colour="none",
                 b_shape="none",
             )
-            return Caption(self.frame(text, ground), labels)
+            return Caption(self.frame(text, ground), told)
         return self._write_two(scene, ground)
 
     def _write_two(self, scene: Scene, ground: str) -> Caption:
@@ -224,7 +239,7 @@ class Writer:
             text = f"{a} {'is ' if kind > 0.6 else ''}{self.one(upper)} {b}"
         else:
             text = f"{b} {'is ' if kind > 0.6 else ''}{self.one(under)} {a}"
-        labels = _labels(background=scene.background, count="2", relation=relation,
+        classes = labels(background=scene.background, count="2", relation=relation,
                          a_colour=told[0][1], a_shape=told[0][2],
                          b_colour=told[1][1], b_shape=told[1][2])  # fmt: skip
-        return Caption(self.frame(text, ground), labels)
+        return Caption(self.frame(text, ground), classes)

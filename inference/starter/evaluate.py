@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from PIL import Image
 from inference import starter
 from inference.starter import captions, scenes
 from inference.starter.captions import ANY, HEADS, Writer
-from inference.starter.judge import Verdict, judge
+from inference.starter.judge import judge
 from inference.starter.loop import keep_memory
 from inference.starter.scenes import Scene
 
@@ -78,10 +78,10 @@ def draw(pipeline: Any, texts: list[str], seed: int, settings: Settings) -> NDAr
     return np.concatenate(out)
 
 
-def score(verdicts: list[Verdict]) -> dict[str, float]:
-    """Share of pictures right, for each of ATTRIBUTES."""
+def score(verdicts: Sequence[object], attributes: tuple[str, ...] = ATTRIBUTES) -> dict[str, float]:
+    """Share of verdicts that hold, for each attribute."""
     return {
-        name: round(float(np.mean([getattr(v, name) for v in verdicts])), 4) for name in ATTRIBUTES
+        name: round(float(np.mean([getattr(v, name) for v in verdicts])), 4) for name in attributes
     }
 
 
@@ -91,6 +91,17 @@ def sheet(images: NDArray[np.uint8], columns: int = 12) -> Image.Image:
     columns = min(columns, len(images))
     lines = [np.concatenate(list(images[r * columns : (r + 1) * columns]), 1) for r in range(rows)]
     return Image.fromarray(np.concatenate(lines))
+
+
+def table(results: dict[str, dict[str, float]], attributes: tuple[str, ...], unit: str) -> str:
+    """Scores of `measure` as lines of text; `unit` is what one prompt gives."""
+    lines = [
+        f"{'prompts':26}" + "".join(f"{name:>12}" for name in attributes) + f"{'s/' + unit:>10}"
+    ]
+    for kind, row in results.items():
+        cells = "".join(f"{100 * row[name]:11.1f}%" for name in attributes)
+        lines.append(f"{kind:26}{cells}{row[f'seconds_per_{unit}']:10.3f}")
+    return "\n".join(lines)
 
 
 def load(folder: Path) -> Any:
@@ -126,16 +137,34 @@ def measure(
     return results
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m inference.starter.evaluate", description=__doc__
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that every starter model's evaluation takes."""
     parser.add_argument(
         "--dir", type=Path, default=None, help="pipeline directory (default: as shipped)"
     )
     parser.add_argument("--prompts", type=int, default=500, help="prompts of each kind")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--sheet", type=Path, help="save a contact sheet of the first kind here")
+    parser.add_argument("--threads", type=int, default=2)
+
+
+def prepare(parser: argparse.ArgumentParser, options: argparse.Namespace, name: str) -> Path:
+    """Set threads and memory up; the directory to measure, as shipped unless --dir is given."""
+    folder: Path = options.dir or starter.path(name)
+    if not (folder / "model_index.json").is_file():
+        parser.error(f"--dir {folder}: no model_index.json there")
+    torch.set_num_threads(options.threads)
+    keep_memory()
+    return folder
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m inference.starter.evaluate", description=__doc__
+    )
+    add_options(parser)
     parser.add_argument("--steps", type=int, default=Settings.steps)
     parser.add_argument(
         "--cfg", type=float, default=Settings.cfg, help="true_cfg_scale; above 1 turns it on"
@@ -143,23 +172,13 @@ def main() -> None:
     parser.add_argument(
         "--length", type=int, default=Settings.length, help="max_sequence_length (T5 tokens)"
     )
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--sheet", type=Path, help="save a contact sheet of the first kind here")
-    parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    folder = options.dir or starter.path()
-    if not (folder / "model_index.json").is_file():
-        parser.error(f"--dir {folder}: no model_index.json there")
-    torch.set_num_threads(options.threads)
-    keep_memory()
+    folder = prepare(parser, options, "starter-image")
     settings = Settings(options.steps, options.cfg, options.length)
     results = measure(
         load(folder), tuple(options.kinds), options.prompts, options.seed, settings, options.sheet
     )
-    print(f"{'prompts':26}" + "".join(f"{name:>12}" for name in ATTRIBUTES) + f"{'s/image':>10}")
-    for kind, row in results.items():
-        cells = "".join(f"{100 * row[name]:11.1f}%" for name in ATTRIBUTES)
-        print(f"{kind:26}{cells}{row['seconds_per_image']:10.3f}")
+    print(table(results, ATTRIBUTES, "image"))
     print(json.dumps({"eval": "starter-image", "prompts": options.prompts, "seed": options.seed,
                       "settings": asdict(settings), "results": results}))  # fmt: skip
 

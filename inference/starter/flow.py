@@ -13,7 +13,16 @@ from torch import Tensor
 from inference.starter import scenes
 from inference.starter.autoencoder import LATENT_CHANNELS, encode
 from inference.starter.captions import Writer
-from inference.starter.loop import rng_for, schedule, set_rates, torch_rng
+from inference.starter.loop import (
+    descend,
+    flow_times,
+    follow,
+    muon_and_adamw,
+    rng_for,
+    schedule,
+    set_rates,
+    torch_rng,
+)
 from inference.starter.scenes import Scene
 from inference.starter.text import CLIP_WIDTH, T5_WIDTH, TextStage
 
@@ -95,15 +104,7 @@ class FlowStage:
         self.model = build(heads, **widths).train()
         self.ema = build(heads, **widths).eval().requires_grad_(False)
         self.ema.load_state_dict(self.model.state_dict())
-        matrices: list[torch.nn.Parameter] = []
-        rest: list[torch.nn.Parameter] = []
-        for name, parameter in self.model.named_parameters():
-            inner = "transformer_blocks." in name and parameter.ndim == 2
-            (matrices if inner else rest).append(parameter)
-        self.optimisers = [
-            torch.optim.Muon(matrices, lr=3e-3, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.0),
-        ]
+        self.optimisers = muon_and_adamw(self.model, "transformer_blocks.")
         self.image_ids = FluxPipeline._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
 
     @torch.no_grad()
@@ -137,11 +138,7 @@ class FlowStage:
         length = TEXT_LENGTHS[index % len(TEXT_LENGTHS)]
         pooled, tokens = self.embed(texts, length)
         generator = torch_rng(rng)
-        # Stratified times: one per 1/batch of the unit interval.
-        uniform = (
-            torch.rand(self.batch, generator=generator) + torch.arange(self.batch)
-        ) / self.batch
-        time = SHIFT * uniform / (1 + (SHIFT - 1) * uniform)
+        time = flow_times(self.batch, SHIFT, generator)
         noise = torch.randn(clean.shape, generator=generator)
         mix = time[:, None, None]
         guess = self.model(
@@ -154,16 +151,8 @@ class FlowStage:
             return_dict=False,
         )[0]
         loss = (guess - (noise - clean)).square().mean()
-        for optimiser in self.optimisers:
-            optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimiser in self.optimisers:
-            optimiser.step()
-        decay = min(0.998, (1 + index) / (20 + index))
-        with torch.no_grad():
-            for slow, fast in zip(self.ema.parameters(), self.model.parameters(), strict=True):
-                slow.lerp_(fast, 1 - decay)
+        descend(loss, self.model, self.optimisers)
+        follow(self.ema, self.model, index)
         return float(loss.detach())
 
     @torch.no_grad()

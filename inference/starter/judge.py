@@ -29,6 +29,7 @@ class Found:
     x: float  # centroid, in picture widths
     y: float  # centroid, in picture heights
     iou: float
+    area: float  # share of the picture
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def look(image: NDArray[np.uint8]) -> tuple[str, list[Found]]:
         ys, xs = np.nonzero(part)
         found.append(
             Found(_NAMES[colour] if pure else "", shape, float(xs.mean() / width),
-                  float(ys.mean() / height), iou)
+                  float(ys.mean() / height), iou, len(xs) / (height * width))
         )  # fmt: skip
     return (_NAMES[ground] if named else ""), found
 

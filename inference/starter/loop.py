@@ -66,6 +66,44 @@ def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
         group["lr"] = group["base_lr"] * factor
 
 
+def muon_and_adamw(model: torch.nn.Module, blocks: str) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the modules whose name holds `blocks`, AdamW for the rest."""
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        (matrices if blocks in name and parameter.ndim == 2 else rest).append(parameter)
+    return [
+        torch.optim.Muon(matrices, lr=3e-3, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
+def flow_times(count: int, shift: float, generator: torch.Generator) -> torch.Tensor:
+    """Stratified times in 0..1, one per 1/count of the unit interval, then shifted as in use."""
+    uniform = (torch.rand(count, generator=generator) + torch.arange(count)) / count
+    return shift * uniform / (1 + (shift - 1) * uniform)
+
+
+def descend(
+    loss: torch.Tensor, model: torch.nn.Module, optimisers: list[torch.optim.Optimizer]
+) -> None:
+    """One optimiser step on `loss`, its gradient clipped to norm 1."""
+    for optimiser in optimisers:
+        optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimiser in optimisers:
+        optimiser.step()
+
+
+@torch.no_grad()
+def follow(slow: torch.nn.Module, fast: torch.nn.Module, index: int) -> None:
+    """Move the moving average `slow` towards `fast`, quicker in the first steps."""
+    decay = min(0.998, (1 + index) / (20 + index))
+    for average, parameter in zip(slow.parameters(), fast.parameters(), strict=True):
+        average.lerp_(parameter, 1 - decay)
+
+
 def run(
     stage: Stage, total: int, folder: Path, deadline: float, *, resume: bool, save_every: int = 200
 ) -> bool:

@@ -29,6 +29,7 @@ RELATIONS = ("above", "left of")  # canonical; "below" and "right of" are these 
 HELD_OUT_PERCENT = 10
 
 Object = tuple[str, str]  # colour, shape
+Place = float | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,14 @@ def sample_scenes(
     ]
 
 
-def _coverage(shape: str, cx: float, cy: float, radius: float) -> NDArray[np.float32]:
-    """Share of each pixel inside the shape, [SIZE, SIZE] in 0..1 (antialiased edge)."""
-    axis = np.arange(SIZE, dtype=np.float32) + 0.5
+def coverage(
+    shape: str, cx: Place, cy: Place, radius: float, size: int = SIZE
+) -> NDArray[np.float32]:
+    """Share of each pixel inside the shape, [..., size, size] in 0..1 (antialiased edge).
+
+    The centre is in pixels: a number each, or arrays [..., 1, 1] of as many pictures.
+    """
+    axis = np.arange(size, dtype=np.float32) + 0.5
     x, y = axis[None, :] - cx, axis[:, None] - cy
     if shape == "circle":
         distance = np.sqrt(x * x + y * y) - radius
@@ -127,7 +133,7 @@ def render(scene: Scene, rng: np.random.Generator) -> NDArray[np.uint8]:
     image = np.empty((SIZE, SIZE, 3), np.float32)
     image[:] = BACKGROUNDS[scene.background]
     for (colour, shape), x, y, radius in placed:
-        alpha = _coverage(shape, x, y, radius)[..., None]
+        alpha = coverage(shape, x, y, radius)[..., None]
         image = image * (1 - alpha) + np.asarray(COLOURS[colour], np.float32) * alpha
     return np.rint(image).astype(np.uint8)
 

@@ -72,9 +72,8 @@ def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
     return [pair for (_, final), run in runs for pair in (sorted(run) if final else run)]
 
 
-def t5_tokenizer() -> T5Tokenizer:
-    """Unigram over the grammar's words, small and Capitalised, with characters as fallback."""
-    names = captions.words()
+def t5_tokenizer(names: list[str]) -> T5Tokenizer:
+    """Unigram over the words `names`, small and Capitalised, with characters as fallback."""
     names = sorted({form for name in names for form in (name, name.capitalize(), name.upper())})
     vocabulary = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)]
     vocabulary += [("▁" + name, -3.0) for name in names if len(name) > 1 or name.isalpha()]
@@ -119,11 +118,11 @@ def t5_encoder(tokenizer: T5Tokenizer, width: int = T5_WIDTH) -> T5EncoderModel:
 
 
 class Heads(nn.Module):
-    """One linear classifier per entry of captions.HEADS."""
+    """One linear classifier per entry of `heads`, such as captions.HEADS."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, heads: dict[str, tuple[str, ...]] = HEADS):
         super().__init__()
-        self.heads = nn.ModuleDict({name: nn.Linear(width, len(c)) for name, c in HEADS.items()})
+        self.heads = nn.ModuleDict({name: nn.Linear(width, len(c)) for name, c in heads.items()})
 
     def loss(self, features: Tensor, labels: dict[str, Tensor]) -> Tensor:
         """Mean cross-entropy over the heads for features [N, width]."""
@@ -140,7 +139,9 @@ class Heads(nn.Module):
 
 def label_tensors(batch: list[Caption]) -> dict[str, Tensor]:
     """Class indices of a batch, [N] per head."""
-    return {name: torch.tensor([caption.labels[name] for caption in batch]) for name in HEADS}
+    return {
+        name: torch.tensor([caption.labels[name] for caption in batch]) for name in batch[0].labels
+    }
 
 
 class TextStage:
@@ -153,7 +154,7 @@ class TextStage:
     ):
         torch.manual_seed(seed + 1)
         self.seed, self.batch = seed, batch
-        self.clip_tokenizer, self.t5_tokenizer = clip_tokenizer(), t5_tokenizer()
+        self.clip_tokenizer, self.t5_tokenizer = clip_tokenizer(), t5_tokenizer(captions.words())
         self.clip = clip_encoder(self.clip_tokenizer, clip_width)
         self.t5 = t5_encoder(self.t5_tokenizer, t5_width)
         self.heads = (Heads(clip_width), Heads(t5_width))

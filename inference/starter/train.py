@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from inference.starter.autoencoder import AutoencoderStage, DecoderStage
 from inference.starter.flow import SHIFT, FlowStage, Latents, make_latents
@@ -95,7 +95,7 @@ def assemble(
     )
 
 
-def export(pipeline: FluxPipeline, target: Path) -> None:
+def export(pipeline: DiffusionPipeline, target: Path) -> None:
     """Write the pipeline directory: transformer and VAE as fp16, text encoders as fp32.
 
     diffusers loads its models as fp32 whatever the file holds, transformers keeps the file's
@@ -108,32 +108,42 @@ def export(pipeline: FluxPipeline, target: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m inference.starter.train", description=__doc__)
+def options_of(parser: argparse.ArgumentParser, state: Path, flow_steps: int) -> argparse.Namespace:
+    """Parse the options that every starter model's training takes; set logs and threads up."""
     parser.add_argument(
         "--minutes", type=float, default=60, help="stop after this long (default 60)"
     )
     parser.add_argument("--resume", action="store_true", help="go on from the state in --state")
-    parser.add_argument("--state", type=Path, default=Path("var/starter"), help="training state")
+    parser.add_argument("--state", type=Path, default=state, help="training state")
     parser.add_argument("--out", type=Path, help="write the pipeline directory here")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--flow-steps", type=int, default=Plan.flow_steps)
+    parser.add_argument("--flow-steps", type=int, default=flow_steps)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.set_num_threads(options.threads)
     keep_memory()
-    plan = Plan(seed=options.seed, flow_steps=options.flow_steps)
-    pipeline = train(plan, options.state, options.minutes, resume=options.resume)
-    spent = {
-        name: seconds_spent(options.state, name)
-        for name in ("autoencoder", "text", "decoder", "flow", "snap")
-    }
-    log.info("wall seconds so far: %s", {name: round(value) for name, value in spent.items()})
+    return options
+
+
+def finish(
+    pipeline: DiffusionPipeline | None, options: argparse.Namespace, stages: tuple[str, ...]
+) -> None:
+    """Log the time that the stages took; write the pipeline where --out says."""
+    spent = {name: round(seconds_spent(options.state, name)) for name in stages}
+    log.info("wall seconds so far: %s", spent)
     if options.out and pipeline is not None:
         export(pipeline, options.out)
         log.info("wrote %s", options.out)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m inference.starter.train", description=__doc__)
+    options = options_of(parser, Path("var/starter"), Plan.flow_steps)
+    plan = Plan(seed=options.seed, flow_steps=options.flow_steps)
+    pipeline = train(plan, options.state, options.minutes, resume=options.resume)
+    finish(pipeline, options, ("autoencoder", "text", "decoder", "flow", "snap"))
 
 
 if __name__ == "__main__":

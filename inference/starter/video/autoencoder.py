@@ -1,0 +1,182 @@
+"""A tiny AutoencoderKLWan (17x64x64 RGB <-> 5x8x8 latents) and its training on rendered clips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inference.starter.autoencoder import NOISE
+from inference.starter.loop import descend, rng_for, schedule, set_rates, torch_rng
+from inference.starter.video import scenes
+from inference.starter.video.scenes import Clip
+
+LATENT_CHANNELS = 16
+LATENT_SHAPE = (LATENT_CHANNELS, 5, 8, 8)
+
+# From true latents [N, 16, 5, 8, 8] of clips to what a denoiser guesses of them.
+Guess = Callable[[Tensor, list[Clip], np.random.Generator], Tensor]
+
+
+def build(width: int = 16) -> AutoencoderKLWan:
+    """A fresh autoencoder: 8x smaller in space (2x by patches, as Wan 2.2), 4x in time."""
+    return AutoencoderKLWan(
+        base_dim=width,
+        z_dim=LATENT_CHANNELS,
+        dim_mult=[1, 2, 4],
+        num_res_blocks=1,
+        temperal_downsample=[True, True],
+        latents_mean=[0.0] * LATENT_CHANNELS,
+        latents_std=[1.0] * LATENT_CHANNELS,
+        in_channels=12,
+        out_channels=12,
+        patch_size=2,
+        scale_factor_temporal=4,
+        scale_factor_spatial=8,
+    )
+
+
+def to_tensor(clips: NDArray[np.uint8]) -> Tensor:
+    """[N, T, H, W, 3] bytes to [N, 3, T, H, W] floats in -1..1."""
+    return torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def edge_weight(clips: Tensor) -> Tensor:
+    """[N, 1, T, H, W] loss weight: 5 within two pixels of an edge, else 1."""
+    high = F.max_pool3d(clips, (1, 5, 5), 1, (0, 2, 2))
+    low = -F.max_pool3d(-clips, (1, 5, 5), 1, (0, 2, 2))
+    return 1 + 4 * ((high - low).amax(1, keepdim=True) > 0.1).float()
+
+
+def distance(drawn: Tensor, clips: Tensor) -> Tensor:
+    """Mean absolute error with edges weighted."""
+    weight = edge_weight(clips)
+    return ((drawn - clips).abs() * weight).sum() / (3 * weight.sum())
+
+
+def decode(model: AutoencoderKLWan, latents: Tensor) -> Tensor:
+    """Frames of raw latents, not clamped (a clamp has no gradient): [N, 3, T, H, W]."""
+    from diffusers.models.autoencoders.autoencoder_kl_wan import unpatchify
+
+    model.clear_cache()
+    inner, out = model.post_quant_conv(latents), []
+    for index in range(latents.shape[2]):
+        model._conv_idx = [0]
+        out.append(
+            model.decoder(
+                inner[:, :, index : index + 1],
+                feat_cache=model._feat_map,
+                feat_idx=model._conv_idx,
+                first_chunk=index == 0,
+            )
+        )
+    model.clear_cache()
+    frames: Tensor = unpatchify(torch.cat(out, 2), patch_size=2)
+    return frames
+
+
+@torch.no_grad()
+def encode(model: AutoencoderKLWan, clips: NDArray[np.uint8]) -> Tensor:
+    """[N, T, 64, 64, 3] bytes to raw latents [N, 16, (T - 1) / 4 + 1, 8, 8]."""
+    parts = [
+        model.encode(to_tensor(part)).latent_dist.mean
+        for part in np.split(clips, range(8, len(clips), 8))
+    ]
+    return torch.cat(parts).contiguous()
+
+
+def clips_of(seed: int, name: str, index: int, total: int, batch: int) -> tuple[Tensor, Any]:
+    """Frames [N, 3, T, 64, 64] of one step: short clips first, whole ones for the last fifth."""
+    rng = rng_for(seed, name, index)
+    done = index / total
+    frames = 5 if done < 0.5 else 9 if done < 0.8 else scenes.FRAMES
+    count = max(1, batch * 5 // (frames + frames // 8))
+    told = scenes.sample_clips(rng, count, held_out=False)
+    return to_tensor(scenes.render_batch(told, rng, frames)), rng
+
+
+class AutoencoderStage:
+    """Trains encoder and decoder together."""
+
+    name = "autoencoder"
+
+    def __init__(self, seed: int, batch: int = 12, width: int = 16):
+        torch.manual_seed(seed)
+        self.seed, self.batch = seed, batch
+        self.model = build(width).train()
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=1e-3, betas=(0.9, 0.98), weight_decay=1e-4
+        )
+
+    def step(self, index: int, total: int) -> float:
+        """L1 with edges weighted, small penalty on latent size; returns the loss."""
+        set_rates(self.optimiser, schedule(index, total))
+        clips, rng = clips_of(self.seed, self.name, index, total, self.batch)
+        posterior = self.model.encode(clips).latent_dist
+        noise = torch.randn(posterior.mean.shape, generator=torch_rng(rng))
+        picture = distance(decode(self.model, posterior.mean + NOISE * noise), clips)
+        size = posterior.mean.square().mean()
+        spread = (posterior.logvar - 2 * math.log(NOISE)).square().mean()
+        loss = picture + 2e-3 * size + 1e-3 * spread
+        descend(loss, self.model, [self.optimiser])
+        return float(picture.detach())
+
+    def state(self) -> dict[str, Any]:
+        """Weights and optimiser."""
+        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+class DecoderStage:
+    """Polishes the decoder alone, on whole clips, with the encoder (and so the latents) frozen.
+
+    Three in four batches are decoded from latents that the denoiser guesses through noise: the
+    decoder learns to put its drifting hues and wobbling edges right.
+    """
+
+    name = "snap"
+
+    def __init__(self, seed: int, model: AutoencoderKLWan, guess: Guess, batch: int = 4):
+        self.seed, self.batch, self.guess, self.model = seed, batch, guess, model.train()
+        self.parts = nn.ModuleList([model.decoder, model.post_quant_conv])
+        model.encoder.requires_grad_(False)
+        model.quant_conv.requires_grad_(False)
+        self.optimiser = torch.optim.AdamW(
+            self.parts.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=1e-4
+        )
+
+    def step(self, index: int, total: int) -> float:
+        """L1 with edges weighted; returns the loss."""
+        set_rates(self.optimiser, schedule(index, total, decay=0.6))
+        rng = rng_for(self.seed, self.name, index)
+        told = scenes.sample_clips(rng, self.batch, held_out=False)
+        frames = scenes.render_batch(told, rng)
+        latents = encode(self.model, frames)
+        if rng.random() < 0.75:
+            latents = self.guess(latents, told, rng)
+        generator = torch_rng(rng)
+        level = 2 * NOISE * torch.rand((self.batch, 1, 1, 1, 1), generator=generator)
+        noise = level * torch.randn(latents.shape, generator=generator)
+        loss = distance(decode(self.model, latents + noise), to_tensor(frames))
+        descend(loss, self.parts, [self.optimiser])
+        return float(loss.detach())
+
+    def state(self) -> dict[str, Any]:
+        """Decoder weights and optimiser."""
+        return {"decoder": self.parts.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        self.parts.load_state_dict(state["decoder"])
+        self.optimiser.load_state_dict(state["optimiser"])

@@ -1,0 +1,105 @@
+"""Train the video starter: `python -m inference.starter.video.train --minutes 60 --resume`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
+
+from inference.starter.loop import run
+from inference.starter.train import finish, options_of
+from inference.starter.video.autoencoder import AutoencoderStage, DecoderStage
+from inference.starter.video.flow import SHIFT, FlowStage, Latents, make_latents
+from inference.starter.video.scenes import Clip
+from inference.starter.video.text import TextStage
+
+log = logging.getLogger("starter")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long each stage trains and how wide it is. Nothing is shipped from it yet."""
+
+    seed: int = 0
+    autoencoder_steps: int = 1000
+    autoencoder_batch: int = 12
+    width: int = 16
+    text_steps: int = 600
+    text_batch: int = 128
+    latents: int = 6144
+    flow_steps: int = 3000
+    flow_batch: int = 48
+    heads: int = 6
+    layers: int = 6
+    snap_steps: int = 400
+    snap_batch: int = 4
+
+
+def cached_latents(stage: AutoencoderStage, plan: Plan, folder: Path) -> Latents:
+    """Latents of the training clips, from `folder` where they were made before."""
+    path = folder / "latents.pt"
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        return Latents(**{**saved, "clips": [Clip(*attributes) for attributes in saved["clips"]]})
+    latents = make_latents(stage.model, plan.seed, plan.latents)
+    plain = [(c.background, c.colour, c.shape, c.motion) for c in latents.clips]
+    torch.save({**vars(latents), "clips": plain}, path)
+    log.info("latents %d, mean std %.3f", plan.latents, float(latents.std.mean()))
+    return latents
+
+
+def train(plan: Plan, folder: Path, minutes: float, *, resume: bool) -> WanPipeline | None:
+    """Go on with the stages until done or out of time; the pipeline once flow training began."""
+    deadline = time.monotonic() + 60 * minutes
+    if not resume:
+        for old in folder.glob("*.pt"):
+            old.unlink()
+    autoencoder = AutoencoderStage(plan.seed, plan.autoencoder_batch, plan.width)
+    if not run(autoencoder, plan.autoencoder_steps, folder, deadline, resume=True):
+        return None
+    text = TextStage(plan.seed, plan.text_batch)
+    if not run(text, plan.text_steps, folder, deadline, resume=True):
+        return None
+    text.modules.eval()
+    log.info("tokens of held-out wordings parsed wholly right: %.3f", text.accuracy())
+    latents = cached_latents(autoencoder, plan, folder)
+    flow = FlowStage(plan.seed, text, latents, plan.flow_batch, plan.heads, plan.layers)
+    if run(flow, plan.flow_steps, folder, deadline, resume=True):
+        snap = DecoderStage(plan.seed, autoencoder.model, flow.guess, plan.snap_batch)
+        run(snap, plan.snap_steps, folder, deadline, resume=True)
+    return assemble(autoencoder, text, flow, latents)
+
+
+def assemble(
+    autoencoder: AutoencoderStage, text: TextStage, flow: FlowStage, latents: Latents
+) -> WanPipeline:
+    """The stock Wan pipeline of the trained parts."""
+    vae = autoencoder.model.eval()
+    vae.register_to_config(latents_mean=latents.mean.tolist(), latents_std=latents.std.tolist())
+    return WanPipeline(
+        scheduler=FlowMatchEulerDiscreteScheduler(shift=SHIFT),
+        vae=vae,
+        text_encoder=text.encoder.eval(),
+        tokenizer=text.tokenizer,
+        transformer=flow.ema.eval(),
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m inference.starter.video.train", description=__doc__
+    )
+    options = options_of(parser, Path("var/starter-video"), Plan.flow_steps)
+    plan = Plan(seed=options.seed, flow_steps=options.flow_steps)
+    pipeline = train(plan, options.state, options.minutes, resume=options.resume)
+    finish(pipeline, options, ("autoencoder", "text", "flow", "snap"))
+
+
+if __name__ == "__main__":
+    main()
