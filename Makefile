@@ -13,6 +13,9 @@ CHECK_ENV := DEBUG=1 DJANGO_SETTINGS_MODULE=marketplace.settings LOG_LEVEL=CRITI
   DATABASE_POOL_TIMEOUT=0.2 PYTHONWARNINGS=ignore
 OPENAPI := marketplace/api/openapi.yaml
 
+# Threads that spin while they wait take the cores from the other processes of a test.
+export OMP_WAIT_POLICY := PASSIVE
+
 .PHONY: help setup run demo test test-slow lint format lock openapi bench-market clean chromium
 
 help: ## Show this list
