@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from inference.engine.lora.formats import Factors
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class LowRank:
     """The change of one module: `up` @ `down`, what the file says of its strength included.
 

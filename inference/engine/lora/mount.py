@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 KEY = "loras"
 """Where a sample's memory holds the LoRAs it wears."""
+APART_FROM = 3
+"""Rows have factors of their own where all ranks are this many times those of the widest row."""
 PLANS_KEPT = 4
 """Batches whose stacked factors are remembered from step to step."""
 
@@ -54,9 +56,14 @@ class _Change:
 
     def linear(self, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Return `out` [batch, ..., outputs] with the change for `x` [batch, ..., inputs]."""
-        inner = x.to(self.down.dtype).reshape(self._rows(x), -1, x.shape[-1]) @ self.down.t()
-        added = self._weigh(inner, 1) @ self.up.t()
-        return out + added.reshape(out.shape).to(out.dtype)
+        rows = _rows(x, len(self.scale))
+        inner = x.to(self.down.dtype).reshape(rows, -1, x.shape[-1]) @ self.down.t()
+        weighed = self._weigh(inner, 1).flatten(0, 1)
+        if out.dtype != weighed.dtype or not out.is_contiguous():
+            return out + (weighed @ self.up.t()).reshape(out.shape).to(out.dtype)
+        # What a module has just returned is nobody else's yet.
+        out.view(-1, out.shape[-1]).addmm_(weighed, self.up.t())
+        return out
 
     def convolve(self, module: Any, x: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
         """Return `out` [batch, outputs, height, width] with the change for `x`."""
@@ -69,18 +76,11 @@ class _Change:
             padding=module.padding,
             dilation=module.dilation,
         )
-        rows = self._rows(x)
+        rows = _rows(x, len(self.scale))
         if inner.shape[0] != rows:
             raise ValueError("a convolution sees several pictures a row")
         added = self.up @ self._weigh(inner.flatten(2), 2)
         return out + added.reshape(out.shape).to(out.dtype)
-
-    def _rows(self, x: torch.Tensor) -> int:
-        """Return the number of rows, which lead every tensor inside of a denoiser."""
-        rows = self.scale.shape[0]
-        if x.shape[0] % rows:
-            raise ValueError(f"a module sees {x.shape[0]} entries for {rows} rows")
-        return rows
 
     def hook(self, module: Any, given: tuple[Any, ...], out: Any) -> Any:
         """Add the change after the module has run."""
@@ -89,7 +89,58 @@ class _Change:
         return self.linear(given[0], out)
 
 
-Plan = dict[str, _Change]
+@dataclass(slots=True)
+class _ApartChange:
+    """What a linear module adds where the rows wear many LoRAs: each row has factors of its own.
+
+    `down` is [rows, inputs, R], `up` [rows, R, outputs] with the scale in it; ranks below R are
+    filled up with 0.
+    """
+
+    down: torch.Tensor
+    up: torch.Tensor
+
+    def hook(self, module: Any, given: tuple[Any, ...], out: Any) -> Any:
+        """Add the change after the module has run."""
+        x = given[0]
+        rows = _rows(x, self.down.shape[0])
+        inner = x.to(self.down.dtype).reshape(rows, -1, x.shape[-1]) @ self.down
+        if out.dtype != inner.dtype or not out.is_contiguous():
+            return out + (inner @ self.up).reshape(out.shape).to(out.dtype)
+        out.view(rows, -1, out.shape[-1]).baddbmm_(inner, self.up)
+        return out
+
+
+Plan = dict[str, "_Change | _ApartChange"]
+
+
+def _rows(x: torch.Tensor, rows: int) -> int:
+    """Return the number of rows, which lead every tensor inside of a denoiser."""
+    if x.shape[0] % rows:
+        raise ValueError(f"a module sees {x.shape[0]} entries for {rows} rows")
+    return rows
+
+
+def _apart(rows: list[Worn], path: str) -> _ApartChange | None:
+    """Give each row its own factors of a linear module; None where sharing is no dearer.
+
+    Sharing multiplies every row by the ranks of all LoRAs, which is cheap while they are few.
+    """
+    import torch
+    from torch.nn.functional import pad
+
+    own = [[(a.layers[path], scale) for a, scale in w if path in a.layers] for w in rows]
+    distinct = {low: low.down.shape[0] for lows in own for low, _ in lows}
+    widest = max(sum(low.down.shape[0] for low, _ in lows) for lows in own)
+    some = next(iter(distinct))
+    if some.down.ndim != 2 or sum(distinct.values()) < APART_FROM * widest:
+        return None
+    none = LowRank(some.down[:0], some.up[:, :0])
+    downs = [torch.cat([low.down for low, _ in [*lows, (none, 1.0)]]) for lows in own]
+    ups = [torch.cat([low.up * s for low, s in [*lows, (none, 1.0)]], 1) for lows in own]
+    down = torch.stack([pad(d, (0, 0, 0, widest - d.shape[0])) for d in downs])
+    up = torch.stack([pad(u, (0, widest - u.shape[1])) for u in ups])
+    return _ApartChange(*(t.transpose(1, 2).contiguous() for t in (down, up)))
 
 
 def _columns(
@@ -115,6 +166,10 @@ def _plan(rows: list[Worn]) -> Plan:
     masks: dict[str, tuple[torch.Tensor, torch.Tensor | None]] = {}
     plan: Plan = {}
     for path in paths:
+        apart = _apart(rows, path)
+        if apart is not None:
+            plan[path] = apart
+            continue
         lows, scales = _columns(rows, adapters, path)
         alone = len(lows) == 1
         down = lows[0].down if alone else torch.cat([low.down for low in lows])

@@ -10,6 +10,7 @@ import torch
 
 from inference.engine.forward import advance
 from inference.engine.loaded import Loaded
+from inference.engine.lora import mount
 from inference.engine.lora.mount import Outfit, wear
 from inference.engine.lora.store import LoraStore
 from inference.engine.request import GenerationRequest
@@ -47,12 +48,16 @@ def outfits(store: LoraStore, loaded: Loaded, family: str, directory: Path) -> l
 
 @torch.inference_mode()
 @pytest.mark.parametrize("family", ["flux", "sd", "sdxl"])
+@pytest.mark.parametrize("apart_from", [0, 1000])
 def test_results_equal_solo_runs(
+    monkeypatch: pytest.MonkeyPatch,
+    apart_from: int,
     load: Callable[[str], Loaded],
     make_store: Callable[..., LoraStore],
     weights_dir: Path,
     family: str,
 ) -> None:
+    monkeypatch.setattr(mount, "APART_FROM", apart_from)
     loaded, store = load(family), make_store()
     worn = outfits(store, loaded, family, weights_dir)
     alone = [begin(loaded, seed, outfit) for seed, outfit in enumerate(worn)]
