@@ -168,7 +168,7 @@ SIZES: dict[str, Sizes] = {
         ),
         _image(
             "qwen-image",
-            "qwen-image",
+            "qwen",
             "QwenImagePipeline",
             1024,
             denoiser=data.QWEN_IMAGE,

@@ -247,9 +247,21 @@ class _Call:
         if self._meta.return_encoder_hidden_states_index is not None:
             handed_on.add(self._meta.encoder_hidden_states_argument_name)
         for name, value in self._bound.arguments.items():
-            whole = isinstance(value, torch.Tensor) and value.dim() and len(value) == rows
-            if name not in handed_on and whole:
+            if name in handed_on:
+                continue
+            if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows:
                 self._bound.arguments[name] = value[index]
+            elif isinstance(value, tuple):
+                # Rotary embeddings: LTX's have rows, those of [tokens, channels] serve all.
+                self._bound.arguments[name] = tuple(
+                    part[index] if _has_rows(part, rows) else part for part in value
+                )
+
+
+def _has_rows(part: Any, rows: int) -> bool:
+    import torch
+
+    return isinstance(part, torch.Tensor) and part.dim() > 2 and len(part) == rows
 
 
 def _blocks(denoiser: Any) -> list[Any]:

@@ -12,14 +12,27 @@ if TYPE_CHECKING:
 
 
 def _cast(module: torch.nn.Module) -> Undo:
-    """Turn `module` to bfloat16; what it is given and gives keeps the callers' type."""
+    """Turn `module` to bfloat16; what it is given and gives keeps the callers' type.
+
+    As where diffusers loads it so, tables that are no weights (rotary embeddings), and parts that
+    the model's class names as sensitive, stay as they are.
+    """
     import torch
 
-    before = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
     dtype = next(module.parameters()).dtype
+    sensitive = set(getattr(module, "_keep_in_fp32_modules", None) or ())
+    weights = [(p, p.data, set(name.split("."))) for name, p in module.named_parameters()]
+    buffers = [
+        (owner, name, buffer)
+        for owner in module.modules()
+        for name, buffer in owner._buffers.items()
+        if buffer is not None
+    ]
 
     def narrow(_module: Any, args: Any, kwargs: Any) -> Any:
-        return _floats(args, torch.bfloat16), _floats(kwargs, torch.bfloat16)
+        # 8 bits would take a timestep of 757 for one of 756.
+        kept = {"timestep": kwargs["timestep"]} if "timestep" in kwargs else {}
+        return _floats(args, torch.bfloat16), {**_floats(kwargs, torch.bfloat16), **kept}
 
     def widen(_module: Any, _args: Any, output: Any) -> Any:
         return _floats(output, dtype)
@@ -29,26 +42,37 @@ def _cast(module: torch.nn.Module) -> Undo:
         module.register_forward_hook(widen),
     ]
     module.to(torch.bfloat16)
+    for weight, data, parts in weights:
+        if parts & sensitive:
+            weight.data = data
+    for owner, name, buffer in buffers:
+        if name in owner._non_persistent_buffers_set:
+            owner._buffers[name] = buffer
 
     def undo() -> None:
         for hook in hooks:
             hook.remove()
-        module.to(dtype)
-        module.load_state_dict(before)
+        for weight, data, _ in weights:
+            weight.data = data
+        for owner, name, buffer in buffers:
+            owner._buffers[name] = buffer
 
     return undo
 
 
 def _floats(value: Any, dtype: torch.dtype) -> Any:
-    """Cast the floating tensors in nested arguments."""
+    """Cast the floating tensors in nested arguments.
+
+    A list is handed on as it is: Wan's decoder writes the features it keeps for later into one.
+    """
     import torch
 
     if isinstance(value, torch.Tensor):
         return value.to(dtype) if value.is_floating_point() else value
     if isinstance(value, dict):
         return {name: _floats(item, dtype) for name, item in value.items()}
-    if isinstance(value, tuple | list):
-        return type(value)(_floats(item, dtype) for item in value)
+    if isinstance(value, tuple):
+        return tuple(_floats(item, dtype) for item in value)
     return value
 
 
@@ -60,7 +84,13 @@ def _is_float32(module: Any) -> str | None:
 
 
 def _denoiser(loaded: Loaded) -> Undo:
-    return _cast(loaded.denoiser)
+    undos = [_cast(denoiser) for denoiser in loaded.denoisers]
+
+    def undo() -> None:
+        for each in undos:
+            each()
+
+    return undo
 
 
 def _decoder(loaded: Loaded) -> Undo:
