@@ -25,7 +25,7 @@ def clip(frames: int = 17, height: int = 64, width: int = 96, fps: int = 16) -> 
 
 
 def decoded(body: bytes) -> np.ndarray:
-    with av.open(io.BytesIO(body)) as container:
+    with av.open(io.BytesIO(body), "r") as container:
         return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
 
 
