@@ -55,10 +55,6 @@ def test_the_colours_are_those_of_the_frames() -> None:
     assert error.max() < 3, error
 
 
-def test_the_same_frames_make_the_same_file() -> None:
-    assert encode(clip()).body == encode(clip()).body
-
-
 def test_odd_sides_are_rounded_up() -> None:
     file = encode(clip(frames=3, height=33, width=35))
     assert (file.width, file.height) == (36, 34)
