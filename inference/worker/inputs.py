@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ import structlog
 import urllib3
 
 from inference.engine.errors import DeadlineExceededError, EngineError, InvalidRequestError
+from inference.engine.pictures import read_picture
 from inference.engine.request import MEDIA_FIELDS
 from inference.worker.upload import PASSING
 
@@ -25,9 +25,6 @@ TIMEOUT = urllib3.Timeout(connect=5.0, read=20.0)
 FETCH_S = 60.0
 """The most seconds that one try may take in all."""
 MAX_BYTES = 64 * 2**20
-MAX_PIXELS = 2**25
-"""A file of a few kilobytes may hold a picture of gigabytes."""
-FORMATS = ("PNG", "JPEG", "WEBP")
 CHUNK = 256 * 1024
 
 
@@ -119,45 +116,3 @@ def _get(pool: urllib3.PoolManager, field: str, address: str, most_s: float) -> 
     finally:
         # A connection that still brings an answer is of no use to others.
         answer.release_conn() if whole else answer.close()
-
-
-def read_picture(field: str, body: bytes) -> Image:
-    """Return the picture in a file: RGB, upright, or L for a mask.
-
-    Raises InvalidRequestError naming `field` for another format, a broken file or a size above
-    MAX_PIXELS, which is known before a pixel is decoded.
-    """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(io.BytesIO(body), formats=FORMATS) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise InvalidRequestError(
-                    f"{field} has more than {MAX_PIXELS} pixels: {width} x {height}"
-                )
-            picture.load()
-            upright = ImageOps.exif_transpose(picture)
-    except InvalidRequestError:
-        raise
-    except Image.DecompressionBombError:
-        raise InvalidRequestError(f"{field} has more than {MAX_PIXELS} pixels") from None
-    except UnidentifiedImageError:
-        raise InvalidRequestError(f"{field} is not a PNG, JPEG or WebP picture") from None
-    except Exception as error:
-        # Each decoder has errors of its own: SyntaxError, struct.error, zlib.error, ...
-        log.info("broken picture", field=field, problem=type(error).__name__)
-        raise InvalidRequestError(f"{field} is a broken picture file") from None
-    converted = _eight_bits(upright).convert("L" if field == "mask_image" else "RGB")
-    converted.info.clear()
-    return converted
-
-
-def _eight_bits(picture: Image) -> Image:
-    """Return grey of 16 bits, such as a depth map, as grey of 8: Pillow cuts it off at 255."""
-    if not picture.mode.startswith("I"):
-        return picture
-    import numpy as np
-    from PIL import Image
-
-    return Image.fromarray((np.asarray(picture).clip(0, 65535) >> 8).astype(np.uint8))

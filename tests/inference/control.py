@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import json
 import threading
@@ -91,8 +90,10 @@ class Receiver:
                     self.wfile.write(body[: len(body) // 2])
                     self.close_connection = True
                     return
-                with contextlib.suppress(OSError):  # a reader may have had enough
+                try:
                     self.wfile.write(body)
+                except OSError:  # the reader has had enough
+                    self.close_connection = True
 
             def log_message(self, *_: Any) -> None:
                 return None

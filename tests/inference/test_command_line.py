@@ -10,11 +10,15 @@ import pytest
 from PIL import Image
 
 from inference.__main__ import main
+from inference.commands.run import lora_of
 from inference.engine.weights import Model
 
 
 def test_run_draws_and_says_what_it_saved(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tiny_flux: Path, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tiny_flux: Path,
+    tmp_path: Path,
 ) -> None:
     arguments = ["run", "--model", str(tiny_flux), "--prompt", "a red circle", "--steps", "2"]
     arguments += ["--seed", "3", "--count", "2", "--out", str(tmp_path / "x.png"), "--json"]
@@ -29,7 +33,7 @@ def test_run_draws_and_says_what_it_saved(
 
 def test_digest_prints_what_a_catalogue_registers(
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    capsys: pytest.CaptureFixture[str],
     tiny_flux: Path,
     tiny_model: Model,
 ) -> None:
@@ -45,12 +49,20 @@ def test_digest_prints_what_a_catalogue_registers(
         (["--model", "noop", "--steps", "0"], 2, "steps must be between 1 and 200"),
         (["--model", "noop", "--out", "x.jpg"], 2, "--out must end in .png"),
         (["--model", "noop", "--out", "/no/such/x.png"], 2, "does not exist"),
+        (["--model", "noop", "--out", "x.mp4"], 2, "this model makes pictures"),
         (["--model", "/"], 1, "no readable model_index.json"),
+        (["--model", "noop", "--image", "/no/such.png"], 2, "--image: /no/such.png: No such file"),
+        (["--model", "noop", "--image", __file__], 2, "is not a PNG, JPEG or WebP picture"),
+        (["--model", "noop", "--mask", "x.png"], 2, "--mask needs --image"),
+        (["--model", "noop", "--strength", "0.5"], 2, "--strength needs --image"),
+        (["--model", "noop", "--frames", "0"], 2, "num_frames must be between 1 and"),
+        (["--model", "noop", "--frames", "5"], 2, "num_frames is not a field of this model"),
+        (["--model", "noop", "--lora", "x:9"], 2, "loras must be between -4 and 4, not 9"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_status(
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture,
+    capsys: pytest.CaptureFixture[str],
     arguments: list[str],
     code: int,
     says: str,
@@ -62,3 +74,49 @@ def test_a_mistake_is_one_line_and_an_exit_status(
     error = capsys.readouterr().err
     assert says in error
     assert error.count("\n") == 1
+
+
+def test_run_begins_from_a_picture(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given, mask, out = tmp_path / "in.jpg", tmp_path / "mask.png", tmp_path / "x.png"
+    Image.new("RGB", (40, 30)).save(given)
+    Image.new("L", (40, 30)).save(mask)
+    arguments = ["--model", "noop", "--image", str(given), "--mask", str(mask)]
+    arguments += ["--quality", "high", "--out", str(out), "--prompt", "a"]
+    monkeypatch.setattr(sys, "argv", ["inference", "run", *arguments])
+    assert main() == 0
+    assert Image.open(out).format == "PNG"
+    assert str(out) in capsys.readouterr().out
+
+
+def test_a_quality_that_does_not_exist_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["run", "--model", "noop", "--prompt", "a", "--quality", "best"]
+    monkeypatch.setattr(sys, "argv", ["inference", *arguments])
+    with pytest.raises(SystemExit) as exited:
+        main()
+    assert exited.value.code == 2
+    assert "invalid choice: 'best'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "scale"),
+    [
+        ("s3://bucket/a.safetensors", "s3://bucket/a.safetensors", 1.0),
+        ("s3://bucket/a.safetensors:0.8", "s3://bucket/a.safetensors", 0.8),
+        ("hub:org/name:-0.5", "hub:org/name", -0.5),
+        ("starter:style", "starter:style", 1.0),
+        ("plain", "plain", 1.0),
+    ],
+)
+def test_a_lora_is_an_address_and_perhaps_a_scale(text: str, where: str, scale: float) -> None:
+    assert lora_of(text) == (where, scale, None)
+
+
+def test_a_lora_on_this_machine_becomes_an_address(tmp_path: Path) -> None:
+    file = tmp_path / "a b.safetensors"
+    file.touch()
+    assert lora_of(f"{file}:0.5") == (file.as_uri(), 0.5, file)
+    assert lora_of(str(file)) == (file.as_uri(), 1.0, file)

@@ -25,7 +25,7 @@ def clip(frames: int = 17, height: int = 64, width: int = 96, fps: int = 16) -> 
 
 
 def decoded(body: bytes) -> np.ndarray:
-    with av.open(io.BytesIO(body)) as container:
+    with av.open(io.BytesIO(body), "r") as container:
         return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(video=0)])
 
 
@@ -33,10 +33,12 @@ def test_a_clip_is_h264_that_browsers_play_at_its_speed() -> None:
     file = encode(clip())
     assert (file.content_type, file.width, file.height) == ("video/mp4", 96, 64)
     with av.open(io.BytesIO(file.body)) as container:
-        (stream,) = container.streams
+        (stream,) = container.streams.video
         assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
         assert stream.average_rate == 16
         assert stream.frames == 17
+        assert stream.duration is not None
+        assert stream.time_base is not None
         assert float(stream.duration * stream.time_base) == file.seconds == 17 / 16
 
 

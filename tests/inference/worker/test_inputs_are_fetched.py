@@ -15,9 +15,10 @@ import urllib3
 from PIL import Image
 
 from inference.engine.errors import InvalidRequestError
+from inference.engine.pictures import read_picture
 from inference.engine.request import GenerationRequest
 from inference.worker import inputs
-from inference.worker.inputs import fetch_all, read_picture
+from inference.worker.inputs import fetch_all
 from inference.worker.jobs import JobRunner
 from tests.inference.control import Control
 from tests.inference.process import WorkerProcess

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from inference.engine import stages
+from inference.engine.forward import advance
 from inference.engine.sample import Sample
 from inference.engine.weights import Model
 from inference.protocol import RunJob
@@ -25,7 +27,6 @@ STEPS = 40
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of samples in each forward pass from here on."""
     sizes: list[int] = []
-    advance = stages.advance
 
     def counted(samples: list[Sample]) -> dict[Sample, Exception]:
         sizes.append(len(samples))
@@ -40,7 +41,7 @@ def picture(control: Control, job: RunJob) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(body))).astype(int)
 
 
-def make(control: Control, model: Model, seed: int, **changes: object) -> RunJob:
+def make(control: Control, model: Model, seed: int, **changes: Any) -> RunJob:
     values = {"prompt": "a red circle on blue", "steps": STEPS, "guidance": 1, "seed": seed}
     return control.job(model, input=values, **changes)
 

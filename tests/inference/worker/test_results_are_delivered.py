@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import av
 import numpy as np
@@ -86,7 +87,7 @@ def test_what_the_engine_notes_is_in_the_jobs_log(
     ],
 )
 def test_a_profile_that_cannot_be_read_is_the_versions_fault(
-    control: Control, runner: JobRunner, tiny_model: Model, profile: dict, says: str
+    control: Control, runner: JobRunner, tiny_model: Model, profile: dict[str, Any], says: str
 ) -> None:
     job = control.job(tiny_model, profile=profile)
     runner.run(job.to_dict())
@@ -98,13 +99,14 @@ def test_a_profile_that_cannot_be_read_is_the_versions_fault(
 def test_a_profile_reaches_the_engine(
     control: Control, runner: JobRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = []
+    seen: list[dict[str, Any]] = []
     submit = runner._engine.submit
-    monkeypatch.setattr(
-        runner._engine,
-        "submit",
-        lambda *a, **options: seen.append(options) or submit(*a, **options),
-    )
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        seen.append(options)
+        return submit(*arguments, **options)
+
+    monkeypatch.setattr(runner._engine, "submit", spy)
     job = control.job(profile={"quality": "high"}, tenant="t1", priority=2)
     runner.run(job.to_dict())
     control.finished(job)

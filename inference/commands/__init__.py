@@ -1,0 +1,1 @@
+"""The commands of `python -m inference`, where one fills a screen or more."""
