@@ -115,7 +115,10 @@ def test_image_and_mask_come_to_the_engine_and_the_picture_comes_back(
     monkeypatch.setattr(runner._engine, "submit", spy)
     # Noop takes any picture, so that what comes to the engine is all that is looked at.
     picture, mask = Image.new("RGB", (48, 32), (200, 30, 30)), Image.new("L", (48, 32), 255)
-    files = {"image": upload(api, file_of(picture)), "mask_image": upload(api, file_of(mask))}
+    files: dict[str, Any] = {
+        "image": upload(api, file_of(picture)),
+        "mask_image": upload(api, file_of(mask)),
+    }
     job = submit(cast, api, **files)
 
     message = dispatch.message_for(job)
