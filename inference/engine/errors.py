@@ -50,7 +50,7 @@ class DeviceMemoryError(EngineError):
     retryable = True
 
 
-class InvalidProfileError(EngineError):
+class InvalidProfileError(InvalidRequestError):
     """The version's profile names what the engine does not know. Its vendor must mend it."""
 
     code = "invalid_profile"

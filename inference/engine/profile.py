@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from inference.engine.errors import InvalidRequestError
+from inference.engine.errors import InvalidProfileError
 from inference.protocol import EXACT, FAST, HIGH, QUALITIES, check_profile
 
 __all__ = ["EXACT", "FAST", "HIGH", "QUALITIES", "Profile"]
@@ -27,7 +27,7 @@ class Profile:
 
     def __post_init__(self) -> None:
         if self.quality not in QUALITIES:
-            raise InvalidRequestError(f"quality must be one of {', '.join(QUALITIES)}")
+            raise InvalidProfileError(f"quality must be one of {', '.join(QUALITIES)}")
         text = json.dumps([self.quality, self.optimisations], sort_keys=True, default=dict)
         object.__setattr__(self, "key", text)
 
@@ -36,12 +36,12 @@ class Profile:
         """Read a version's profile: {"quality": ..., "optimisations": {name: {option: ...}}}.
 
         `true` stands for no options, `false` leaves one out; other keys are not the engine's.
-        Raises InvalidRequestError naming what is wrong.
+        Raises InvalidProfileError naming what is wrong.
         """
         try:
             check_profile(dict(data))
         except ValueError as error:
-            raise InvalidRequestError(str(error)) from None
+            raise InvalidProfileError(str(error)) from None
         chosen = data.get("optimisations")
         if chosen is not None:
             chosen = {

@@ -71,7 +71,7 @@ def _profile(job: RunJob) -> Profile:
     """Read the version's profile. Raises InvalidProfileError."""
     try:
         return Profile.from_dict(job.version.profile)
-    except InvalidRequestError as error:
+    except InvalidProfileError as error:
         raise InvalidProfileError(f"{job.version.ref}: {error}") from None
 
 

@@ -6,12 +6,14 @@ import json
 import sys
 from pathlib import Path
 
+import av
 import pytest
 from PIL import Image
 
 from inference.__main__ import main
 from inference.commands.run import lora_of
 from inference.engine.weights import Model
+from tests.inference.clips import build_wan
 
 
 def test_run_draws_and_says_what_it_saved(
@@ -120,3 +122,18 @@ def test_a_lora_on_this_machine_becomes_an_address(tmp_path: Path) -> None:
     file.touch()
     assert lora_of(f"{file}:0.5") == (file.as_uri(), 0.5, file)
     assert lora_of(str(file)) == (file.as_uri(), 1.0, file)
+
+
+def test_a_clip_is_written_as_mp4(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    directory, out = build_wan(tmp_path / "wan"), tmp_path / "x.mp4"
+    arguments = ["--model", str(directory), "--prompt", "a", "--frames", "5", "--fps", "4"]
+    arguments += ["--width", "32", "--height", "32", "--steps", "1", "--json"]
+    monkeypatch.setattr(sys, "argv", ["inference", "run", *arguments, "--out", str(out)])
+    assert main() == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["videos"] == [str(out)]
+    assert answer["usage"]["output_seconds"] == 1.25
+    with av.open(out) as container:
+        assert container.streams.video[0].frames == 5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from inference.engine.errors import InvalidRequestError
+from inference.engine.errors import InvalidProfileError
 from inference.engine.loaded import Loaded
 from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR
@@ -36,7 +36,7 @@ DEFAULTS: dict[str, tuple[str, ...]] = {
 def mount(loaded: Loaded, profile: Profile) -> None:
     """Put the optimisations of `profile` on, in their order; what does not fit is left off.
 
-    What a profile names and cannot be had is said in `loaded.notes`. Raises InvalidRequestError
+    What a profile names and cannot be had is said in `loaded.notes`. Raises InvalidProfileError
     at a name or an option that does not exist.
     """
     named = profile.optimisations
@@ -44,7 +44,7 @@ def mount(loaded: Loaded, profile: Profile) -> None:
     for name in chosen:
         if name not in REGISTRY:
             known = ", ".join(sorted(REGISTRY))
-            raise InvalidRequestError(f"optimisations: {name} is unknown; known are {known}")
+            raise InvalidProfileError(f"optimisations: {name} is unknown; known are {known}")
     if loaded.base is None:
         return
     for optimisation in sorted((REGISTRY[name] for name in chosen), key=lambda o: o.order):
@@ -56,13 +56,13 @@ def mount(loaded: Loaded, profile: Profile) -> None:
 
 
 def put_on(loaded: Loaded, optimisation: Optimisation, options: dict[str, object]) -> None:
-    """Put one on. Raises InvalidRequestError at an option that is wrong."""
+    """Put one on. Raises InvalidProfileError at an option that is wrong."""
     if unknown := set(options) - set(optimisation.options):
-        raise InvalidRequestError(f"optimisations.{optimisation.name} has no option {min(unknown)}")
+        raise InvalidProfileError(f"optimisations.{optimisation.name} has no option {min(unknown)}")
     try:
         undo = optimisation.apply(loaded, **{**optimisation.options, **options})
     except (TypeError, ValueError) as error:
-        raise InvalidRequestError(f"optimisations.{optimisation.name}: {error}") from error
+        raise InvalidProfileError(f"optimisations.{optimisation.name}: {error}") from error
     loaded.mounted[optimisation.name] = undo
 
 

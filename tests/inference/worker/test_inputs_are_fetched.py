@@ -85,7 +85,7 @@ def test_a_worker_draws_from_a_fetched_picture(control: Control, worker: WorkerP
     address = control.input(file_of(two_colours(), "JPEG"))
     job = control.send(control.job(inputs={"image": address}))
     control.finished(job)
-    assert "hidden" not in worker.log()
+    assert "signature=hidden" not in worker.log()
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 import urllib3
 from PIL import Image
 
 from inference.engine.request import GenerationRequest
-from inference.engine.weights import NOOP_DIGEST
+from inference.engine.weights import Model, digest_of
 from inference.worker.jobs import JobRunner
-from tests.inference.control import Control
+from tests.inference.clips import build_wan
+from tests.inference.control import NOOP, Control
 
 PROPERTIES = {
     "prompt": {"type": "string"},
@@ -23,6 +26,18 @@ PROPERTIES = {
     "height": {"type": "integer", "const": 64, "default": 64},
 }
 SCHEMA = {"type": "object", "required": ["prompt", "image"], "properties": PROPERTIES}
+CLIP_SCHEMA = {
+    "type": "object",
+    "required": ["prompt"],
+    "properties": {
+        "prompt": {"type": "string"},
+        "num_frames": {"type": "integer", "minimum": 1, "maximum": 81, "default": 9},
+        "fps": {"type": "integer", "const": 8, "default": 8},
+        "width": {"type": "integer", "const": 32, "default": 32},
+        "height": {"type": "integer", "const": 32, "default": 32},
+        "num_inference_steps": {"type": "integer", "const": 2, "default": 2},
+    },
+}
 
 
 @pytest.fixture
@@ -56,20 +71,22 @@ def upload(api: Any, body: bytes) -> str:
     return str(announced["id"])
 
 
-def submit(cast: Any, api: Any, **given: str) -> Any:
+def submit(cast: Any, api: Any, model: Model = NOOP, **given: Any) -> Any:
     from marketplace.jobs.models import Job
     from tests.cast import listed_version
 
+    is_clip = model.family == "wan"
     version = listed_version(
         cast.vendor,
         cast.licence,
         cast.sam,
         name="edit",
-        task="image-to-image",
-        family="noop",
-        weights_uri="noop:",
-        weights_digest=NOOP_DIGEST,
-        input_schema=SCHEMA,
+        task="text-to-video" if is_clip else "image-to-image",
+        unit="output_second" if is_clip else "image",
+        family=model.family,
+        weights_uri=model.uri,
+        weights_digest=model.digest,
+        input_schema=CLIP_SCHEMA if is_clip else SCHEMA,
     )
     body = {"model": version.model.ref, "input": {"prompt": "a red circle", **given}}
     answer = api.post("/v1/jobs", body, format="json")
@@ -96,8 +113,12 @@ def test_image_and_mask_come_to_the_engine_and_the_picture_comes_back(
         return engine_submit(model, request, **options)
 
     monkeypatch.setattr(runner._engine, "submit", spy)
+    # Noop takes any picture, so that what comes to the engine is all that is looked at.
     picture, mask = Image.new("RGB", (48, 32), (200, 30, 30)), Image.new("L", (48, 32), 255)
-    files = {"image": upload(api, file_of(picture)), "mask_image": upload(api, file_of(mask))}
+    files: dict[str, Any] = {
+        "image": upload(api, file_of(picture)),
+        "mask_image": upload(api, file_of(mask)),
+    }
     job = submit(cast, api, **files)
 
     message = dispatch.message_for(job)
@@ -133,3 +154,46 @@ def test_an_upload_that_is_no_picture_fails_free_of_charge_and_by_name(
         "code": "invalid_input",
         "message": "image is not a PNG, JPEG or WebP picture",
     }
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_a_picture_is_drawn_from_an_upload(
+    address: str, cast: Any, api: Any, control: Control, runner: JobRunner, tiny_model: Model
+) -> None:
+    from marketplace.jobs import dispatch, services
+
+    files = {
+        "image": upload(api, file_of(Image.new("RGB", (64, 64), (200, 30, 30)))),
+        "mask_image": upload(api, file_of(Image.new("L", (64, 64), 255))),
+    }
+    job = submit(cast, api, tiny_model, **files)
+    message = dispatch.message_for(job)
+    runner.run(message.to_dict())
+    services.job_finished(control.finished(message))
+    (output,) = api.get(f"/v1/jobs/{job.pk}").json()["outputs"]
+    assert (output["width"], output["height"]) == (64, 64)
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_a_clip_is_made_and_charged_by_its_length(
+    address: str, cast: Any, api: Any, control: Control, runner: JobRunner, weights_dir: Path
+) -> None:
+    from marketplace.jobs import dispatch, services
+
+    directory = build_wan(weights_dir / "wan-round")
+    model = Model(uri=directory.as_uri(), digest=digest_of(directory), family="wan")
+    job = submit(cast, api, model, num_frames=17)
+    message = dispatch.message_for(job)
+    runner.run(message.to_dict())
+    finished = control.finished(message)
+    assert finished.usage.output_seconds == 17 / 8
+    services.job_finished(finished)
+    ended = api.get(f"/v1/jobs/{job.pk}").json()
+    assert ended["charge_nano_usd"] == ended["quote_nano_usd"] == 8_500_000
+    (output,) = ended["outputs"]
+    assert (output["content_type"], output["seconds"]) == ("video/mp4", 17 / 8)
+    body = urllib3.request("GET", output["url"]).data
+    with av.open(io.BytesIO(body), "r") as container:
+        (stream,) = container.streams.video
+        assert (stream.width, stream.height, stream.frames) == (32, 32, 17)
+        assert stream.average_rate == 8
