@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from inference.engine.optimisation_specs import Needs, Speedup, anywhere
+
 if TYPE_CHECKING:
     from inference.engine.loaded import Loaded
 
@@ -22,7 +24,8 @@ class Optimisation:
 
     `loss` is what it may cost at most, in points of judged accuracy (0 to 100) on the starter
     models; 0 means that the picture stays within the family's bound. `missing` says what a
-    pipeline lacks for it, None where it fits. Lower `order` goes on first.
+    pipeline lacks for it, None where it fits. Lower `order` goes on first. The rest is what the
+    planner reads of it, before any pipeline is loaded: see `OptimisationSpec`.
     """
 
     name: str
@@ -33,3 +36,14 @@ class Optimisation:
     apply: Callable[..., Undo]
     missing: Callable[[Loaded], str | None] = _nothing
     options: Mapping[str, Any] = field(default_factory=dict)
+    needs: Needs = anywhere
+    denoise: Speedup = field(default_factory=Speedup)
+    decode: Speedup = field(default_factory=Speedup)
+    memory: Mapping[str, float] = field(default_factory=dict)
+    recommended: bool = True
+    group: str = ""
+
+    @property
+    def exact(self) -> bool:
+        """Whether it leaves the picture as it is, within the family's bound."""
+        return self.loss == 0
