@@ -84,7 +84,7 @@ class Perceptual:
 
     def features(self, frames: Frames) -> list[torch.Tensor]:
         """Return the features of each level, of unit length over their channels."""
-        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 127.5 - 1
+        pixels = torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
         if any(isinstance(module, torch.nn.Conv3d) for module in self._vae.modules()):
             pixels = pixels.permute(1, 0, 2, 3)[None]
         with torch.inference_mode(), self._watching() as seen:

@@ -6,6 +6,7 @@ prompts on which they differ count.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def mean_bounds(values: Values, confidence: float = CONFIDENCE) -> tuple[float, 
 
 
 def is_faster(ratios: Sequence[float], confidence: float = CONFIDENCE) -> bool:
-    """Tell whether paired times (new / old) are below 1 more often than chance has it (sign test)."""
+    """Tell whether paired times (new / old) are below 1 more often than by chance (sign test)."""
     below = sum(ratio < 1 for ratio in ratios)
     trials = sum(ratio != 1 for ratio in ratios)
     by_chance = sum(math.comb(trials, k) for k in range(below, trials + 1)) / 2**trials
@@ -86,7 +87,7 @@ def judged_in(points: Sequence[Point], time: float) -> Values:
     ordered = sorted(points, key=lambda point: point.time)
     if time <= ordered[0].time:
         return ordered[0].right
-    for a, b in zip(ordered, ordered[1:], strict=False):
+    for a, b in itertools.pairwise(ordered):
         if a.time <= time <= b.time:
             share = (time - a.time) / (b.time - a.time) if b.time > a.time else 1.0
             return (1 - share) * a.right + share * b.right
