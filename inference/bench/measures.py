@@ -8,7 +8,7 @@ people see: figures compare with one another for one model, and with no publishe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -82,17 +82,13 @@ class Perceptual:
             for hook in hooks:
                 hook.remove()
 
-    def features(self, frames: Frames) -> list[torch.Tensor]:
-        """Return the features of each level, of unit length over their channels."""
-        pixels = torch.from_numpy(frames.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
-        if any(isinstance(module, torch.nn.Conv3d) for module in self._vae.modules()):
-            pixels = pixels.permute(1, 0, 2, 3)[None]
+    def distances(self, frames: Sequence[Frames]) -> list[float]:
+        """Return how far each is from the first: 0 for equal pictures, at most 4."""
+        pixels = torch.from_numpy(np.stack(frames)).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        if not any(isinstance(module, torch.nn.Conv3d) for module in self._vae.modules()):
+            pixels = pixels[:, :, 0]
         with torch.inference_mode(), self._watching() as seen:
             self._vae.encode(pixels.to(self._vae.dtype))
-        return [F.normalize(part.float(), dim=1) for found in seen for part in found]
-
-    @staticmethod
-    def between(a: list[torch.Tensor], b: list[torch.Tensor]) -> float:
-        """Return the distance of two sets of features: 0 for equal pictures, at most 4."""
-        parts = [((x - y) ** 2).sum(1).mean() for x, y in zip(a, b, strict=True)]
-        return float(torch.stack(parts).mean())
+        units = [F.normalize(part.float(), dim=1) for found in seen for part in found]
+        parts = [((unit - unit[:1]) ** 2).sum(1).flatten(1).mean(1) for unit in units]
+        return [float(value) for value in torch.stack(parts).mean(0)]

@@ -126,17 +126,14 @@ class Gate:
         from inference.bench.subjects import frames_of
 
         for index, truth in enumerate(truths):
-            base = frames_of(drawn[there[0]][index])
-            features = self._perceptual.features(base)
-            for variant in there:
-                seen, media = self.seen[variant], drawn[variant][index]
-                frames = frames_of(media)
-                same = bool((frames == base).all())
-                seen.right.append(self._subject.is_right(media, truth))
-                seen.psnr.append(psnr(frames, base))
-                seen.ssim.append(1.0 if same else ssim(frames, base))
-                other = features if same else self._perceptual.features(frames)
-                seen.distance.append(self._perceptual.between(features, other))
+            frames = [frames_of(drawn[variant][index]) for variant in there]
+            distances = self._perceptual.distances(frames)
+            for variant, picture, distance in zip(there, frames, distances, strict=True):
+                seen = self.seen[variant]
+                seen.right.append(self._subject.is_right(drawn[variant][index], truth))
+                seen.psnr.append(psnr(picture, frames[0]))
+                seen.ssim.append(ssim(picture, frames[0]))
+                seen.distance.append(distance)
 
     def count_operations(self) -> None:
         """Count the operations of one picture; what is compiled is counted as it is without."""

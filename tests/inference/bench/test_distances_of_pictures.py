@@ -51,7 +51,6 @@ def test_the_learned_distance_grows_with_the_difference(perceptual):
     circle[0, 20:40, 20:40] = (255, 0, 0)
     near[0, 20:40, 21:41] = (255, 0, 0)
     far[0, 5:60, 5:60] = (0, 0, 255)
-    told = [perceptual.features(f) for f in (circle, near, far)]
-    same, close, apart = (perceptual.between(told[0], other) for other in told)
+    _, same, close, apart = perceptual.distances([circle, circle.copy(), near, far])
     assert same == pytest.approx(0, abs=1e-6)
     assert 0 < close < apart <= 4
