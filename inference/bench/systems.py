@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import logging
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -112,8 +112,8 @@ class CacheDit(Stock):
     def __init__(self, directory: Path, quality: str) -> None:
         super().__init__(directory)
         self.quality = quality
+        os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "error")
         cache_dit = importlib.import_module("cache_dit")
-        logging.getLogger("cache_dit").setLevel(logging.ERROR)
         config = cache_dit.DBCacheConfig(
             Fn_compute_blocks=1, Bn_compute_blocks=0, enable_separate_cfg=True, **CACHE_DIT[quality]
         )
