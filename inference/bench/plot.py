@@ -11,6 +11,8 @@ WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 48, 16, 16, 44
 LINE_PX = 16
 TICKS = 5
+BELOW = 10
+"""Points below the lowest mark down to which controls are drawn."""
 
 
 def ticks(low: float, high: float, count: int = TICKS) -> list[float]:
@@ -48,7 +50,7 @@ class _Axes:
             out.append(f'<text x="{x}" y="{y}" text-anchor="middle">{value:g}</text>')
         y = HEIGHT - 8
         out.append(f'<text x="{WIDTH - RIGHT}" y="{y}" text-anchor="end">ms each</text>')
-        out.append(f'<text x="{LEFT + 4}" y="{TOP + 4}">judged right, %</text>')
+        out.append(f'<text x="{LEFT + 4}" y="{TOP + LINE_PX}">judged right, %</text>')
         return out
 
 
@@ -77,6 +79,9 @@ def frontier(rows: Sequence[dict[str, Any]]) -> str:
     `rows` are those of a results file. What could not be measured is left out.
     """
     there = [row for row in rows if "judged" in row]
+    # A control that falls far below all that is marked would press those into one line.
+    lowest = min((row["judged"] for row in there if row["kind"] != "plain"), default=0) - BELOW
+    there = [row for row in there if row["kind"] != "plain" or row["judged"] >= lowest]
     axes = _Axes(there)
     plain = [row for row in there if row["variant"].startswith("plain")]
     exact = [row for row in there if row["variant"].partition(",")[0] == "exact"]
