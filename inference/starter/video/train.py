@@ -32,16 +32,16 @@ class Plan:
     seed: int = 0
     picture_steps: int = 1200
     picture_batch: int = 16
-    autoencoder_steps: int = 700
-    autoencoder_batch: int = 20
+    autoencoder_steps: int = 2000
+    autoencoder_batch: int = 34
     text_steps: int = 600
     text_batch: int = 128
-    latents: int = 6144
-    flow_steps: int = 3000
+    latents: int = 4096
+    flow_steps: int = 2000
     flow_batch: int = 48
     heads: int = 6
     layers: int = 6
-    snap_steps: int = 400
+    snap_steps: int = 300
     snap_batch: int = 4
 
 
