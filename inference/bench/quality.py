@@ -48,6 +48,9 @@ class Series:
     off: str = ""
 
 
+Row = dict[str, Any]
+
+
 class Gate:
     """Draws the same prompts in every variant, round by round, and lets the judge look.
 
@@ -234,7 +237,7 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def measure(subject: Subject, arguments: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+def measure(subject: Subject, arguments: argparse.Namespace) -> tuple[Row, Row]:
     """Return the part of the results that is about one model, and where it was measured."""
     from inference.bench.variants import variants
     from inference.engine.runner import Engine
@@ -274,7 +277,8 @@ def run(arguments: argparse.Namespace) -> int:
         chosen = subjects(arguments.model)
     except KeyError as error:
         fail(str(error.args[0]))
-    models, place = [], {}
+    models: list[dict[str, Any]] = []
+    place: dict[str, Any] = {}
     for subject in chosen:
         result, place = measure(subject, arguments)
         models.append(result)
