@@ -27,18 +27,18 @@ def point(steps: int, time: float, right: int, psnr: float) -> Point:
 PLAIN = [point(8, 1.0, 450, 60.0), point(6, 0.75, 440, 36.0), point(4, 0.5, 400, 30.0)]
 
 
-def test_a_loss_is_between_its_bounds_and_few_changes_are_not_sure():
+def test_a_loss_is_between_its_bounds_and_few_changes_are_not_sure() -> None:
     found = loss(verdicts(450), verdicts(447))
     assert found.points == pytest.approx(0.6)
     assert found.low < 0 < found.points < found.high
 
 
-def test_a_large_loss_is_sure():
+def test_a_large_loss_is_sure() -> None:
     found = loss(verdicts(450), verdicts(400))
     assert 7 < found.low < 10 < found.high < 13
 
 
-def test_the_bounds_hold_as_often_as_they_say():
+def test_the_bounds_hold_as_often_as_they_say() -> None:
     rng = np.random.default_rng(0)
     sure, rounds = 0, 2000
     for _ in range(rounds):
@@ -51,13 +51,13 @@ def test_the_bounds_hold_as_often_as_they_say():
     assert 0.005 < sure / rounds < 0.06  # at most 0.05, and on the safe side for small shares
 
 
-def test_equal_verdicts_lose_nothing_whatever_they_are():
+def test_equal_verdicts_lose_nothing_whatever_they_are() -> None:
     found = loss(verdicts(200), verdicts(200))
     assert found.points == 0
     assert found.low == pytest.approx(-found.high)
 
 
-def test_pairing_sees_what_shares_alone_would_not():
+def test_pairing_sees_what_shares_alone_would_not() -> None:
     before = verdicts(250)
     worse = before.copy()
     worse[:20] = 0
@@ -66,23 +66,23 @@ def test_pairing_sees_what_shares_alone_would_not():
     assert loss(before, unpaired).low < 0
 
 
-def test_time_is_saved_when_most_rounds_say_so():
+def test_time_is_saved_when_most_rounds_say_so() -> None:
     assert is_faster([0.9] * 9 + [1.4])
     assert not is_faster([0.9] * 6 + [1.4] * 4)
     assert not is_faster([0.5])
 
 
-def test_the_control_is_a_mixture_between_two_numbers_of_steps():
+def test_the_control_is_a_mixture_between_two_numbers_of_steps() -> None:
     assert judged_in(PLAIN, 0.875).mean() == pytest.approx((450 + 440) / 2 / COUNT)
     assert judged_in(PLAIN, 0.75).mean() == pytest.approx(440 / COUNT)
 
 
-def test_the_control_beyond_its_ends_is_its_end():
+def test_the_control_beyond_its_ends_is_its_end() -> None:
     assert judged_in(PLAIN, 0.1).mean() == pytest.approx(400 / COUNT)
     assert judged_in(PLAIN, 2.0).mean() == pytest.approx(450 / COUNT)
 
 
-def test_the_distance_of_the_control_is_that_of_whole_steps_that_fit():
+def test_the_distance_of_the_control_is_that_of_whole_steps_that_fit() -> None:
     assert psnr_in(PLAIN, 0.9)[0] == 36
     assert psnr_in(PLAIN, 0.6)[0] == 30
     assert psnr_in(PLAIN, 0.2)[0] == 30
@@ -101,12 +101,14 @@ NOISE = np.random.default_rng(1).normal(0, 1, COUNT)
         (1.2, 450, 45.0, False),  # it saves no time
     ],
 )
-def test_what_beats_fewer_steps_saves_time_and_comes_nearer(ratio, right, psnr, beats):
+def test_what_beats_fewer_steps_saves_time_and_comes_nearer(
+    ratio: float, right: int, psnr: float, beats: bool
+) -> None:
     ratios = [ratio] * 12
     assert beats_control(PLAIN, ratios, verdicts(right), psnr + NOISE) is beats
 
 
-def test_bounds_of_a_mean_hold_the_mean():
+def test_bounds_of_a_mean_hold_the_mean() -> None:
     low, high = mean_bounds(NOISE)
     assert low < NOISE.mean() < high
     assert high - low == pytest.approx(2 * 1.645 / np.sqrt(COUNT), rel=0.1)

@@ -10,21 +10,17 @@ RNG = np.random.default_rng(3)
 PICTURE = RNG.integers(0, 256, (1, 40, 48, 3)).astype(np.uint8)
 
 
-def brighter(by: int) -> np.ndarray:
-    return np.clip(PICTURE.astype(int) + by, 0, 255).astype(np.uint8)
-
-
-def test_equal_pictures():
+def test_equal_pictures() -> None:
     assert psnr(PICTURE, PICTURE) == EQUAL_DB
     assert ssim(PICTURE, PICTURE) == pytest.approx(1)
 
 
-def test_psnr_of_one_level_everywhere():
+def test_psnr_of_one_level_everywhere() -> None:
     flat = np.full((1, 16, 16, 3), 100, np.uint8)
     assert psnr(flat, flat + 1) == pytest.approx(20 * np.log10(255))
 
 
-def test_ssim_is_the_formula_of_its_paper_at_one_place():
+def test_ssim_is_the_formula_of_its_paper_at_one_place() -> None:
     """One window of 11 by 11 pixels, summed by hand."""
     a, b = PICTURE[:, :11, :11], RNG.integers(0, 256, (1, 11, 11, 3)).astype(np.uint8)
     line = np.exp(-(np.arange(-5, 6) ** 2) / (2 * 1.5**2))
@@ -39,13 +35,13 @@ def test_ssim_is_the_formula_of_its_paper_at_one_place():
 
 
 @pytest.fixture(scope="module")
-def perceptual():
+def perceptual() -> Perceptual:
     from diffusers import AutoencoderKL
 
     return Perceptual(AutoencoderKL.from_pretrained(starter.path(), subfolder="vae"))
 
 
-def test_the_learned_distance_grows_with_the_difference(perceptual):
+def test_the_learned_distance_grows_with_the_difference(perceptual: Perceptual) -> None:
     frames = np.full((1, 64, 64, 3), 255, np.uint8)
     circle, near, far = frames.copy(), frames.copy(), frames.copy()
     circle[0, 20:40, 20:40] = (255, 0, 0)

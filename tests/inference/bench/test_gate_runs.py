@@ -4,13 +4,16 @@ import json
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import pytest
 
 from tests.inference.process import ROOT, bare_environment
 
 
-def run_inference(*arguments: str, timeout: float = 100, **env: str):
+def run_inference(
+    *arguments: str, timeout: float = 100, **env: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "inference", *arguments],
         cwd=ROOT, env={**bare_environment(), "OMP_WAIT_POLICY": "PASSIVE", **env},
@@ -20,7 +23,7 @@ def run_inference(*arguments: str, timeout: float = 100, **env: str):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_the_gate_writes_figures_of_each_variant(tmp_path):
+def test_the_gate_writes_figures_of_each_variant(tmp_path: Path) -> None:
     out = tmp_path / "quality-cpu.json"
     done = run_inference(
         "quality", "--prompts", "6", "--model", "starter-image", "--only", "channels_last",
@@ -38,7 +41,7 @@ def test_the_gate_writes_figures_of_each_variant(tmp_path):
     ET.parse(tmp_path / "quality-cpu-starter-image.svg")
 
 
-def test_a_model_that_is_not_there_is_said_in_one_line():
+def test_a_model_that_is_not_there_is_said_in_one_line() -> None:
     done = run_inference("quality", "--model", "nonesuch")
     assert done.returncode == 1
     assert "nonesuch" in done.stderr

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,12 +14,13 @@ FIGURES = {"judged", "lost", "at_least", "psnr_db", "ssim", "distance", "gflop",
            "ms_each", "items_per_s", "time"}  # fmt: skip
 
 
-def read(path: Path) -> dict:
-    return json.loads(path.read_text())
+def read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_file_says_where_and_of_what_it_was_measured(path):
+def test_a_file_says_where_and_of_what_it_was_measured(path: Path) -> None:
     results = read(path)
     assert results["bench"] == "quality"
     assert results["device"]
@@ -31,7 +33,7 @@ def test_a_file_says_where_and_of_what_it_was_measured(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_each_row_has_its_figures_or_says_why_not(path):
+def test_each_row_has_its_figures_or_says_why_not(path: Path) -> None:
     for model in read(path)["models"]:
         for row in model["rows"]:
             assert "off" in row or set(row) >= FIGURES
@@ -40,7 +42,7 @@ def test_each_row_has_its_figures_or_says_why_not(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_registry_recommends_what_beat_fewer_steps_on_a_model(path):
+def test_the_registry_recommends_what_beat_fewer_steps_on_a_model(path: Path) -> None:
     won: dict[str, bool] = {}
     for model in read(path)["models"]:
         for row in model["rows"]:
@@ -50,7 +52,7 @@ def test_the_registry_recommends_what_beat_fewer_steps_on_a_model(path):
     assert said == won
 
 
-def test_every_quality_is_made_of_known_optimisations_within_what_it_may_lose():
+def test_every_quality_is_made_of_known_optimisations_within_what_it_may_lose() -> None:
     for quality, names in DEFAULTS.items():
         assert set(names) <= set(REGISTRY)
         if quality == "exact":
