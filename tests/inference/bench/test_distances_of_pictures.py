@@ -50,3 +50,17 @@ def test_the_learned_distance_grows_with_the_difference(perceptual: Perceptual) 
     _, same, close, apart = perceptual.distances([circle, circle.copy(), near, far])
     assert same == pytest.approx(0, abs=1e-6)
     assert 0 < close < apart <= 4
+
+
+def test_clips_are_told_apart_by_a_video_encoder() -> None:
+    from diffusers import AutoencoderKLWan
+
+    vae = AutoencoderKLWan(
+        base_dim=8, z_dim=16, dim_mult=[1, 1], num_res_blocks=1, temperal_downsample=[True]
+    ).eval()
+    clip = RNG.integers(0, 256, (5, 32, 32, 3)).astype(np.uint8)
+    other = clip.copy()
+    other[4] = 255 - other[4]
+    _, same, apart = Perceptual(vae).distances([clip, clip.copy(), other])
+    assert same == pytest.approx(0, abs=1e-6)
+    assert 0 < apart <= 4
