@@ -292,7 +292,11 @@ FAILURES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat(Message):
-    """gpu → Valkey, every HEARTBEAT_EVERY_S seconds. `busy` lists the ids of running jobs."""
+    """gpu → Valkey, every HEARTBEAT_EVERY_S seconds. `busy` lists the ids of running jobs.
+
+    Other workers may fetch weights from `weights_url` if `weights_proof` shows that this one
+    holds the token they share; both are empty where it serves none.
+    """
 
     worker_id: str
     hostname: str
@@ -303,5 +307,7 @@ class Heartbeat(Message):
     slots: int
     busy: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
+    weights_url: str = ""
+    weights_proof: str = ""
     started_at: float
     at: float

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
+    from inference.engine.weights import FetchReport
+
 MAX_PROMPT_CHARS = 8000
 MAX_SIDE = 4096
 MAX_STEPS = 200
@@ -250,7 +252,9 @@ class GenerationResult:
     `timings_ms` has `wait` (for the device), `load`, `denoise` (text encoding included) and
     `decode`, in which other requests may have had a part; `usage.engine_ms` is the share of the
     device's time that was spent on this request, and `usage.steps` counts each output's steps.
-    `notes` are what a user should be told, such as a fall-back for want of memory.
+    `notes` are what a user should be told, such as a fall-back for want of memory. `fetched` is
+    set where the request waited for weights from another machine, and then `timings_ms["fetch"]`
+    says how long, as a part of `load`.
     """
 
     outputs: list[Media]
@@ -258,6 +262,7 @@ class GenerationResult:
     timings_ms: dict[str, int]
     usage: Usage
     notes: list[str] = field(default_factory=list)
+    fetched: FetchReport | None = None
 
     @property
     def images(self) -> list[Image]:

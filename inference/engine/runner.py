@@ -24,7 +24,7 @@ from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult
 from inference.engine.stages import Stages
 from inference.engine.ticket import Ticket
-from inference.engine.weights import Model, WeightsStore
+from inference.engine.weights import FetchProgress, Model, WeightsStore
 
 T = TypeVar("T")
 BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
@@ -148,6 +148,10 @@ class Engine:
 
         self._inbox.put(look)
         return future
+
+    def fetching(self, model: Model) -> FetchProgress | None:
+        """Return how far the fetch of a model's weights is; None where none is under way."""
+        return self._weights.fetching(model)
 
     def loaded(self) -> list[Model]:
         """Return the models that are on the device."""

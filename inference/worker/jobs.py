@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+FETCH_TOLD_EVERY_S = 5.0
+"""How often a job that waits for weights from elsewhere says how far they are."""
 LISTEN_EVERY_S = 0.25
 """How often a job that makes no progress looks for its cancellation."""
 
@@ -190,6 +192,13 @@ class JobRunner:
         if media:
             metrics.SECONDS.labels("inputs").observe(fetching)
         result = self._generate(job, channel, _request(job, media), profile)
+        if result.fetched is not None:
+            channel.send("log", level="info", message=result.fetched.summary())
+            log.info(
+                result.fetched.summary(),
+                weights_bytes=result.fetched.bytes,
+                weights_seconds=round(result.fetched.seconds, 3),
+            )
         for note in result.notes:
             channel.send("log", level="warning", message=note)
         outputs, encoding, uploading = self._deliver(job, result)
@@ -246,10 +255,15 @@ class JobRunner:
         )
         future.add_done_callback(lambda _: progress.news.set())
         sent = 0
+        told = time.monotonic()
         while not future.done():
             progress.news.wait(LISTEN_EVERY_S)
             progress.news.clear()
             step = progress.step
+            if not step and time.monotonic() - told >= FETCH_TOLD_EVERY_S:
+                told = time.monotonic()
+                if (fetch := self._engine.fetching(model)) is not None:
+                    channel.send("log", level="info", message=str(fetch))
             if step == sent:
                 channel.listen()
             elif channel.progress(step, progress.steps):
