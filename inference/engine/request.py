@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, Union
 
 from inference.engine.canvas import Outpaint
 from inference.engine.errors import InvalidRequestError
-from inference.protocol import Usage
+from inference.protocol import MAX_LORA_SCALE, MAX_LORAS, Usage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +27,6 @@ MAX_IMAGES = 64
 MAX_TEXT_TOKENS = 4096
 MAX_FRAMES = 1025
 MAX_FPS = 120
-MAX_LORAS = 8
-MAX_LORA_SCALE = 4.0
 ALIASES = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
 """Names that the ecosystem uses for fields of ours."""
 
@@ -66,11 +64,15 @@ Media = Union["Image", Video]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraUse:
-    """A LoRA by its weights URI and registered digest, and how strongly it acts."""
+    """A LoRA by its weights URI and registered digest, and how strongly it acts.
+
+    `data` is its file where that came with the request; then `uri` is but a name.
+    """
 
     uri: str
     digest: str | None = None
     scale: float = 1.0
+    data: bytes | None = field(default=None, repr=False, compare=False)
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> None:
