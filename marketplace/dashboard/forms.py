@@ -170,6 +170,12 @@ class VersionForm(forms.Form):
         label="LoRA",
         help_text="The weights are a LoRA of the version that it is made from, and run on that.",
     )
+    profile = CleanJSONField(
+        required=False,
+        encoder=PrettyEncoder,
+        widget=forms.Textarea(attrs={"rows": 3, "class": "code", "spellcheck": "false"}),
+        help_text='What speed may cost: {"quality": "exact"}, high or fast. Empty: exact.',
+    )
     hardware_class = forms.CharField(
         max_length=20, initial="small", help_text="Which workers run it."
     )
