@@ -37,8 +37,8 @@ class Plan:
     text_steps: int = 600
     text_batch: int = 128
     latents: int = 4096
-    flow_steps: int = 2000
-    flow_batch: int = 48
+    flow_steps: int = 1600
+    flow_batch: int = 32
     heads: int = 6
     layers: int = 6
     snap_steps: int = 300
