@@ -9,7 +9,7 @@ from typing import Any
 
 from inference import protocol
 from marketplace.accounts.models import Organisation
-from marketplace.catalog.models import LicenceKind, Status, Version
+from marketplace.catalog.models import LicenceKind, Version
 from marketplace.core.errors import InvalidInput
 from marketplace.core.ids import parse_id
 from marketplace.core.storage import storage
@@ -41,18 +41,18 @@ def _named(ref: str) -> Any:
 
 
 def _version(org: Organisation, version: Version, ref: str, where: str) -> Version:
-    """Return the LoRA version that `org` may put on `version`. Raises InvalidInput."""
-    rows = _named(ref)
-    own = rows.filter(model__org=org).exclude(status=Status.SUSPENDED).first()
-    found: Version | None = (
-        own or rows.filter(pk__in=Version.objects.runnable_by(org).values("pk")).first()
-    )
+    """Return the LoRA version that `org` may put on `version`. Raises InvalidInput.
+
+    Its own have to be listed too: staff have looked at where their files are.
+    """
+    runnable = Version.objects.runnable_by(org).values("pk")
+    found: Version | None = _named(ref).filter(pk__in=runnable).first()
     if found is None:
         raise _refuse(where, f"There is no LoRA {ref[:120]} that you can use. {_WRITE}")
     if found.family != version.family:
         raise _refuse(where, f"It is for {found.family}, and this model is {version.family}.")
     is_free = found.licence.kind == LicenceKind.OPEN and not found.licence.royalty_bps
-    if own is None and not is_free:
+    if found.model.org_id != org.pk and not is_free:
         # Nothing of this call's charge would be its vendor's.
         why = f"Its licence asks to be paid: call {found.model.ref} itself."
         raise _refuse(where, why)

@@ -154,10 +154,17 @@ def test_a_suspended_one_is_refused_even_to_its_vendor(cast, base, make_lora):
         assert refused(org, "atelier/base", "atelier/look") == "input.loras.0.uri"
 
 
-def test_a_private_one_of_ones_own_may_be_used_before_review(cast, base, make_lora):
-    mine = make_lora(org=cast.developer, name="mine", listed=False)
+def test_a_private_one_of_ones_own_may_be_used(cast, base, make_lora):
+    mine = make_lora(
+        org=cast.developer, name="mine", kind="commercial", visibility=Visibility.PRIVATE
+    )
     job = submit(cast.developer, "atelier/base", "builders/mine")
     assert dispatch.message_for(job).input["loras"][0]["digest"] == mine.weights_digest
+
+
+def test_one_of_ones_own_is_not_used_before_review(cast, base, make_lora):
+    make_lora(org=cast.developer, name="mine", listed=False)
+    assert refused(cast.developer, "atelier/base", "builders/mine") == "input.loras.0.uri"
 
 
 @pytest.mark.parametrize("terms", [{"royalty": 500}, {"kind": "commercial"}])
