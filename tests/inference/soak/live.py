@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,12 +25,12 @@ def memory(pid: int | str = "self") -> int:
 
 def files(pid: int | str = "self") -> int:
     """Return how many files and sockets a process has open."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def threads(pid: int | str = "self") -> int:
     """Return how many threads a process has."""
-    return len(os.listdir(f"/proc/{pid}/task"))
+    return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 def alive() -> dict[str, int]:
