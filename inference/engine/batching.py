@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
@@ -48,10 +49,13 @@ class Fairness:
 
 
 def remaining(ticket: Ticket) -> float:
-    """Estimate the seconds on the device that a ticket still needs from what it has had."""
+    """Estimate the seconds on the device that a ticket still needs.
+
+    From what it has had, or before its first step from what is predicted.
+    """
     done = sum(sample.step for sample in ticket.samples)
     if not done:
-        return 0.0
+        return ticket.predicted
     return ticket.spent / done * (sum(sample.steps for sample in ticket.samples) - done)
 
 
@@ -65,19 +69,26 @@ def group_key(sample: Sample) -> Hashable:
     return (sample.key, sample.loaded.family.phase(sample))
 
 
-def choose(ordered: Iterable[Sample], budget: int) -> list[Sample]:
+def choose(ordered: Iterable[Sample], budget: int, room: float = math.inf) -> list[Sample]:
     """Return the samples of the next forward pass, from samples in the order of their rank.
 
     The first one goes whatever its size; those that can share a pass with it join while their
-    tokens fit into `budget` together.
+    tokens fit into `budget` together, and their bytes into `room`.
     """
     batch: list[Sample] = []
     key: Hashable = None
-    used = 0
+    used, taken = 0, 0.0
     for sample in ordered:
         if not batch:
-            batch, key, used = [sample], group_key(sample), cost(sample)
-        elif group_key(sample) == key and used + cost(sample) <= budget:
+            batch, key = [sample], group_key(sample)
+        elif (
+            group_key(sample) == key
+            and used + cost(sample) <= budget
+            and taken + sample.step_bytes <= room
+        ):
             batch.append(sample)
-            used += cost(sample)
+        else:
+            continue
+        used += cost(sample)
+        taken += sample.step_bytes
     return batch

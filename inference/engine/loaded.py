@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,10 @@ class Loaded:
         """Undo functions of the optimisations that are on, in the order they were put on."""
         self.notes: list[str] = []
         """What a user should be told of how this pipeline was set up."""
+        self.rungs: list[str] = []
+        """The rungs of the memory ladder that were taken."""
+        self.estimates: OrderedDict[Any, Future[Any]] = OrderedDict()
+        """What requests need, by shape; see `Estimator`."""
         self._tasks: dict[str, Any] = {}
         self._texts: OrderedDict[Hashable, Inputs] = OrderedDict()
 
