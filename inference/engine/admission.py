@@ -129,6 +129,7 @@ class Admission:
         ticket.predicted = sum(step * sample.steps + decode for sample in ticket.samples)
         for sample in ticket.samples:
             sample.step_bytes = estimate.step_bytes
+            sample.batch_tokens = estimate.batch_tokens
 
     def stepped(self, ticket: Ticket, sample: Sample, seconds: float) -> None:
         """Learn what one step of one sample alone has taken."""

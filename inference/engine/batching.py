@@ -6,14 +6,23 @@ import math
 import time
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from inference.engine.cost import token_budget
 from inference.engine.sample import Sample
 from inference.engine.ticket import Ticket
+
+if TYPE_CHECKING:
+    from inference.engine.meter import Cost
+    from inference.engine.roofs import Roof
 
 URGENT = 2.0
 """A request is urgent once its deadline is nearer than this many times its remaining work."""
 HALF_LIFE_S = 30.0
 """What a tenant has had of the device counts half as much after this time."""
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
+"""Tokens of a forward pass beyond which a larger batch gains nothing, by kind of device."""
 
 Rank = tuple[int, bool, float, float]
 
@@ -46,6 +55,35 @@ class Fairness:
         left = ticket.deadline - now
         relaxed = left > URGENT * max(remaining(ticket), 0.0) + 1.0
         return (-ticket.priority, relaxed, self.had(ticket.tenant), ticket.submitted)
+
+
+def batch_tokens(one: Cost, roof: Roof, dtype: str) -> int:
+    """Return the tokens of a forward pass that are worth batching, for a pass that costs `one`.
+
+    At least BATCH_TOKENS. On a GPU more where launches bind it; what is measured of a CPU while
+    others use it says too little for that.
+    """
+    usual = BATCH_TOKENS[roof.kind]
+    return usual if roof.kind == "cpu" else max(usual, token_budget(one, roof, dtype))
+
+
+@dataclass(slots=True)
+class Budget:
+    """Bounds the tokens of a forward pass: to `tokens`, or to what a sample's model is worth.
+
+    `fixed` leaves it at `tokens`.
+    """
+
+    tokens: int
+    fixed: bool = False
+
+    def of(self, first: Sample) -> int:
+        """Return the bound of a pass that `first` leads."""
+        return self.tokens if self.fixed else max(self.tokens, first.batch_tokens)
+
+    def lower(self, tokens: int) -> None:
+        """Let no pass be larger from now on: memory ran out."""
+        self.tokens, self.fixed = max(1, tokens), True
 
 
 def remaining(ticket: Ticket) -> float:

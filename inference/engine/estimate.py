@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from inference.engine import memory_ladder as ladder
 from inference.engine.cost import FRAGMENTATION, Architecture, Prediction, forward_cost, predict
-from inference.engine.cost import token_budget as budget_of
 from inference.engine.memory_ladder import Layout
 from inference.engine.shapes import Shape
 
@@ -127,6 +126,8 @@ class Estimator:
         self._thread.shutdown(cancel_futures=True)
 
     def _count(self, loaded: Loaded, shape: Shape, guided: bool) -> Estimate | None:
+        from inference.engine.batching import batch_tokens
+
         dtype = str(loaded.device.dtype).removeprefix("torch.")
         try:
             architecture = Architecture.of_pipeline(loaded.base)
@@ -148,7 +149,7 @@ class Estimator:
             return Estimate(
                 whole=of(False),
                 tiled=of(True),
-                batch_tokens=budget_of(cost, self._roof, dtype),
+                batch_tokens=batch_tokens(cost, self._roof, dtype),
             )
         except Exception:
             # A class that nobody has counted yet, or one whose copy without weights does not run.

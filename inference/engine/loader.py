@@ -144,6 +144,7 @@ class Loader:
         try:
             pipeline = family.load(directory, self._device)
             loaded = Loaded(family, pipeline, self._device, model.digest or model.uri, directory)
+            loaded.defaults = self._weights.defaults(model.uri)
             self._mount(loaded, profile)
         except Exception as error:
             if is_out_of_memory(error):

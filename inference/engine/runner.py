@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from inference.engine.admission import Admission
+from inference.engine.batching import BATCH_TOKENS, Budget
 from inference.engine.device import Device, pick_device
 from inference.engine.errors import EngineError
 from inference.engine.estimate import Estimator
@@ -31,9 +32,6 @@ from inference.engine.ticket import Ticket
 from inference.engine.weights import Model, WeightsStore
 
 T = TypeVar("T")
-BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
-"""Tokens of a forward pass beyond which a larger batch gains nothing, by kind of device."""
-
 LOOK_EVERY_S = 0.25
 """How often requests that wait for their weights are asked whether they still want to."""
 
@@ -57,9 +55,9 @@ class Engine:
     """One device and the thread that owns it.
 
     ENGINE_MAX_LOADED (2) pipelines stay loaded, and LoRAs up to ENGINE_LORA_BYTES (256 MiB), which
-    bounds each of them too; ENGINE_BATCH_TOKENS bounds the tokens of one
-    forward pass, ENGINE_MAX_ACTIVE (64) the pictures and clips that are under way at once, and
-    ENGINE_MEMORY_BYTES the memory that all of it may take.
+    bounds each of them too. ENGINE_BATCH_TOKENS bounds the tokens of one forward pass, which else
+    the cost model does, ENGINE_MAX_ACTIVE (64) the pictures and clips that are under way at once,
+    and ENGINE_MEMORY_BYTES the memory that all of it may take.
     Raises ValueError where an ENGINE_ variable is wrong.
     """
 
@@ -84,7 +82,11 @@ class Engine:
         self._loader = Loader(
             self._weights, self.device, limit, wake=lambda: wake(_wake), mount=mount
         )
-        budget = _positive("ENGINE_BATCH_TOKENS", BATCH_TOKENS[self.device.device.type])
+        usual = BATCH_TOKENS[self.device.device.type]
+        budget = Budget(
+            _positive("ENGINE_BATCH_TOKENS", usual),
+            fixed=bool(os.environ.get("ENGINE_BATCH_TOKENS")),
+        )
         self._loras = LoraStore(self._weights, self.device, lora_bytes, lambda: wake(_wake))
         roof = self.call(lambda: roof_for(self.device)).result()
         self._estimator = Estimator(roof, lambda: wake(_wake))

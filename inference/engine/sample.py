@@ -50,6 +50,8 @@ class Sample:
     step: int = 0
     step_bytes: float = 0.0
     """What a forward pass is predicted to need for this sample; 0 where nobody knows."""
+    batch_tokens: int = 0
+    """Tokens of a forward pass that are worth batching; 0 where nobody knows."""
     decode_s: float = 0.0
     """Seconds that its decode has taken so far."""
     key: Hashable = None

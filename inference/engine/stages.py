@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 
 from inference.engine import memory_ladder as ladder
 from inference.engine.admission import Admission
-from inference.engine.batching import Fairness, choose, cost
+from inference.engine.batching import Budget, Fairness, choose, cost
 from inference.engine.device import Device
 from inference.engine.errors import DeviceMemoryError, EngineError
 from inference.engine.forward import advance
@@ -36,7 +36,7 @@ class Stages:
         loader: Loader,
         loras: LoraStore,
         admission: Admission,
-        budget: int,
+        budget: Budget,
         limit: int,
     ) -> None:
         self._weights = weights
@@ -258,9 +258,9 @@ class Stages:
         """Take one step with a batch of samples; return the seconds it took."""
         tickets = {self._owner[sample]: None for sample in self._active}
         ordered = [s for t in self._ordered(tickets) for s in t.samples if s in self._active]
-        batch = choose(ordered, self._budget, self._admission.free())
-        if not batch:
+        if not ordered:
             return 0.0
+        batch = choose(ordered, self._budget.of(ordered[0]), self._admission.free())
         began = time.monotonic()
         moved = self._step(batch)
         self._device.synchronize()
@@ -304,7 +304,7 @@ class Stages:
         """Halve a batch that is too large for the memory; else let the culprit fail alone."""
         half = len(batch) // 2 if is_out_of_memory(error) else 1
         if is_out_of_memory(error):
-            self._budget = max(1, sum(cost(sample) for sample in batch) // 2)
+            self._budget.lower(sum(cost(sample) for sample in batch) // 2)
         moved = []
         for start in range(0, len(batch), half):
             part = [sample for sample in batch[start : start + half] if sample in self._owner]
