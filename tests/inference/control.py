@@ -204,9 +204,9 @@ class Control:
         answers, self._answers = self._answers, []
         return [answer for answer in answers if not isinstance(answer, JobStarted)]
 
-    def finished(self, job: RunJob) -> JobFinished:
+    def finished(self, job: RunJob, timeout: float = 30.0) -> JobFinished:
         """Wait for the end of `job`, which must be a success."""
-        end = self.end(job)
+        end = self.end(job, timeout)
         assert isinstance(end, JobFinished), end
         return end
 
