@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from inference.engine.errors import CancelledError, DeadlineExceededError, EngineError
+from inference.engine.estimate import Estimate
 from inference.engine.loaded import Loaded
 from inference.engine.lora.mount import Outfit
 from inference.engine.profile import Profile
@@ -41,6 +42,10 @@ class Ticket:
     began: float = 0.0
     denoised: float = 0.0
     spent: float = 0.0
+    predicted: float = 0.0
+    """Seconds on the device that it is predicted to take; 0 where nobody knows."""
+    completed: bool = False
+    estimate: Future[Estimate | None] | None = None
     loaded: Loaded | None = None
     loras: Outfit | None = None
     condition: Condition | None = None
