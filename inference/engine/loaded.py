@@ -9,6 +9,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inference.engine.weights.report import FetchReport
+
 if TYPE_CHECKING:
     from inference.engine.device import Device
     from inference.engine.families.base import Family
@@ -30,12 +32,15 @@ class Loaded:
         device: Device,
         digest: str = "",
         directory: Path | None = None,
+        report: FetchReport | None = None,
     ) -> None:
         self.family = family
         self.base = base
         self.device = device
         self.digest = digest
         self.directory = directory
+        self.report = report or FetchReport()
+        """Where the weights came from, and how long that took."""
         self.predict: Callable[[Inputs, dict[str, Any]], Any] = self._eager
         """The denoiser's forward pass; optimisations may put another one in its place."""
         self.guidance_until = 1.0

@@ -140,10 +140,11 @@ class Loader:
     def _load(self, model: Model, profile: Profile) -> Loaded:
         """Verify, load and set up. Raises EngineError."""
         family = get_family(model.family)
-        directory = self._weights.open(model)
+        opened = self._weights.open_with_report(model)
+        digest, directory = model.digest or model.uri, opened.directory
         try:
             pipeline = family.load(directory, self._device)
-            loaded = Loaded(family, pipeline, self._device, model.digest or model.uri, directory)
+            loaded = Loaded(family, pipeline, self._device, digest, directory, opened.report)
             loaded.defaults = self._weights.defaults(model.uri)
             self._mount(loaded, profile)
         except Exception as error:

@@ -29,7 +29,7 @@ from inference.engine.request import GenerationRequest, GenerationResult
 from inference.engine.roofs import roof_for
 from inference.engine.stages import Stages
 from inference.engine.ticket import Ticket
-from inference.engine.weights import Model, WeightsStore
+from inference.engine.weights import FetchProgress, Model, WeightsStore
 
 T = TypeVar("T")
 LOOK_EVERY_S = 0.25
@@ -162,6 +162,10 @@ class Engine:
 
         self._inbox.put(look)
         return future
+
+    def fetching(self, model: Model) -> FetchProgress | None:
+        """Return how far the fetch of a model's weights is; None where none is under way."""
+        return self._weights.fetching(model)
 
     def loaded(self) -> list[Model]:
         """Return the models that are on the device."""

@@ -177,6 +177,7 @@ class Stages:
             self._fail(ticket, error)
             return False
         if found is None:
+            ticket.waited_for_load = True
             return False
         ticket.loaded, seconds = found
         self._loader.hold(key, 1)
