@@ -10,6 +10,7 @@ from inference.engine.optimise.compiled import COMPILED
 from inference.engine.optimise.guidance import GUIDANCE_INTERVAL
 from inference.engine.optimise.layout import CHANNELS_LAST
 from inference.engine.optimise.precision import BF16_DECODER, BF16_DENOISER
+from inference.engine.optimise.precompute import PRECOMPUTE
 from inference.engine.profile import EXACT, Profile
 
 REGISTRY: dict[str, Optimisation] = {
@@ -21,6 +22,7 @@ REGISTRY: dict[str, Optimisation] = {
         GUIDANCE_INTERVAL,
         FIRST_BLOCK_CACHE,
         TAYLOR,
+        PRECOMPUTE,
         COMPILED,
     )
 }
