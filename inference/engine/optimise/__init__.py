@@ -6,9 +6,10 @@ from inference.engine.errors import InvalidProfileError
 from inference.engine.loaded import Loaded
 from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR
-from inference.engine.optimise.compiled import COMPILED
+from inference.engine.optimise.compiled import COMPILED, COMPILED_DECODER
 from inference.engine.optimise.guidance import GUIDANCE_INTERVAL
 from inference.engine.optimise.layout import CHANNELS_LAST
+from inference.engine.optimise.magnitude_caches import MAGCACHE, TEACACHE
 from inference.engine.optimise.precision import BF16_DECODER, BF16_DENOISER
 from inference.engine.optimise.precompute import PRECOMPUTE
 from inference.engine.profile import EXACT, Profile
@@ -22,8 +23,11 @@ REGISTRY: dict[str, Optimisation] = {
         GUIDANCE_INTERVAL,
         FIRST_BLOCK_CACHE,
         TAYLOR,
+        TEACACHE,
+        MAGCACHE,
         PRECOMPUTE,
         COMPILED,
+        COMPILED_DECODER,
     )
 }
 

@@ -53,19 +53,42 @@ class Precompute:
         """See that every row has a table, and run the model, whose parts look there."""
         rows = current_rows()
         if rows is not None:
-            expert = shared.get("expert")
-            denoiser = getattr(self.loaded.base, expert) if expert else self.loaded.denoiser
-            self._fill(self.parts[id(denoiser)], rows)
+            self._fill(self._parts(shared), rows)
         return self.eager(inputs, shared)
+
+    def _parts(self, shared: dict[str, Any]) -> Parts:
+        expert = shared.get("expert")
+        return self.parts[id(getattr(self.loaded.base, expert) if expert else self.loaded.denoiser)]
+
+    def reduced(self, inputs: Inputs, shared: dict[str, Any]) -> Inputs:
+        """Return what the current rows take in the place of text and timestep: [rows, ...].
+
+        Compiled code is given that.
+        """
+        rows, parts = current_rows(), self._parts(shared)
+        assert rows is not None
+        self._fill(parts, rows)
+        return {"hidden_states": inputs["hidden_states"], **parts.gathered(rows)}
+
+    def with_reduced(self, row: Row, inputs: Inputs, shared: dict[str, Any]) -> torch.Tensor:
+        """Run the model on inputs such as `reduced` returns; `row` says what it takes besides."""
+        given = dict(inputs)
+        count = given["hidden_states"].shape[0]
+        whole = {
+            name: tensor.expand(count, *tensor.shape[1:]) for name, tensor in row.inputs.items()
+        }
+        whole["hidden_states"] = given.pop("hidden_states")
+        with self._parts(shared).giving(given):
+            return self.loaded.family.predict(self.loaded, whole, shared)
 
     def _fill(self, parts: Parts, rows: list[Row]) -> None:
         wanted: dict[Hashable, Row] = {}
         waiting: list[tuple[dict[Hashable, Table], Hashable, Hashable]] = []
         for row in rows:
-            own = row.sample.memory.setdefault(KEPT, {})
-            place = (id(parts), row.branch)
+            own: dict[Hashable, Table] = row.sample.memory.setdefault(KEPT, {})
+            place: Hashable = (id(parts), row.branch)
             if place not in own:
-                key = (id(parts), _key(row))
+                key: Hashable = (id(parts), _key(row))
                 waiting.append((own, place, key))
                 if key not in self.tables:
                     wanted[key] = row

@@ -26,6 +26,7 @@ class Parts:
         self.denoiser = denoiser
         self._kept = kept
         self._replaced: dict[Any, Callable[..., Any]] = {}
+        self._given: Inputs | None = None
         self.mount()
 
     @classmethod
@@ -69,22 +70,40 @@ class Parts:
         A part that is run on other rows than the pass has, as in a block that only some of them
         need, gets None as well.
         """
+        if self._given is not None:
+            return self._given[name]
+        rows = current_rows()
+        if rows is None or len(rows) != count or not all(self._table(row) for row in rows):
+            return None
+        return self._cat(rows, name)
+
+    def gathered(self, rows: list[Row]) -> Inputs:
+        """Return all that the tables of `rows` have, by name, [rows, ...]."""
+        table = self._table(rows[0])
+        return {name: self._cat(rows, name) for name in (*table.stepped, *table.constant)}
+
+    @contextmanager
+    def giving(self, given: Inputs) -> Iterator[None]:
+        """Take what tables would have from `given` for a while."""
+        self._given = given
+        try:
+            yield
+        finally:
+            self._given = None
+
+    def _table(self, row: Row) -> Any:
+        return row.sample.memory.get(self._kept, {}).get((id(self), row.branch))
+
+    def _cat(self, rows: list[Row], name: str) -> torch.Tensor:
         import torch
 
-        rows = current_rows()
-        if rows is None or len(rows) != count:
-            return None
-        found = []
-        for row in rows:
-            table = row.sample.memory.get(self._kept, {}).get((id(self), row.branch))
-            if table is None:
-                return None
-            if name in table.constant:
-                found.append(table.constant[name])
-            else:
-                step = row.sample.step
-                found.append(table.stepped[name][step : step + 1])
-        return torch.cat(found)
+        tables = [self._table(row) for row in rows]
+        if name in tables[0].constant:
+            return torch.cat([table.constant[name] for table in tables])
+        steps = [row.sample.step for row in rows]
+        return torch.cat(
+            [table.stepped[name][s : s + 1] for table, s in zip(tables, steps, strict=True)]
+        )
 
     def remember(self, module: Any) -> None:
         """Let `module` return what it returned before for a sample: it sees only the shape."""
@@ -168,11 +187,11 @@ class ModulatedParts(Parts):
         embed, project = self.denoiser.time_text_embed, self.denoiser.context_embedder
 
         def embedding(timestep: torch.Tensor, *rest: torch.Tensor) -> Any:
-            found = self.gather("modulation", len(timestep))
+            found = self.gather("modulation", timestep.shape[0])
             return self.original(embed)(timestep, *rest) if found is None else found
 
         def projected(states: torch.Tensor) -> Any:
-            found = self.gather("text", len(states))
+            found = self.gather("text", states.shape[0])
             return self.original(project)(states) if found is None else found
 
         self.replace(embed, embedding)
@@ -240,7 +259,7 @@ class WanParts(Parts):
         embedder = self.denoiser.condition_embedder
 
         def embedding(timestep: torch.Tensor, *rest: Any, **names: Any) -> Any:
-            count = len(timestep)
+            count = timestep.shape[0]
             found = [self.gather(name, count) for name in ("time", "modulation", "text")]
             if found[0] is None:
                 return self.original(embedder)(timestep, *rest, **names)
@@ -254,7 +273,7 @@ class WanParts(Parts):
 
     def _replace_projection(self, module: Any, name: str) -> None:
         def projected(states: torch.Tensor) -> Any:
-            found = self.gather(name, len(states))
+            found = self.gather(name, states.shape[0])
             return self.original(module)(states) if found is None else found
 
         self.replace(module, projected)
