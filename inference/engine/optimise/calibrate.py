@@ -131,6 +131,7 @@ def calibrate(
         coefficients=tuple(float(c) for c in coefficients),
         low=float(told.min()),
         high=float(told.max()),
+        least=float(made.min()),
         times=times,
         magnitudes=magnitudes,
     )

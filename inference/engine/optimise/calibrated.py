@@ -58,12 +58,13 @@ class Calibration:
     coefficients: tuple[float, ...]
     low: float
     high: float
+    least: float
     times: tuple[float, ...]
     magnitudes: Mapping[str, tuple[float, ...]] = field(hash=False)
 
     def to_json(self) -> str:
         """Return it as JSON."""
-        tea = {"coefficients": self.coefficients, "low": self.low, "high": self.high}
+        tea = {name: getattr(self, name) for name in ("coefficients", "low", "high", "least")}
         body = {
             "format": FORMAT,
             "digest": self.digest,
@@ -86,7 +87,8 @@ class Calibration:
             raise CalibrationError(f"it is not of format {FORMAT}")
         try:
             tea, mag = data["teacache"], data["magcache"]
-            low, high = _numbers([tea["low"], tea["high"]], "teacache.low and high", 2)
+            bounds = [tea[name] for name in ("low", "high", "least")]
+            low, high, least = _numbers(bounds, "teacache.low, high and least", 3)
             times = _numbers(mag["times"], "magcache.times", 2)
             magnitudes = {
                 str(branch): _numbers(values, f"magcache.magnitudes.{branch}", len(times))
@@ -100,6 +102,7 @@ class Calibration:
                 coefficients=_numbers(tea["coefficients"], "teacache.coefficients", 1),
                 low=low,
                 high=high,
+                least=least,
                 times=times,
                 magnitudes=magnitudes,
             )

@@ -65,6 +65,8 @@ def _missing(loaded: Loaded) -> str | None:
     for name in SKIPPING:
         if name in loaded.mounted:
             return f"{name} decides between blocks"
+    if "int8_denoiser" in loaded.mounted:
+        return "int8_denoiser is not compiled"
     return cannot_compile(loaded)
 
 

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 MAX_SHAPES = 4
 """Shapes of one pipeline's part that are compiled; more are served by the eager model."""
-SHAPING = ("bf16_denoiser", "bf16_decoder", "channels_last", "precompute", "int8_denoiser")
+SHAPING = ("bf16_denoiser", "bf16_decoder", "channels_last", "precompute")
 """Optimisations that change what is compiled, and are put on before it is."""
 
 

@@ -30,7 +30,8 @@ def _teacache(loaded: Loaded, threshold: float = 0.2) -> Undo:
     if threshold <= 0:
         raise ValueError("threshold must be above 0")
     found = _calibration(loaded)
-    return wrap(loaded, TeaCache(threshold, found.coefficients, found.low, found.high))
+    measured = (found.coefficients, found.low, found.high, found.least)
+    return wrap(loaded, TeaCache(threshold, *measured))
 
 
 def _magcache(loaded: Loaded, threshold: float = 0.1, most: int = 2, retain: float = 0.2) -> Undo:

@@ -123,13 +123,15 @@ class TeaCache(_Repeat):
     to less than `threshold` since the blocks last ran (TeaCache, arXiv 2411.19108).
 
     `coefficients` (highest power first) is the polynomial that tells one from the other, measured
-    for the model; `low` and `high` bound the changes that it was measured at.
+    for the model; `low` and `high` bound the changes that it was measured at, and no change of the
+    output is told to be less than `least`, the least that was measured.
     """
 
     threshold: float
     coefficients: tuple[float, ...]
     low: float
     high: float
+    least: float
     early: ClassVar = True
 
     def compute(self, row: Row, memory: Memory, signal: torch.Tensor) -> bool:
@@ -148,7 +150,7 @@ class TeaCache(_Repeat):
         moved, value = min(max(moved, self.low), self.high), 0.0
         for coefficient in self.coefficients:
             value = value * moved + coefficient
-        return max(value, 0.0)
+        return max(value, self.least)
 
 
 @dataclass(frozen=True, slots=True)

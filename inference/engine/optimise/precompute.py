@@ -128,6 +128,8 @@ def _key(row: Row) -> Hashable:
 
 
 def _missing(loaded: Loaded) -> str | None:
+    if loaded.device.device.type != "cpu":
+        return "it has not been run but on CPUs"
     for denoiser in loaded.denoisers:
         name = type(denoiser).__name__
         if name not in PARTS:
