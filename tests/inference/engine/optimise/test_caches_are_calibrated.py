@@ -111,17 +111,15 @@ def test_what_is_wrong_with_a_calibration_is_said(
     )
     loaded.digest = digest_of(tmp_path / "model")
     mount(loaded, Profile(quality="fast", optimisations={name: {}}))
-    assert loaded.notes == [
-        f"{name} is off: it is not calibrated for these weights: "
-        "run python -m inference calibrate WEIGHTS"
-    ]
+    problem = "it is not calibrated for these weights: run python -m inference calibrate WEIGHTS"
+    assert loaded.notes == [f"{name} is off: {problem}"]
     good = _measured(loaded)
     path = calibrated.save(dataclasses.replace(good, denoiser="Another"), tmp_path)
     assert optimisation.missing(loaded) == f"the calibration {path} is of a Another"
     other = dataclasses.replace(good, digest="sha256:" + "0" * 64)
     path.write_text(other.to_json())
-    problem = optimisation.missing(loaded)
-    assert problem == f"the calibration {path} is of other weights, {other.digest}"
+    said = optimisation.missing(loaded)
+    assert said == f"the calibration {path} is of other weights, {other.digest}"
     for text, wrong in (
         ("{", "it is no JSON"),
         ("[]", "it is not of format 1"),
@@ -129,10 +127,10 @@ def test_what_is_wrong_with_a_calibration_is_said(
         (good.to_json().replace('"low": ', '"low": 1e999, "was": '), "not a finite number"),
     ):
         path.write_text(text)
-        problem = optimisation.missing(loaded)
-        assert problem is not None
-        assert str(path) in problem
-        assert wrong in problem
+        said = optimisation.missing(loaded)
+        assert said is not None
+        assert str(path) in said
+        assert wrong in said
 
 
 def test_options_are_checked(loaded: Loaded) -> None:
