@@ -39,6 +39,8 @@ def test_a_product_is_off_by_its_rounding_only() -> None:
     # Two roundings to steps of 1/127 of the largest, each uniform in half a step, over 256 terms.
     assert 0 < float((rough - exact).std()) < 0.012
     assert torch.equal(zero[0], linear.bias)
+    with torch.inference_mode():
+        assert torch.equal(int8_linear(linear)(x[1:]), rough[1:])  # whoever shares the pass
     half = int8_linear(linear)(x.bfloat16())
     assert half.dtype is torch.bfloat16
 
@@ -59,7 +61,8 @@ def test_rows_do_not_change_each_other(loaded: Loaded) -> None:
     _on(loaded)
     together = latents(begin(loaded))
     alone = [latents([sample])[0] for sample in begin(loaded)]
-    assert distance(together, alone) < 1e-4
+    # Between the products fp32 differs by 1e-7 with the batch, which may turn a rounding.
+    assert distance(together, alone) < ROUGH / 20
 
 
 def test_loras_act_on_top(loaded: Loaded) -> None:
