@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from inference.engine.loaded import Loaded
 
 
+LAST = "AdaLayerNormContinuous"
+"""The adaptive norm that has its scale before its shift."""
+
+
 class Parts:
     """Stands in for parts of one denoiser. Outside of a pass with tables they do as they did.
 
@@ -139,7 +143,7 @@ class ModulatedParts(Parts):
     ADAPTIVE: ClassVar = (
         "AdaLayerNormZero",
         "AdaLayerNormZeroSingle",
-        "AdaLayerNormContinuous",
+        LAST,
         "SD35AdaLayerNormZeroX",
     )
     unit: ClassVar = 1.0
@@ -147,9 +151,12 @@ class ModulatedParts(Parts):
 
     def mount(self) -> None:
         """Replace the norms, the embedding and the text's projection."""
+        import torch
+
         modules = self.denoiser.modules()
         self._norms = [m for m in modules if type(m).__name__ in self.ADAPTIVE]
         self._width = sum(norm.linear.out_features for norm in self._norms)
+        self._ones = torch.cat([_ones_of(norm) for norm in self._norms])
         at = 0
         for norm in self._norms:
             self._replace_norm(norm, at)
@@ -161,7 +168,7 @@ class ModulatedParts(Parts):
 
         inner, size = norm.forward, norm.linear.out_features
         parts = size // norm.linear.in_features
-        scale_first = type(norm).__name__ == "AdaLayerNormContinuous"
+        scale_first = type(norm).__name__ == LAST
 
         def forward(x: torch.Tensor, emb: torch.Tensor) -> Any:
             if emb.shape[-1] != self._width:
@@ -212,16 +219,9 @@ class ModulatedParts(Parts):
             given.append(scales.to(dtype) * self.unit)
         given.append(torch.cat([row.inputs["pooled_projections"] for row in repeated]).to(dtype))
         with _dressed(repeated):
-            embedded = self.original(self.denoiser.time_text_embed)(*given)
-            parts = []
-            for norm in self._norms:
-                own = norm.linear(norm.silu(embedded))
-                width = norm.linear.in_features
-                first = type(norm).__name__ == "AdaLayerNormContinuous"
-                for at in (0,) if first else (1, 7):
-                    own[:, at * width : (at + 1) * width] += 1
-                parts.append(own)
-        return {"modulation": torch.cat(parts, dim=1)}
+            embedded = self._norms[0].silu(self.original(self.denoiser.time_text_embed)(*given))
+            modulation = torch.cat([norm.linear(embedded) for norm in self._norms], dim=1)
+        return {"modulation": modulation.add_(self._ones.to(modulation))}
 
     def constant(self, rows: list[Row]) -> Inputs:
         """Return "text", the projected states [rows, tokens, channels]."""
@@ -230,6 +230,16 @@ class ModulatedParts(Parts):
         project = self.denoiser.context_embedder
         states = torch.cat([row.inputs["encoder_hidden_states"] for row in rows])
         return {"text": self.original(project)(states.to(project.weight.dtype))}
+
+
+def _ones_of(norm: Any) -> torch.Tensor:
+    """Return 1 in the columns of an adaptive norm that are scales, which act as 1 plus scale."""
+    import torch
+
+    width = norm.linear.in_features
+    ones = torch.zeros(norm.linear.out_features // width, width)
+    ones[[0] if type(norm).__name__ == LAST else [i for i in (1, 7) if i < len(ones)]] = 1
+    return ones.flatten()
 
 
 class FluxParts(ModulatedParts):

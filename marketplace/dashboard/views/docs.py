@@ -17,6 +17,7 @@ PAGES = {
     "jobs": ("Jobs", "Submit, follow, cancel, and be told when it is done."),
     "billing": ("Billing", "Quotes, holds, charges, and the ledger behind them."),
     "vendors": ("Selling models", "List a model, set a price, and be paid."),
+    "engine": ("The engine", "What makes models faster, and what each of it may cost."),
     "self-hosting": ("Self-hosting", "Run the whole market on your own machines."),
 }
 _METHODS = ("get", "post", "put", "patch", "delete")
