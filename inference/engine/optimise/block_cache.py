@@ -125,7 +125,10 @@ class BlockCache:
 class _Call:
     """One call of a block, with its tensors by their names."""
 
-    def __init__(self, forward: Callable[..., Any], meta: Any, args: Any, kwargs: Any) -> None:
+    def __init__(
+        self, block: Any, forward: Callable[..., Any], meta: Any, args: Any, kwargs: Any
+    ) -> None:
+        self._block = block
         self._forward = forward
         self._meta = meta
         self._bound = inspect.signature(forward).bind(*args, **kwargs)
@@ -141,10 +144,9 @@ class _Call:
 
         That is what adaptive norms make of it; a block without them is given a modulation.
         """
-        block = self._forward.__self__  # type: ignore[attr-defined]
         emb = self._bound.arguments["temb"]
-        norm = getattr(block, "norm1", None)
-        if hasattr(norm, "linear"):
+        norm = getattr(self._block, "norm1", None)
+        if norm is not None and hasattr(norm, "linear"):
             signal: torch.Tensor = norm(self.hidden, emb=emb)[0]
             return signal
         given: torch.Tensor = emb
@@ -254,7 +256,7 @@ def _wrapped(cache: BlockCache, block: Any, number: int, count: int) -> Callable
     inner, meta = block.forward, _metadata(block)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        call = _Call(inner, meta, args, kwargs)
+        call = _Call(block, inner, meta, args, kwargs)
         return cache.later(call, last=number == count - 1) if number else cache.first(call)
 
     return forward

@@ -27,6 +27,9 @@ def int8_linear(linear: torch.nn.Linear) -> torch.nn.Module:
     import torch
 
     class Int8Linear(torch.nn.Module):
+        scale: torch.Tensor
+        bias: torch.Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.in_features, self.out_features = linear.in_features, linear.out_features
@@ -35,8 +38,9 @@ def int8_linear(linear: torch.nn.Linear) -> torch.nn.Module:
             rounded = (weight / scale[:, None]).round().to(torch.int8)
             self.weight = torch.nn.Parameter(rounded, requires_grad=False)
             self.register_buffer("scale", scale)
-            bias = torch.zeros_like(scale) if linear.bias is None else linear.bias.detach().float()
-            self.register_buffer("bias", bias)
+            bias = getattr(linear, "bias", None)
+            given = torch.zeros_like(scale) if bias is None else bias.detach().float()
+            self.register_buffer("bias", given)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             flat = x.reshape(-1, self.in_features).float()

@@ -137,7 +137,7 @@ class TeaCache(_Repeat):
     def compute(self, row: Row, memory: Memory, signal: torch.Tensor) -> bool:
         """Compare with the last step, be it computed or not."""
         last, memory["signal"] = memory.get("signal"), signal
-        if _may_skip(row, memory):
+        if last is not None and _may_skip(row, memory):
             owed = memory["owed"] + self.told(change(signal, last))
             if owed < self.threshold:
                 memory["owed"] = owed

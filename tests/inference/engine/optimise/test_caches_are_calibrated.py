@@ -134,13 +134,13 @@ def test_what_is_wrong_with_a_calibration_is_said(
 
 
 def test_options_are_checked(loaded: Loaded) -> None:
-    for name, options in (
-        ("teacache", {"threshold": 0}),
-        ("magcache", {"most": 0}),
-        ("magcache", {"retain": 1.5}),
+    for name, option, value in (
+        ("teacache", "threshold", 0),
+        ("magcache", "most", 0),
+        ("magcache", "retain", 1.5),
     ):
         with pytest.raises(InvalidProfileError, match=f"optimisations.{name}: "):
-            put_on(loaded, REGISTRY[name], options)
+            put_on(loaded, REGISTRY[name], {option: value})
 
 
 def test_the_command_measures_and_says_where(
