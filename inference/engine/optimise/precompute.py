@@ -160,5 +160,5 @@ PRECOMPUTE = Optimisation(
     order=50,
     apply=_apply,
     missing=_missing,
-    denoise=Speedup(launch=1.1, elementwise=1.05),
+    denoise=Speedup(whole=1.05),
 )
