@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from inference.engine.errors import InvalidProfileError
 from inference.engine.loaded import Loaded
 from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR
+from inference.engine.optimise.choice import choices
 from inference.engine.optimise.compiled import COMPILED, COMPILED_DECODER
 from inference.engine.optimise.guidance import GUIDANCE_INTERVAL
 from inference.engine.optimise.int8_linear import INT8_DENOISER
@@ -47,17 +51,19 @@ DEFAULTS: dict[str, tuple[str, ...]] = {
         "compiled",
     ),
 }
-"""What each quality puts on where a version's profile names nothing."""
+"""What each quality may put on where a version's profile names nothing; the planner picks."""
 
 
 def mount(loaded: Loaded, profile: Profile) -> None:
     """Put the optimisations of `profile` on, in their order; what does not fit is left off.
 
+    Where it names none, the planner picks for the model's own size on this device.
+
     What a profile names and cannot be had is said in `loaded.notes`. Raises InvalidProfileError
     at a name or an option that does not exist.
     """
     named = profile.optimisations
-    chosen = {name: {} for name in DEFAULTS[profile.quality]} if named is None else dict(named)
+    chosen = _picked(loaded, profile.quality) if named is None else dict(named)
     for name in chosen:
         if name not in REGISTRY:
             known = ", ".join(sorted(REGISTRY))
@@ -70,6 +76,14 @@ def mount(loaded: Loaded, profile: Profile) -> None:
             put_on(loaded, optimisation, dict(chosen[optimisation.name]))
         elif named is not None:
             loaded.notes.append(f"{optimisation.name} is off: {problem}")
+
+
+def _picked(loaded: Loaded, quality: str) -> dict[str, Mapping[str, Any]]:
+    """Return names and options of what the planner picks for `loaded`."""
+    if loaded.base is None:
+        return {}
+    fitting = [o for o in REGISTRY.values() if o.missing(loaded) is None]
+    return {choice.name: choice.options for choice in choices(loaded, quality, fitting, DEFAULTS)}
 
 
 def put_on(loaded: Loaded, optimisation: Optimisation, options: dict[str, object]) -> None:

@@ -283,6 +283,8 @@ FIRST_BLOCK_CACHE = Optimisation(
     apply=_first_block,
     missing=no_blocks,
     options={"threshold": 0.1},
+    recommended=False,
+    group="cache",
 )
 TAYLOR = Optimisation(
     name="taylor",
@@ -293,4 +295,6 @@ TAYLOR = Optimisation(
     apply=_taylor,
     missing=no_blocks,
     options={"interval": 2, "order": 1, "warm_up": 2},
+    recommended=False,
+    group="cache",
 )

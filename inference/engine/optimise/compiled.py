@@ -6,13 +6,14 @@ text and the timestep.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.forward import current_rows
 from inference.engine.loaded import Loaded
-from inference.engine.optimisation_specs import Speedup
+from inference.engine.optimisation_specs import Situation, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 from inference.engine.optimise.compiling import Builds, cannot_compile
 from inference.engine.optimise.precompute import Precompute
@@ -57,6 +58,12 @@ def _wanted(row: Row) -> dict[str, Any]:
     request = row.sample.request
     names = ("width", "height", "num_frames", "max_sequence_length", "guidance")
     return {"request": {name: getattr(request, name) for name in names}}
+
+
+def _needs(situation: Situation) -> str | None:
+    if os.environ.get("ENGINE_COMPILE", "0") != "1":
+        return "ENGINE_COMPILE is not 1"
+    return None if situation.device_kind == "cpu" else "it is for the CPU"
 
 
 def _missing(loaded: Loaded) -> str | None:
@@ -129,7 +136,9 @@ COMPILED = Optimisation(
     order=60,
     apply=_apply,
     missing=_missing,
-    denoise=Speedup(whole=1.5),
+    needs=_needs,
+    # 8.9 to 6.4 ms a pass of a model of 2.4 million weights, batch 2, on two EPYC cores.
+    denoise=Speedup(whole=1.4),
 )
 COMPILED_DECODER = Optimisation(
     name="compiled_decoder",
@@ -139,6 +148,7 @@ COMPILED_DECODER = Optimisation(
     order=60,
     apply=_apply_decoder,
     missing=_missing_decoder,
+    needs=_needs,
     decode=Speedup(whole=1.1),
     # Channels-last alone is faster, and asks for no compiler.
     recommended=False,

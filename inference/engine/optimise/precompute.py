@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from inference.engine.forward import current_rows
 from inference.engine.loaded import Loaded
 from inference.engine.lora.mount import KEY as LORAS
-from inference.engine.optimisation_specs import Speedup
+from inference.engine.optimisation_specs import Situation, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 from inference.engine.optimise.precompute_parts import PARTS, Parts
 from inference.engine.sample import Inputs, Row
@@ -24,6 +24,7 @@ from inference.engine.sample import Inputs, Row
 if TYPE_CHECKING:
     import torch
 
+FAMILIES = ("flux", "sd3", "wan")
 KEPT = "precomputed"
 """Where a sample's memory holds its tables, by denoiser and branch."""
 
@@ -127,6 +128,12 @@ def _key(row: Row) -> Hashable:
     )
 
 
+def _needs(situation: Situation) -> str | None:
+    if situation.family not in FAMILIES:
+        return f"it does not know {situation.family}"
+    return None if situation.device_kind == "cpu" else "it has not been run but on CPUs"
+
+
 def _missing(loaded: Loaded) -> str | None:
     if loaded.device.device.type != "cpu":
         return "it has not been run but on CPUs"
@@ -160,5 +167,8 @@ PRECOMPUTE = Optimisation(
     order=50,
     apply=_apply,
     missing=_missing,
-    denoise=Speedup(whole=1.05),
+    needs=_needs,
+    # One EPYC core, starter-image: 16.3 to 15.6 ms a forward pass at 2 rows, 50.0 to 46.5 at 8;
+    # compiled besides, 35.6 to 34.4 at 8.
+    denoise=Speedup(whole=1.04),
 )
