@@ -40,7 +40,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("--out", type=Path, help="a directory to keep the result in")
 
 
-def _load(name: str) -> tuple[Loaded, dict[str, Any]]:
+def load(name: str) -> tuple[Loaded, dict[str, Any]]:
     """Load a model as the engine would; return it with the defaults of its weights."""
     from inference.engine.device import pick_device
     from inference.engine.families import get_family
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.prompts < 1 or min(arguments.steps or [1]) < 1:
         fail("--prompts and --steps must be at least 1", USAGE)
     try:
-        loaded, defaults = _load(arguments.model)
+        loaded, defaults = load(arguments.model)
         requests = _requests(arguments, defaults)
         own = loaded.family.complete(loaded, requests[0]).steps
         assert own is not None
