@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from inference.commands import run
+from inference.commands import calibrate, passes, run
 from inference.commands.run import fail
 
 
@@ -57,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m inference", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     run.add_command(commands)
+    calibrate.add_command(commands)
+    passes.add_command(commands)
     show = commands.add_parser("models", help="list the models that ship")
     show.set_defaults(command=models)
     show.add_argument("--json", action="store_true")

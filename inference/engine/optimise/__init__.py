@@ -10,10 +10,14 @@ from inference.engine.loaded import Loaded
 from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR
 from inference.engine.optimise.choice import choices
-from inference.engine.optimise.compiled import COMPILED
+from inference.engine.optimise.compiled import COMPILED, COMPILED_DECODER
 from inference.engine.optimise.guidance import GUIDANCE_INTERVAL
+from inference.engine.optimise.int8_linear import INT8_DENOISER
 from inference.engine.optimise.layout import CHANNELS_LAST
+from inference.engine.optimise.magnitude_caches import MAGCACHE, TEACACHE
 from inference.engine.optimise.precision import BF16_DECODER, BF16_DENOISER
+from inference.engine.optimise.precompute import PRECOMPUTE
+from inference.engine.optimise.tiling import TILED_DECODE
 from inference.engine.profile import EXACT, Profile
 
 REGISTRY: dict[str, Optimisation] = {
@@ -25,14 +29,27 @@ REGISTRY: dict[str, Optimisation] = {
         GUIDANCE_INTERVAL,
         FIRST_BLOCK_CACHE,
         TAYLOR,
+        TEACACHE,
+        MAGCACHE,
+        PRECOMPUTE,
         COMPILED,
+        COMPILED_DECODER,
+        INT8_DENOISER,
+        TILED_DECODE,
     )
 }
 
 DEFAULTS: dict[str, tuple[str, ...]] = {
-    EXACT: ("channels_last", "compiled"),
-    "high": ("channels_last", "bf16_decoder", "bf16_denoiser", "compiled"),
-    "fast": ("channels_last", "bf16_decoder", "bf16_denoiser", "guidance_interval", "compiled"),
+    EXACT: ("channels_last", "precompute", "compiled"),
+    "high": ("channels_last", "bf16_decoder", "bf16_denoiser", "precompute", "compiled"),
+    "fast": (
+        "channels_last",
+        "bf16_decoder",
+        "bf16_denoiser",
+        "guidance_interval",
+        "precompute",
+        "compiled",
+    ),
 }
 """What each quality may put on where a version's profile names nothing; the planner picks."""
 
