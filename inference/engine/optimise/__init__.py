@@ -66,6 +66,11 @@ def put_on(loaded: Loaded, optimisation: Optimisation, options: dict[str, object
     loaded.mounted[optimisation.name] = undo
 
 
+def settled(loaded: Loaded) -> bool:
+    """Tell whether nothing is being compiled for `loaded` in the background."""
+    return not getattr(loaded.predict, "busy", False)
+
+
 def take_off(loaded: Loaded) -> None:
     """Take everything off, last first, which leaves the stock pipeline."""
     while loaded.mounted:
