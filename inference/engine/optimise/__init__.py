@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from inference.engine.errors import InvalidProfileError
 from inference.engine.loaded import Loaded
+from inference.engine.optimise.attention import ATTENTION_BACKEND, SAGE_ATTENTION
 from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR
 from inference.engine.optimise.compiled import COMPILED
+from inference.engine.optimise.cuda_graphs import CUDA_GRAPHS
 from inference.engine.optimise.guidance import GUIDANCE_INTERVAL
 from inference.engine.optimise.layout import CHANNELS_LAST
+from inference.engine.optimise.offload import OFFLOAD
 from inference.engine.optimise.precision import BF16_DECODER, BF16_DENOISER
+from inference.engine.optimise.quantised import FP8_DENOISER, INT8_DENOISER_GPU
+from inference.engine.optimise.regional import COMPILE_REGIONAL
 from inference.engine.profile import EXACT, Profile
 
 REGISTRY: dict[str, Optimisation] = {
@@ -22,6 +27,13 @@ REGISTRY: dict[str, Optimisation] = {
         FIRST_BLOCK_CACHE,
         TAYLOR,
         COMPILED,
+        OFFLOAD,
+        FP8_DENOISER,
+        INT8_DENOISER_GPU,
+        SAGE_ATTENTION,
+        ATTENTION_BACKEND,
+        COMPILE_REGIONAL,
+        CUDA_GRAPHS,
     )
 }
 
@@ -30,7 +42,15 @@ DEFAULTS: dict[str, tuple[str, ...]] = {
     "high": ("channels_last", "bf16_decoder", "bf16_denoiser", "compiled"),
     "fast": ("channels_last", "bf16_decoder", "bf16_denoiser", "guidance_interval", "compiled"),
 }
-"""What each quality puts on where a version's profile names nothing."""
+_ON_CUDA = ("offload", "attention_backend", "compile_regional", "cuda_graphs")
+ON_CUDA: dict[str, tuple[str, ...]] = {
+    EXACT: _ON_CUDA,
+    "high": (*_ON_CUDA, "fp8_denoiser"),
+    "fast": (*_ON_CUDA, "fp8_denoiser", "int8_denoiser_gpu", "sage_attention"),
+}
+DEFAULTS |= {quality: (*names, *ON_CUDA[quality]) for quality, names in DEFAULTS.items()}
+"""What each quality puts on where a version's profile names nothing; what a device cannot do, or
+does not gain by, is left off."""
 
 
 def mount(loaded: Loaded, profile: Profile) -> None:
