@@ -45,7 +45,7 @@ def needed_bytes(loaded: Loaded, memory_bytes: int) -> float:
     try:
         parts = Architecture.of_pipeline(loaded.base)
         costs = forward_cost(parts, shape, kind), decode_cost(parts, shape, kind)
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (AttributeError, ValueError, TypeError, RuntimeError) as error:
         log.info("the cost model does not know a model", extra={"problem": str(error)[:200]})
         return USUAL_SHARE * memory_bytes
     return FRAGMENTATION * max(cost.peak_bytes for cost in costs)
