@@ -116,6 +116,8 @@ class Bench:
 
     def _measure(self, cell: Cell) -> str | None:
         """Measure one cell; return what went wrong."""
+        import torch
+
         began = time.monotonic()
         system: systems.System | None = None
         try:
@@ -133,8 +135,11 @@ class Bench:
             return f"{type(cause).__name__}: {str(cause).splitlines()[0] if str(cause) else ''}"
         finally:
             if system is not None:
+                self._built = None if system.spoils else self._built
                 system.close()
             system = None
+            # What one system compiled must not make the next one's code general, nor keep memory.
+            torch._dynamo.reset()
             self.device.release()
         self.report.rows.append(row)
         _say(f"{cell.label}: {row['ms_per_step']} ms a step, {row['e2e_s']} s in all")

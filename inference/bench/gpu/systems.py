@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from inference.engine.weights import Model
 
 WARM_STEPS = 2
+QUANTISERS = frozenset({"fp8_denoiser", "int8_denoiser_gpu"})
 COMPILE_WAIT_S = 120.0
 """How long a system may compile in the background before it is measured as it is."""
 
@@ -43,6 +44,10 @@ class System(Protocol):
 
     notes: list[str]
 
+    @property
+    def spoils(self) -> bool:
+        """Whether the pipeline is another one afterwards, and must be built again."""
+
     def draw(self, case: Case, steps: int, count: int) -> list[Marks]:
         """Draw `count` requests of `steps` steps each that come at once."""
 
@@ -55,6 +60,8 @@ class System(Protocol):
 
 class Stock:
     """The stock pipeline, one request after the other."""
+
+    spoils = False
 
     def __init__(self, pipeline: Any, case: Case, device: Device) -> None:
         self.notes: list[str] = []
@@ -266,6 +273,11 @@ class Ours:
         )
 
     @property
+    def spoils(self) -> bool:
+        """Whether weights were rounded: what they were is not kept, which saves seconds."""
+        return bool(QUANTISERS & self.loaded.mounted.keys())
+
+    @property
     def mounted(self) -> list[str]:
         """The optimisations that are on."""
         return list(self.loaded.mounted)
@@ -300,10 +312,12 @@ def absent(cell: Cell) -> str | None:
 
 def make(cell: Cell, pipeline: Any, device: Device, backend: str) -> System:
     """Return the system of `cell` over `pipeline`; `backend` is torch.compile's."""
+    options: dict[str, Any] = {name: {"keep": False} for name in QUANTISERS}
+    options["compile_regional"] = {"backend": backend}
     makers: dict[str, Callable[[], System]] = {
         "diffusers": lambda: Stock(pipeline, cell.case, device),
         "compile": lambda: Compiled(pipeline, cell.case, device, backend),
         "cache-dit": lambda: CacheDit(pipeline, cell.case, device),
-        "ours": lambda: Ours(pipeline, cell, device, {"compile_regional": {"backend": backend}}),
+        "ours": lambda: Ours(pipeline, cell, device, options),
     }
     return makers[cell.system]()

@@ -77,11 +77,11 @@ def _int8_missing(loaded: Loaded) -> str | None:
     return _missing(loaded, (8, 0), "int8")
 
 
-def quantise(loaded: Loaded, config: Any, min_width: int = MIN_WIDTH) -> Undo:
+def quantise(loaded: Loaded, config: Any, min_width: int = MIN_WIDTH, *, keep: bool = True) -> Undo:
     """Replace weights by what torchao's `config` makes of them.
 
     Taking it off reads them again from the model's directory; where there is none they wait in
-    main memory meanwhile.
+    main memory meanwhile. Without `keep` they are gone, and the model stays as it then is.
     """
     from torchao.quantization import quantize_
 
@@ -94,7 +94,7 @@ def quantise(loaded: Loaded, config: Any, min_width: int = MIN_WIDTH) -> Undo:
         waiting = {
             path: module.weight if device.type == "cpu" else module.weight.detach().to("cpu")
             for path, module in found.items()
-            if device.type == "cpu" or stored is None
+            if keep and (device.type == "cpu" or stored is None)
         }
         dtype = denoiser.dtype
         quantize_(denoiser, config, filter_fn=lambda _module, path, names=found: path in names)
@@ -103,6 +103,8 @@ def quantise(loaded: Loaded, config: Any, min_width: int = MIN_WIDTH) -> Undo:
     def undo() -> None:
         from torch import nn
 
+        if not keep:
+            return
         for found, waiting, stored, dtype in kept:
             weights = waiting if stored is None or waiting else _read(stored, found)
             for path, module in found.items():
@@ -129,14 +131,14 @@ def _read(directory: Path, found: dict[str, nn.Linear]) -> dict[str, Any]:
     return read
 
 
-def _float8(loaded: Loaded) -> Undo:
+def _float8(loaded: Loaded, keep: bool = True) -> Undo:
     from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow
 
     # torchao would set flags of the compiler and of float32 products for the whole process.
     config = Float8DynamicActivationFloat8WeightConfig(
         granularity=PerRow(), set_inductor_config=False
     )
-    return quantise(loaded, config)
+    return quantise(loaded, config, keep=keep)
 
 
 def int8_config() -> Any:
@@ -154,6 +156,7 @@ FP8_DENOISER = Optimisation(
     order=15,
     apply=_float8,
     missing=lambda loaded: _missing(loaded, (8, 9), "float8"),
+    options={"keep": True},
     # Estimates after published figures; see PUBLISHED in optimisation_specs.
     needs=needs(device="cuda", units="float8"),
     denoise=Speedup(matmul=1.5),
@@ -166,8 +169,9 @@ INT8_DENOISER_GPU = Optimisation(
     stage="denoise",
     loss=0.5,
     order=16,
-    apply=lambda loaded: quantise(loaded, int8_config()),
+    apply=lambda loaded, keep=True: quantise(loaded, int8_config(), keep=keep),
     missing=_int8_missing,
+    options={"keep": True},
     # Estimates after published figures; see PUBLISHED in optimisation_specs.
     needs=needs(device="cuda", units="int8"),
     denoise=Speedup(matmul=1.3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,10 @@ import pytest
 from inference.bench.gpu import command
 from inference.bench.gpu.cases import CASES, FLUX_16, FLUX_28, WAN_50, Cell, cells, tiny
 from inference.bench.gpu.command import Bench, Report, describe, step_seconds
-from inference.bench.gpu.systems import Marks
+from inference.bench.gpu.models import pipeline
+from inference.bench.gpu.systems import Marks, Ours
 from inference.engine.device import pick_device
+from inference.engine.optimise import REGISTRY
 
 Run = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -121,6 +124,25 @@ def test_a_cell_that_fails_is_named_and_the_next_one_runs(tmp_path: Path) -> Non
     told = json.loads((tmp_path / "gpu.json").read_text())
     assert "magic is unknown" in told["skipped"][0]["why"]
     assert [row["system"] for row in told["rows"]] == ["diffusers"]
+
+
+def test_what_is_compiled_in_the_background_is_there_before_it_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # On a CPU it says that it is for CUDA devices; all but inductor's code runs here too.
+    fits = dataclasses.replace(REGISTRY["compile_regional"], missing=lambda _loaded: None)
+    monkeypatch.setitem(REGISTRY, "compile_regional", fits)
+    device, cell = pick_device(), tiny(Cell(case=FLUX_16, system="ours"))
+    ours = Ours(
+        pipeline(cell.case.sizes, device), cell, device, {"compile_regional": {"backend": "eager"}}
+    )
+    ours.warm(cell.case)
+    assert "compile_regional" in ours.mounted
+    ready = set(ours.loaded.predict.ready)  # type: ignore[attr-defined]
+    assert ready
+    ours.draw(cell.case, cell.case.measured, cell.case.concurrency)
+    assert ours.loaded.predict.ready == ready  # type: ignore[attr-defined]
+    ours.close()
 
 
 def test_every_case_begins_with_the_stock_pipeline() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers.models import attention_dispatch as dispatch
+from torch.nn.attention import SDPBackend
 
 from inference.engine.loaded import Loaded
 from inference.engine.optimise import REGISTRY, put_on, take_off
@@ -32,7 +33,7 @@ def test_a_kernel_that_is_not_installed_says_so() -> None:
 
 
 def test_a_kernel_that_is_not_for_the_device_is_refused() -> None:
-    assert problem_with("_native_cudnn", 64, CPU, torch.float32)
+    assert problem_with("cudnn", 64, CPU, torch.float32)
 
 
 def test_a_kernel_that_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,6 +54,21 @@ def test_it_is_set_for_this_model_alone_and_comes_off(loaded: Loaded) -> None:
     assert dispatch._AttentionBackendRegistry.get_active_backend()[0] == before
     take_off(loaded)
     assert {p._attention_backend for p in _processors(loaded.denoiser)} == {None}
+
+
+def test_cudnn_leads_until_the_last_model_that_asked_is_gone(
+    loaded: Loaded, tiny_flux: Path
+) -> None:
+    before = torch._C._get_sdp_priority_order()
+    cudnn = int(SDPBackend.CUDNN_ATTENTION)
+    assert before[0] != cudnn
+    other = load(tiny_flux, "flux")
+    for each in (loaded, other):
+        put_on(each, REGISTRY["attention_backend"], {"backend": "cudnn"})
+    take_off(loaded)
+    assert torch._C._get_sdp_priority_order()[0] == cudnn
+    take_off(other)
+    assert torch._C._get_sdp_priority_order() == before
 
 
 def test_an_unknown_kernel_is_refused(loaded: Loaded) -> None:

@@ -49,3 +49,11 @@ def test_it_changes_little_and_comes_off(tiny_flux: Path, *, from_files: bool) -
     assert 0 < distance(draw(loaded, REQUEST).latents, before) < 0.05
     undo()
     assert distance(draw(loaded, REQUEST).latents, before) == 0
+
+
+def test_weights_that_are_not_kept_stay_rounded(tiny_flux: Path) -> None:
+    pytest.importorskip("torchao", reason="torchao is an extra")
+    loaded = load(tiny_flux, "flux")
+    before = draw(loaded, REQUEST).latents
+    quantise(loaded, int8_config(), 16, keep=False)()
+    assert distance(draw(loaded, REQUEST).latents, before) > 0
