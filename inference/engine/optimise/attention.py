@@ -100,7 +100,7 @@ def _leads() -> bool:
     import torch
     from torch.nn.attention import SDPBackend
 
-    return bool(torch._C._get_sdp_priority_order()[0] == int(SDPBackend.CUDNN_ATTENTION))
+    return bool(torch._C._get_sdp_priority_order()[0] == SDPBackend.CUDNN_ATTENTION.value)
 
 
 def _best(loaded: Loaded) -> str | None:
@@ -178,7 +178,7 @@ def _lead() -> Undo:
     with _lock:
         if not _users:
             _order = list(torch._C._get_sdp_priority_order())
-            first = int(SDPBackend.CUDNN_ATTENTION)
+            first = SDPBackend.CUDNN_ATTENTION.value
             torch._C._set_sdp_priority_order([first, *(k for k in _order if k != first)])
         _users += 1
 

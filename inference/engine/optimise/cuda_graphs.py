@@ -54,11 +54,14 @@ class CudaGraphs:
 
     before: Predict
     max_tokens: int
+    where: Callable[[], Hashable]
+    """Says where the weights lie, None where they come and go: a graph reads fixed addresses."""
     graphs: OrderedDict[Hashable, _Graph] = field(default_factory=OrderedDict)
     given_up: set[Hashable] = field(default_factory=set)
     replayed: int = 0
     _seen: dict[Hashable, int] = field(default_factory=dict)
     _pool: Any = None
+    _at: Hashable = None
 
     @property
     def busy(self) -> bool:
@@ -69,6 +72,12 @@ class CudaGraphs:
         """Return the prediction, by a graph where there is one or it is time to record one."""
         rows = current_rows()
         if rows is None or not self._fits(rows):
+            return self.before(inputs, shared)
+        at = self.where()
+        if at != self._at:
+            self.graphs.clear()
+            self._at = at
+        if at is None:
             return self.before(inputs, shared)
         sample = rows[0].sample
         of_sample = sample.loaded.family.shared_key(sample), _plain(shared)
@@ -136,6 +145,20 @@ class CudaGraphs:
         return _Graph(buffers, shared, output, graph.replay)
 
 
+def _addresses(loaded: Loaded) -> Hashable:
+    """Return where a weight of each denoiser lies, None under a hook that moves them."""
+    from torch import nn
+
+    if any(hasattr(denoiser, "_hf_hook") for denoiser in loaded.denoisers):
+        return None
+    # A rounded weight is of a class of its own, and has several addresses.
+    plain = (
+        next((p for p in denoiser.parameters() if type(p) is nn.Parameter), None)
+        for denoiser in loaded.denoisers
+    )
+    return tuple(0 if weight is None else weight.data_ptr() for weight in plain)
+
+
 def _plain(shared: dict[str, Any]) -> Hashable:
     """Return what of `shared` is no tensor: it chooses what runs, such as the expert."""
     return tuple(
@@ -161,7 +184,7 @@ def _apply(loaded: Loaded, max_tokens: int = MAX_TOKENS) -> Undo:
     if max_tokens < 1:
         raise ValueError("max_tokens must be 1 or more")
     before = loaded.predict
-    loaded.predict = CudaGraphs(before, max_tokens)
+    loaded.predict = CudaGraphs(before, max_tokens, lambda: _addresses(loaded))
 
     def undo() -> None:
         loaded.predict = before

@@ -58,6 +58,7 @@ def test_a_case_runs_in_every_system_and_says_what_it_measured(run: Run) -> None
     assert rows["flux-1024-4: ours fast"]["on"]
 
 
+@pytest.mark.slow
 def test_ours_says_what_is_on(run: Run) -> None:
     _, told = run("--tiny", "--only", "flux-1024-4: diffusers", "flux-1024-4: ours exact")
     stock, ours = told["rows"]
@@ -67,6 +68,7 @@ def test_ours_says_what_is_on(run: Run) -> None:
     assert stock["on"] == []
 
 
+@pytest.mark.slow
 def test_many_at_once_share_passes_with_us_only(run: Run) -> None:
     _, told = run("--tiny", "--only", "flux-512-16-at-once")
     stock, ours = told["rows"][:2]

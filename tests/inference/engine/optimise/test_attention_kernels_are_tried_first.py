@@ -60,7 +60,7 @@ def test_cudnn_leads_until_the_last_model_that_asked_is_gone(
     loaded: Loaded, tiny_flux: Path
 ) -> None:
     before = torch._C._get_sdp_priority_order()
-    cudnn = int(SDPBackend.CUDNN_ATTENTION)
+    cudnn = SDPBackend.CUDNN_ATTENTION.value
     assert before[0] != cudnn
     other = load(tiny_flux, "flux")
     for each in (loaded, other):

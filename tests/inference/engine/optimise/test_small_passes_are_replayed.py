@@ -79,6 +79,27 @@ def test_a_model_that_cannot_be_recorded_runs_as_it_is(
     assert not graphs.graphs
 
 
+def test_weights_that_move_are_recorded_anew(loaded: Loaded) -> None:
+    before = _draw(loaded, 1)
+    graphs = _graphs(loaded)
+    _draw(loaded, 1)
+    assert graphs.graphs
+    for parameter in loaded.denoiser.parameters():
+        parameter.data = parameter.data.clone()
+    (sample,) = start(loaded, [GenerationRequest(prompt="a red circle", steps=1)])
+    finish([sample])
+    assert not graphs.graphs
+    assert distance(_draw(loaded, 1)[0], before[0]) < 1e-5  # other addresses, other alignment
+
+
+def test_weights_that_come_and_go_are_not_recorded(loaded: Loaded) -> None:
+    graphs = _graphs(loaded)
+    loaded.denoiser._hf_hook = object()
+    _draw(loaded, 1)
+    del loaded.denoiser._hf_hook
+    assert not graphs.graphs
+
+
 def test_taking_it_off_leaves_the_pass_as_it_was(loaded: Loaded) -> None:
     predict = loaded.predict
     _graphs(loaded)
