@@ -51,6 +51,18 @@ PROFILE_KEYS = ("quality", "optimisations", "defaults")
 """What a version's profile may hold; `defaults` fills in what an input leaves open."""
 
 
+MAX_LORAS = 8
+"""How many LoRAs one call may wear at once."""
+MAX_LORA_SCALE = 4.0
+UPLOADED = "upload:"
+"""How the address of a LoRA begins that comes with the message, by a URL in its `inputs`."""
+
+
+def lora_field(index: int) -> str:
+    """Return the key in `inputs` of the file of LoRA number `index`."""
+    return f"loras.{index}"
+
+
 def output_type(family: str) -> str:
     """Return the content type of what a family makes."""
     return MP4 if family in VIDEO_FAMILIES else PNG
@@ -186,8 +198,9 @@ class RunJob(Message):
 
     `token` proves to the control plane that an answer comes from the holder of this message.
     `deadline` is epoch seconds; `max_engine_s` bounds the time on the device. `inputs` maps a
-    field of `input` to a short-lived URL to GET its content from. `tenant` says which jobs have
-    the same caller, not who that is; a job of higher `priority` goes first on a device.
+    field of `input` to a short-lived URL to GET its content from, `loras.0` being the file of the
+    first LoRA. `tenant` says which jobs have the same caller, not who that is; a job of higher
+    `priority` goes first on a device.
     """
 
     job_id: str
@@ -292,7 +305,11 @@ FAILURES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat(Message):
-    """gpu → Valkey, every HEARTBEAT_EVERY_S seconds. `busy` lists the ids of running jobs."""
+    """gpu → Valkey, every HEARTBEAT_EVERY_S seconds. `busy` lists the ids of running jobs.
+
+    Other workers may fetch weights from `weights_url` if `weights_proof` shows that this one
+    holds the token they share; both are empty where it serves none.
+    """
 
     worker_id: str
     hostname: str
@@ -303,5 +320,7 @@ class Heartbeat(Message):
     slots: int
     busy: list[str] = field(default_factory=list)
     loaded: list[str] = field(default_factory=list)
+    weights_url: str = ""
+    weights_proof: str = ""
     started_at: float
     at: float

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from inference.engine.cost import token_budget
 from inference.engine.sample import Sample
 from inference.engine.ticket import Ticket
+
+if TYPE_CHECKING:
+    from inference.engine.meter import Cost
+    from inference.engine.roofs import Roof
 
 URGENT = 2.0
 """A request is urgent once its deadline is nearer than this many times its remaining work."""
 HALF_LIFE_S = 30.0
 """What a tenant has had of the device counts half as much after this time."""
+
+BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
+"""Tokens of a forward pass beyond which a larger batch gains nothing, by kind of device."""
 
 Rank = tuple[int, bool, float, float]
 
@@ -47,11 +57,43 @@ class Fairness:
         return (-ticket.priority, relaxed, self.had(ticket.tenant), ticket.submitted)
 
 
+def batch_tokens(one: Cost, roof: Roof, dtype: str) -> int:
+    """Return the tokens of a forward pass that are worth batching, for a pass that costs `one`.
+
+    At least BATCH_TOKENS. On a GPU more where launches bind it; what is measured of a CPU while
+    others use it says too little for that.
+    """
+    usual = BATCH_TOKENS[roof.kind]
+    return usual if roof.kind == "cpu" else max(usual, token_budget(one, roof, dtype))
+
+
+@dataclass(slots=True)
+class Budget:
+    """Bounds the tokens of a forward pass: to `tokens`, or to what a sample's model is worth.
+
+    `fixed` leaves it at `tokens`.
+    """
+
+    tokens: int
+    fixed: bool = False
+
+    def of(self, first: Sample) -> int:
+        """Return the bound of a pass that `first` leads."""
+        return self.tokens if self.fixed else max(self.tokens, first.batch_tokens)
+
+    def lower(self, tokens: int) -> None:
+        """Let no pass be larger from now on: memory ran out."""
+        self.tokens, self.fixed = max(1, tokens), True
+
+
 def remaining(ticket: Ticket) -> float:
-    """Estimate the seconds on the device that a ticket still needs from what it has had."""
+    """Estimate the seconds on the device that a ticket still needs.
+
+    From what it has had, or before its first step from what is predicted.
+    """
     done = sum(sample.step for sample in ticket.samples)
     if not done:
-        return 0.0
+        return ticket.predicted
     return ticket.spent / done * (sum(sample.steps for sample in ticket.samples) - done)
 
 
@@ -65,19 +107,26 @@ def group_key(sample: Sample) -> Hashable:
     return (sample.key, sample.loaded.family.phase(sample))
 
 
-def choose(ordered: Iterable[Sample], budget: int) -> list[Sample]:
+def choose(ordered: Iterable[Sample], budget: int, room: float = math.inf) -> list[Sample]:
     """Return the samples of the next forward pass, from samples in the order of their rank.
 
     The first one goes whatever its size; those that can share a pass with it join while their
-    tokens fit into `budget` together.
+    tokens fit into `budget` together, and their bytes into `room`.
     """
     batch: list[Sample] = []
     key: Hashable = None
-    used = 0
+    used, taken = 0, 0.0
     for sample in ordered:
         if not batch:
-            batch, key, used = [sample], group_key(sample), cost(sample)
-        elif group_key(sample) == key and used + cost(sample) <= budget:
+            batch, key = [sample], group_key(sample)
+        elif (
+            group_key(sample) == key
+            and used + cost(sample) <= budget
+            and taken + sample.step_bytes <= room
+        ):
             batch.append(sample)
-            used += cost(sample)
+        else:
+            continue
+        used += cost(sample)
+        taken += sample.step_bytes
     return batch

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from inference.engine.weights.report import FetchReport
 
 if TYPE_CHECKING:
     from inference.engine.device import Device
@@ -29,12 +32,15 @@ class Loaded:
         device: Device,
         digest: str = "",
         directory: Path | None = None,
+        report: FetchReport | None = None,
     ) -> None:
         self.family = family
         self.base = base
         self.device = device
         self.digest = digest
         self.directory = directory
+        self.report = report or FetchReport()
+        """Where the weights came from, and how long that took."""
         self.predict: Callable[[Inputs, dict[str, Any]], Any] = self._eager
         """The denoiser's forward pass; optimisations may put another one in its place."""
         self.guidance_until = 1.0
@@ -42,6 +48,12 @@ class Loaded:
         """Undo functions of the optimisations that are on, in the order they were put on."""
         self.notes: list[str] = []
         """What a user should be told of how this pipeline was set up."""
+        self.rungs: list[str] = []
+        """The rungs of the memory ladder that were taken."""
+        self.estimates: OrderedDict[Any, Future[Any]] = OrderedDict()
+        """What requests need, by shape; see `Estimator`."""
+        self.defaults: Mapping[str, Any] = {}
+        """What a request of these weights gets where it asks for nothing."""
         self._tasks: dict[str, Any] = {}
         self._texts: OrderedDict[Hashable, Inputs] = OrderedDict()
 

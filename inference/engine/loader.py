@@ -76,6 +76,10 @@ class Loader:
             raise entry.error
         return None if entry.loaded is None else (entry.loaded, entry.seconds)
 
+    def crowded(self, key: Key) -> bool:
+        """Tell whether `key` cannot even be ordered, for all that is loaded is in use."""
+        return key not in self._entries and len(self._entries) >= self._limit
+
     def hold(self, key: Key, by: int) -> None:
         """Count one user more (1) or less (-1) of a loaded pipeline."""
         if key in self._entries:
@@ -136,10 +140,12 @@ class Loader:
     def _load(self, model: Model, profile: Profile) -> Loaded:
         """Verify, load and set up. Raises EngineError."""
         family = get_family(model.family)
-        directory = self._weights.open(model)
+        opened = self._weights.open_with_report(model)
+        digest, directory = model.digest or model.uri, opened.directory
         try:
             pipeline = family.load(directory, self._device)
-            loaded = Loaded(family, pipeline, self._device, model.digest or model.uri, directory)
+            loaded = Loaded(family, pipeline, self._device, digest, directory, opened.report)
+            loaded.defaults = self._weights.defaults(model.uri)
             self._mount(loaded, profile)
         except Exception as error:
             if is_out_of_memory(error):

@@ -1,11 +1,18 @@
-"""Makes a plan fit into the memory of a device, the gentlest step first."""
+"""Makes work fit into the memory of a device, the gentlest step first: planned, or when it ran out.
+
+The planner reckons with the rungs; the engine takes them on what it has loaded.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from inference.engine.cost import FRAGMENTATION, Prediction
+
+if TYPE_CHECKING:
+    from inference.engine.loaded import Loaded
 
 HOST_BANDWIDTH = 25e9
 """Bytes a second from main memory to a GPU over PCIe 4 x16."""
@@ -25,6 +32,79 @@ MEANS: Mapping[str, str] = {
     OFFLOAD_MODEL: "keep one part of the model on the device at a time",
     QUANTISE: "quantise the weights of the denoiser",
 }
+
+
+def _tile_vae(loaded: Loaded) -> bool:
+    vae = loaded.vae
+    if not hasattr(vae, "enable_tiling") or getattr(vae, "use_tiling", False):
+        return False
+    vae.enable_tiling()
+    return True
+
+
+def _encoders(loaded: Loaded) -> list[Any]:
+    return [
+        part
+        for name, part in loaded.base.components.items()
+        if name.startswith("text_encoder") and part is not None
+    ]
+
+
+def _stream_text(loaded: Loaded) -> bool:
+    encoders = _encoders(loaded)
+    if loaded.device.device.type != "cuda" or not encoders:
+        return False
+    from accelerate import cpu_offload
+
+    for encoder in encoders:
+        cpu_offload(encoder, loaded.device.device)
+    return True
+
+
+def _offload(loaded: Loaded) -> bool:
+    if loaded.device.device.type != "cuda":
+        return False
+    if OFFLOAD_TEXT in loaded.rungs:
+        from accelerate.hooks import remove_hook_from_module
+
+        for encoder in _encoders(loaded):
+            remove_hook_from_module(encoder, recurse=True)
+    loaded.base.enable_model_cpu_offload(device=loaded.device.device)
+    return True
+
+
+TAKE: Mapping[str, Callable[[Loaded], bool]] = {
+    VAE_TILING: _tile_vae,
+    OFFLOAD_TEXT: _stream_text,
+    OFFLOAD_MODEL: _offload,
+}
+"""How a rung is taken on a loaded pipeline; False where it makes no sense there.
+
+Two are not here: one request at a time is what the engine does of itself when memory is short,
+and weights are quantised when they are loaded, by the planner's choice.
+"""
+
+
+def take(loaded: Loaded, rung: str) -> bool:
+    """Take one rung on `loaded`, once; tell whether that changed anything."""
+    if rung in loaded.rungs or rung not in TAKE or not TAKE[rung](loaded):
+        return False
+    loaded.rungs.append(rung)
+    return True
+
+
+def fall_back(loaded: Loaded) -> str | None:
+    """Take the next rung after memory ran out; return what to tell the user, None at the end."""
+    for rung in LADDER:
+        if take(loaded, rung):
+            return f"memory ran out: {MEANS[rung]}"
+    return None
+
+
+def prepare(loaded: Loaded, layout: Layout, memory_bytes: float) -> list[str]:
+    """Take the rungs that `layout` needs to fit into `memory_bytes`; return what to tell users."""
+    wanted = fit(layout, memory_bytes).taken
+    return [f"to fit into memory: {MEANS[rung]}" for rung in wanted if take(loaded, rung)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +167,7 @@ class Layout:
             (rung in (OFFLOAD_TEXT, OFFLOAD_MODEL) and self.device_kind == "cpu")
             or (rung == QUANTISE and self.quantised is None)
             or (rung == BATCH_1 and self.batch == 1)
+            or rung in self.taken
         )
         return self if useless else replace(self, taken=(*self.taken, rung))
 
@@ -96,18 +177,21 @@ def fit(layout: Layout, memory_bytes: float) -> Layout:
 
     A rung that frees nothing on its own is kept if the next ones build on it.
     """
+    kept = layout.taken
     for rung in LADDER:
         if layout.peak_bytes <= memory_bytes:
             break
         layout = layout.take(rung)
-    return _without_useless(layout, memory_bytes)
+    return _without_useless(layout, memory_bytes, kept)
 
 
-def _without_useless(layout: Layout, memory_bytes: float) -> Layout:
-    """Take back each rung without which it fits all the same, the costliest first."""
+def _without_useless(layout: Layout, memory_bytes: float, kept: tuple[str, ...]) -> Layout:
+    """Take back each rung without which it fits all the same, the costliest first, but `kept`."""
     if layout.peak_bytes > memory_bytes:
         return layout
     for rung in reversed(layout.taken):
+        if rung in kept:
+            continue
         fewer = replace(layout, taken=tuple(name for name in layout.taken if name != rung))
         if fewer.peak_bytes <= memory_bytes:
             layout = fewer

@@ -6,30 +6,21 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inference.engine.optimisation_specs import OptimisationSpec
     from inference.engine.planner import Plan
-
-Specs = Callable[[], Sequence["OptimisationSpec"]]
-
-
-def _published() -> Sequence[OptimisationSpec]:
-    from inference.engine.optimisation_specs import PUBLISHED
-
-    return PUBLISHED
 
 
 def _given(asked: Any, usual: Any) -> Any:
     return usual if asked is None else asked
 
 
-def _plan(arguments: argparse.Namespace, specs: Specs) -> Plan:
+def _plan(arguments: argparse.Namespace) -> Plan:
     """Return the plan of what was asked for. Raises ValueError or DeviceMemoryError."""
     from inference.engine import planner
     from inference.engine.cost import Architecture
+    from inference.engine.optimise import DEFAULTS, REGISTRY
     from inference.engine.roofs import roof_of
     from inference.engine.shapes import Shape
     from inference.engine.sizes import get
@@ -53,7 +44,8 @@ def _plan(arguments: argparse.Namespace, specs: Specs) -> Plan:
             num_frames=_given(arguments.num_frames, sizes.num_frames),
             text_tokens=sizes.text_tokens,
         ),
-        specs=specs(),
+        specs=list(REGISTRY.values()),
+        candidates=DEFAULTS,
         steps=steps,
         guided=sizes.guided and guidance > 1,
         quality=arguments.quality,
@@ -61,12 +53,12 @@ def _plan(arguments: argparse.Namespace, specs: Specs) -> Plan:
     )
 
 
-def _run(arguments: argparse.Namespace, specs: Specs) -> int:
+def _run(arguments: argparse.Namespace) -> int:
     from inference.engine import planner
     from inference.engine.errors import DeviceMemoryError
 
     try:
-        found = _plan(arguments, specs)
+        found = _plan(arguments)
     except (ValueError, DeviceMemoryError) as error:
         sys.stderr.write(f"inference: {error}\n")
         return 2 if isinstance(error, ValueError) else 1
@@ -79,15 +71,15 @@ def _run(arguments: argparse.Namespace, specs: Specs) -> int:
     return 0
 
 
-def add_command(subparsers: Any, specs: Specs = _published) -> None:
-    """Add `plan` to `subparsers`; `specs()` gives the optimisations that there are to pick from.
+def add_command(subparsers: Any) -> None:
+    """Add `plan` to `subparsers`: it plans with the engine's own optimisations and choice.
 
     The command returns 2 where the wish is wrong and 1 where the model does not fit.
     """
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "plan", help="predict time and memory, and say which optimisations would be on"
     )
-    parser.set_defaults(command=lambda arguments: _run(arguments, specs))
+    parser.set_defaults(command=_run)
     parser.add_argument("--model", required=True, help="a published model, such as flux-dev")
     parser.add_argument("--device", default="cpu", help="h100, h200, a100, l40s, 4090 or cpu")
     parser.add_argument("--width", type=int, help="pixels")

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from inference.engine import memory_ladder as ladder
+from inference.engine.batching import batch_tokens
 from inference.engine.cost import (
     Architecture,
     Breakdown,
     Prediction,
     forward_cost,
     predict,
-    token_budget,
 )
 from inference.engine.errors import DeviceMemoryError
 from inference.engine.memory_ladder import Layout
-from inference.engine.optimisation_specs import OptimisationSpec, Situation, Speedup
+from inference.engine.optimisation_specs import Situation, Speedup
+from inference.engine.profile import EXACT, QUALITIES
 from inference.engine.roofs import Roof
 from inference.engine.shapes import Shape
 
-LOSS_ALLOWED: Mapping[str, float] = {"exact": 0.0, "high": 1.0, "fast": 2.0}
-"""Points of judged accuracy that a quality may lose, all optimisations together."""
+if TYPE_CHECKING:
+    from inference.engine.optimise.base import Optimisation
+
 WORTH = 0.005
 """Share of the time that an optimisation must save to be picked."""
 
@@ -99,35 +101,43 @@ class _Timing:
 
     found: Prediction
 
-    def step(self, specs: Sequence[OptimisationSpec]) -> float:
+    def step(self, specs: Sequence[Optimisation]) -> float:
         return _faster(self.found.step, [spec.denoise for spec in specs])
 
-    def decode(self, specs: Sequence[OptimisationSpec]) -> float:
+    def decode(self, specs: Sequence[Optimisation]) -> float:
         return _faster(self.found.decode, [spec.decode for spec in specs])
 
-    def total(self, specs: Sequence[OptimisationSpec]) -> float:
+    def total(self, specs: Sequence[Optimisation]) -> float:
         steps = self.found.steps * self.step(specs)
         return self.found.encode_seconds + steps + self.decode(specs)
 
 
-def _refusal(spec: OptimisationSpec, situation: Situation, allowed: float) -> str | None:
+def _refusal(
+    spec: Optimisation, situation: Situation, quality: str, candidates: Collection[str]
+) -> str | None:
     """Say why `spec` is out of the question, None if it is not."""
     missing = spec.needs(situation)
     if missing is not None:
         return missing
-    if not spec.exact and allowed == 0:
+    if quality == EXACT and not spec.exact:
         return f"not exact (declares {spec.loss:g} points)"
     if not spec.recommended:
         return "does not beat fewer steps in the same time"
+    if spec.name not in candidates:
+        return f"not on at quality {quality} unless a profile names it"
     return None
 
 
 def _select(
-    specs: Sequence[OptimisationSpec], situation: Situation, allowed: float, timing: _Timing
-) -> tuple[list[OptimisationSpec], list[Choice]]:
-    """Pick greedily what saves most, within the loss allowed and one of each group."""
+    specs: Sequence[Optimisation],
+    situation: Situation,
+    quality: str,
+    candidates: Collection[str],
+    timing: _Timing,
+) -> tuple[list[Optimisation], list[Choice]]:
+    """Pick greedily what saves most of the `candidates`, one of each group."""
 
-    def weigh(spec: OptimisationSpec, picked: bool, reason: str, saves: float | None) -> Choice:
+    def weigh(spec: Optimisation, picked: bool, reason: str, saves: float | None) -> Choice:
         return Choice(
             name=spec.name,
             picked=picked,
@@ -137,11 +147,11 @@ def _select(
             saves=saves,
         )
 
-    on: list[OptimisationSpec] = []
+    on: list[Optimisation] = []
     choices: list[Choice] = []
-    open_specs: list[OptimisationSpec] = []
+    open_specs: list[Optimisation] = []
     for spec in specs:
-        refusal = _refusal(spec, situation, allowed)
+        refusal = _refusal(spec, situation, quality, candidates)
         if refusal is None:
             open_specs.append(spec)
         else:
@@ -154,28 +164,27 @@ def _select(
         open_specs.remove(best)
         share = saves[best.name]
         rival = next((spec.name for spec in on if best.group and spec.group == best.group), None)
-        lost = sum(spec.loss for spec in on) + best.loss
         if rival is not None:
             choices.append(weigh(best, False, f"{rival} does the same", None))
-        elif lost > allowed + 1e-9:
-            reason = f"would lose {lost:g} points in all, {allowed:g} allowed"
-            choices.append(weigh(best, False, reason, share))
+        elif not best.weighable:
+            on.append(best)
+            choices.append(weigh(best, True, f"{_why(best)}; no figures of its gain", None))
         elif share < WORTH and not any(factor < 1 for factor in best.memory.values()):
             choices.append(weigh(best, False, "saves nothing here", share))
         else:
             on.append(best)
-            choices.append(weigh(best, True, _why(best, share), share))
+            choices.append(weigh(best, True, _why(best), share))
     choices.sort(key=lambda choice: not choice.picked)
     return on, choices
 
 
-def _why(spec: OptimisationSpec, share: float) -> str:
+def _why(spec: Optimisation) -> str:
     halves = [f"{part} ×{factor:g}" for part, factor in spec.memory.items() if factor != 1]
     memory = f"; memory of {', '.join(halves)}" if halves else ""
     return ("exact" if spec.exact else f"loses {spec.loss:g} points") + memory
 
 
-def _scales(specs: Sequence[OptimisationSpec]) -> dict[str, float]:
+def _scales(specs: Sequence[Optimisation]) -> dict[str, float]:
     scales: dict[str, float] = {}
     for spec in specs:
         for part, factor in spec.memory.items():
@@ -184,14 +193,13 @@ def _scales(specs: Sequence[OptimisationSpec]) -> dict[str, float]:
 
 
 def _quantiser(
-    specs: Sequence[OptimisationSpec],
-    on: Sequence[OptimisationSpec],
+    specs: Sequence[Optimisation],
+    on: Sequence[Optimisation],
     situation: Situation,
-    allowed: float,
-) -> OptimisationSpec | None:
-    """Return what could still shrink the denoiser's weights within the loss allowed."""
+    quality: str,
+) -> Optimisation | None:
+    """Return what could still shrink the denoiser's weights where the quality allows a loss."""
     groups = {spec.group for spec in on if spec.group}
-    lost = sum(spec.loss for spec in on)
     able = [
         spec
         for spec in specs
@@ -199,7 +207,7 @@ def _quantiser(
         and spec.memory.get("denoiser", 1.0) < 1
         and spec.group not in groups
         and spec.needs(situation) is None
-        and lost + spec.loss <= allowed
+        and (spec.exact or quality != EXACT)
     ]
     return min(able, key=lambda spec: spec.memory["denoiser"], default=None)
 
@@ -226,23 +234,24 @@ def plan(
     roof: Roof,
     shape: Shape,
     *,
-    specs: Sequence[OptimisationSpec],
+    specs: Sequence[Optimisation],
+    candidates: Mapping[str, Collection[str]],
     steps: int,
     guided: bool,
-    quality: str = "exact",
+    quality: str = EXACT,
     memory_bytes: float | None = None,
     dtype: str | None = None,
     correction: float = 1.0,
 ) -> Plan:
     """Plan a request of `shape` on `roof`; pure but for the counting that the cost model remembers.
 
+    `candidates` are the names of those of `specs` that each quality may put on.
     `memory_bytes` is what the engine may use, by default all of the device; `correction` is what
     Calibration learned. Raises ValueError at a quality, dtype or class that is not known, and
     DeviceMemoryError, saying how many bytes are missing, where even the last rung does not fit.
     """
-    if quality not in LOSS_ALLOWED:
-        raise ValueError(f"quality must be one of {', '.join(LOSS_ALLOWED)}, not {quality}")
-    allowed = LOSS_ALLOWED[quality]
+    if quality not in QUALITIES:
+        raise ValueError(f"quality must be one of {', '.join(QUALITIES)}, not {quality}")
     kind = dtype or ("float32" if roof.kind == "cpu" else "bfloat16")
     memory = roof.memory_bytes if memory_bytes is None else memory_bytes
 
@@ -260,9 +269,9 @@ def plan(
 
     whole = of(tiled=False)
     situation = _situation(family, roof, kind, whole, guided, memory)
-    on, choices = _select(specs, situation, allowed, _Timing(whole))
-    budget = token_budget(forward_cost(architecture, shape, kind), roof, kind)
-    quantiser = _quantiser(specs, on, situation, allowed)
+    on, choices = _select(specs, situation, quality, candidates[quality], _Timing(whole))
+    budget = batch_tokens(forward_cost(architecture, shape, kind), roof, kind)
+    quantiser = _quantiser(specs, on, situation, quality)
     layout = ladder.fit(
         Layout(
             whole=whole,
@@ -306,7 +315,27 @@ def plan(
     )
 
 
-def _picked_to_fit(choices: Sequence[Choice], spec: OptimisationSpec) -> list[Choice]:
+def pick(
+    family: str,
+    architecture: Architecture,
+    roof: Roof,
+    shape: Shape,
+    *,
+    specs: Sequence[Optimisation],
+    candidates: Mapping[str, Collection[str]],
+    steps: int,
+    guided: bool,
+    quality: str,
+    dtype: str,
+) -> tuple[Choice, ...]:
+    """Return what `plan` would choose, for a model that is loaded already: memory plays no part."""
+    found = predict(architecture, roof, shape, dtype=dtype, steps=steps, guided=guided)
+    situation = _situation(family, roof, dtype, found, guided, roof.memory_bytes)
+    _, choices = _select(specs, situation, quality, candidates[quality], _Timing(found))
+    return tuple(choices)
+
+
+def _picked_to_fit(choices: Sequence[Choice], spec: Optimisation) -> list[Choice]:
     """Return `choices` with `spec` among those picked, for it is what makes the model fit."""
     rest = [choice for choice in choices if choice.name != spec.name]
     chosen = Choice(

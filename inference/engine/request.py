@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, Self, Union
 
 from inference.engine.canvas import Outpaint
 from inference.engine.errors import InvalidRequestError
-from inference.protocol import Usage
+from inference.protocol import MAX_LORA_SCALE, MAX_LORAS, Usage
 
 if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
+
+    from inference.engine.weights import FetchReport
 
 MAX_PROMPT_CHARS = 8000
 MAX_SIDE = 4096
@@ -25,8 +27,6 @@ MAX_IMAGES = 64
 MAX_TEXT_TOKENS = 4096
 MAX_FRAMES = 1025
 MAX_FPS = 120
-MAX_LORAS = 8
-MAX_LORA_SCALE = 4.0
 ALIASES = {"num_inference_steps": "steps", "guidance_scale": "guidance"}
 """Names that the ecosystem uses for fields of ours."""
 
@@ -64,11 +64,15 @@ Media = Union["Image", Video]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraUse:
-    """A LoRA by its weights URI and registered digest, and how strongly it acts."""
+    """A LoRA by its weights URI and registered digest, and how strongly it acts.
+
+    `data` is its file where that came with the request; then `uri` is but a name.
+    """
 
     uri: str
     digest: str | None = None
     scale: float = 1.0
+    data: bytes | None = field(default=None, repr=False, compare=False)
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> None:
@@ -250,7 +254,9 @@ class GenerationResult:
     `timings_ms` has `wait` (for the device), `load`, `denoise` (text encoding included) and
     `decode`, in which other requests may have had a part; `usage.engine_ms` is the share of the
     device's time that was spent on this request, and `usage.steps` counts each output's steps.
-    `notes` are what a user should be told, such as a fall-back for want of memory.
+    `notes` are what a user should be told, such as a fall-back for want of memory. `fetched` is
+    set where the request waited for weights from another machine, and then `timings_ms["fetch"]`
+    says how long, as a part of `load`.
     """
 
     outputs: list[Media]
@@ -258,6 +264,7 @@ class GenerationResult:
     timings_ms: dict[str, int]
     usage: Usage
     notes: list[str] = field(default_factory=list)
+    fetched: FetchReport | None = None
 
     @property
     def images(self) -> list[Image]:

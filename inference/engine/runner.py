@@ -15,21 +15,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
 
+from inference.engine.admission import Admission
+from inference.engine.batching import BATCH_TOKENS, Budget
 from inference.engine.device import Device, pick_device
 from inference.engine.errors import EngineError
+from inference.engine.estimate import Estimator
 from inference.engine.loader import Loader
 from inference.engine.lora.store import DEFAULT_BYTES, LoraStore
+from inference.engine.memory import Memory
 from inference.engine.optimise import mount
 from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult
+from inference.engine.roofs import roof_for
 from inference.engine.stages import Stages
 from inference.engine.ticket import Ticket
-from inference.engine.weights import Model, WeightsStore
+from inference.engine.weights import FetchProgress, Model, WeightsStore
 
 T = TypeVar("T")
-BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
-"""Tokens of a forward pass beyond which a larger batch gains nothing, by kind of device."""
-
 LOOK_EVERY_S = 0.25
 """How often requests that wait for their weights are asked whether they still want to."""
 
@@ -53,8 +55,9 @@ class Engine:
     """One device and the thread that owns it.
 
     ENGINE_MAX_LOADED (2) pipelines stay loaded, and LoRAs up to ENGINE_LORA_BYTES (256 MiB), which
-    bounds each of them too; ENGINE_BATCH_TOKENS bounds the tokens of one
-    forward pass, ENGINE_MAX_ACTIVE (64) the pictures and clips that are under way at once.
+    bounds each of them too. ENGINE_BATCH_TOKENS bounds the tokens of one forward pass, which else
+    the cost model does, ENGINE_MAX_ACTIVE (64) the pictures and clips that are under way at once,
+    and ENGINE_MEMORY_BYTES the memory that all of it may take.
     Raises ValueError where an ENGINE_ variable is wrong.
     """
 
@@ -70,6 +73,7 @@ class Engine:
         # The thread count of OpenMP belongs to the thread that sets it.
         try:
             self.device: Device = self.call(pick_device).result()
+            memory = Memory(self.device)
         except ValueError:
             self.close()
             raise
@@ -78,9 +82,19 @@ class Engine:
         self._loader = Loader(
             self._weights, self.device, limit, wake=lambda: wake(_wake), mount=mount
         )
-        budget = _positive("ENGINE_BATCH_TOKENS", BATCH_TOKENS[self.device.device.type])
+        usual = BATCH_TOKENS[self.device.device.type]
+        budget = Budget(
+            _positive("ENGINE_BATCH_TOKENS", usual),
+            fixed=bool(os.environ.get("ENGINE_BATCH_TOKENS")),
+        )
         self._loras = LoraStore(self._weights, self.device, lora_bytes, lambda: wake(_wake))
-        self._stages = Stages(self._weights, self.device, self._loader, self._loras, budget, active)
+        roof = self.call(lambda: roof_for(self.device)).result()
+        self._estimator = Estimator(roof, lambda: wake(_wake))
+        admission = Admission(memory, self._estimator, self._loader.release_idle)
+        self.calibration = admission.calibration
+        self._stages = Stages(
+            self._weights, self.device, self._loader, self._loras, admission, budget, active
+        )
 
     def submit(
         self,
@@ -149,6 +163,10 @@ class Engine:
         self._inbox.put(look)
         return future
 
+    def fetching(self, model: Model) -> FetchProgress | None:
+        """Return how far the fetch of a model's weights is; None where none is under way."""
+        return self._weights.fetching(model)
+
     def loaded(self) -> list[Model]:
         """Return the models that are on the device."""
         return self._loader.models()
@@ -164,6 +182,7 @@ class Engine:
         if self._stages is not None:
             self._loader.close()
             self._loras.close()
+            self._estimator.close()
 
     def _loop(self) -> None:
         closing = False

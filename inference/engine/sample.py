@@ -48,6 +48,12 @@ class Sample:
     shared: dict[str, Any] = field(default_factory=dict)
     fixed: dict[str, Any] = field(default_factory=dict)
     step: int = 0
+    step_bytes: float = 0.0
+    """What a forward pass is predicted to need for this sample; 0 where nobody knows."""
+    batch_tokens: int = 0
+    """Tokens of a forward pass that are worth batching; 0 where nobody knows."""
+    decode_s: float = 0.0
+    """Seconds that its decode has taken so far."""
     key: Hashable = None
     memory: dict[Any, Any] = field(default_factory=dict)
     """What optimisations remember of this sample, by their own keys; gone when it is done."""

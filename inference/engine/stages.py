@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable
 
-from inference.engine import fallback
-from inference.engine.batching import Fairness, choose, cost
+from inference.engine import memory_ladder as ladder
+from inference.engine.admission import Admission
+from inference.engine.batching import Budget, Fairness, choose, cost
 from inference.engine.device import Device
 from inference.engine.errors import DeviceMemoryError, EngineError
 from inference.engine.forward import advance
@@ -34,13 +35,15 @@ class Stages:
         device: Device,
         loader: Loader,
         loras: LoraStore,
-        budget: int,
+        admission: Admission,
+        budget: Budget,
         limit: int,
     ) -> None:
         self._weights = weights
         self._device = device
         self._loader = loader
         self._loras = loras
+        self._admission = admission
         self._budget = budget
         self._limit = limit
         self._fairness = Fairness()
@@ -129,23 +132,39 @@ class Stages:
     # Encode
 
     def _admit(self) -> None:
-        """Encode requests whose weights are there while the device has room for more samples."""
+        """Encode requests whose weights are there while the device has room for more samples.
+
+        Who is held back for want of memory, or of room for a pipeline, holds back those of lower
+        rank: they would else take the room that is becoming free, for ever.
+        """
         ready: list[Ticket] = []
         room = self._limit - len(self._active) - len(self._decoding)
+        under_way = [ticket for ticket in self._tickets if ticket.condition is not None]
         waiting = [ticket for ticket in self._tickets if ticket.condition is None]
+        crowded = False
         for ticket in self._ordered(waiting):
-            if not self._is_ready(ticket) or len(ready) == ENCODE_AT_ONCE:
+            if crowded and ticket.loaded is None:
+                continue
+            if not self._is_ready(ticket):
+                crowded = crowded or self._loader.crowded((ticket.model, ticket.profile))
+                continue
+            if len(ready) == ENCODE_AT_ONCE or (ready and ready[0].loaded is not ticket.loaded):
                 continue
             needed = ticket.request.num_images
-            if ready and ready[0].loaded is not ticket.loaded:
-                continue
             # A request for more than there ever is room for goes alone.
-            if needed <= room or (needed > self._limit and room == self._limit):
-                ready.append(ticket)
-                room -= needed
+            if needed > room and not (needed > self._limit and room == self._limit):
+                continue
+            try:
+                fits = self._admission.allows(ticket, [*under_way, *ready])
+            except EngineError as error:
+                self._fail(ticket, error)
+                continue
+            if not fits:
+                break
+            ready.append(ticket)
+            room -= needed
         if ready:
-            began = time.monotonic()
-            self._begin(ready, began)
+            self._begin(ready, time.monotonic())
 
     def _is_loaded(self, ticket: Ticket) -> bool:
         """Tell whether the weights are there, and order them if not."""
@@ -158,6 +177,7 @@ class Stages:
             self._fail(ticket, error)
             return False
         if found is None:
+            ticket.waited_for_load = True
             return False
         ticket.loaded, seconds = found
         self._loader.hold(key, 1)
@@ -167,7 +187,7 @@ class Stages:
 
     def _is_ready(self, ticket: Ticket) -> bool:
         """Tell whether weights and LoRAs are there, and order them if not."""
-        if not self._is_loaded(ticket):
+        if not self._is_loaded(ticket) or not self._complete(ticket):
             return False
         if ticket.request.loras and ticket.loras is None:
             assert ticket.loaded is not None
@@ -179,39 +199,40 @@ class Stages:
         return True
 
     def _begin(self, tickets: list[Ticket], began: float) -> None:
-        """Complete, encode and start requests of one pipeline, alone where one of them fails."""
-        good = [ticket for ticket in tickets if self._complete(ticket, began)]
-        if not good:
-            return
-        loaded = good[0].loaded
+        """Encode and start requests of one pipeline, alone where one of them fails."""
+        loaded = tickets[0].loaded
         assert loaded is not None
+        for ticket in tickets:
+            ticket.began = ticket.began or began
         try:
-            conditions = loaded.family.encode(loaded, [ticket.request for ticket in good])
+            conditions = loaded.family.encode(loaded, [ticket.request for ticket in tickets])
         except Exception as error:
-            if len(good) == 1:
-                self._fail(good[0], error)
+            if len(tickets) == 1:
+                self._fail(tickets[0], error)
                 return
-            for ticket in good:
+            for ticket in tickets:
                 self._begin([ticket], time.monotonic())
             return
-        for ticket, condition in zip(good, conditions, strict=True):
+        for ticket, condition in zip(tickets, conditions, strict=True):
             ticket.condition = condition
             self._start(ticket)
         took = time.monotonic() - began
-        for ticket in good:
-            self._spend(ticket, took / len(good))
+        for ticket in tickets:
+            self._spend(ticket, took / len(tickets))
 
-    def _complete(self, ticket: Ticket, began: float) -> bool:
+    def _complete(self, ticket: Ticket) -> bool:
+        """Fill in what the request leaves open, once; False where that cannot be."""
         loaded = ticket.loaded
         assert loaded is not None
-        ticket.began = ticket.began or began
+        if ticket.completed:
+            return True
         try:
             request = ticket.request.with_defaults(self._weights.defaults(ticket.model.uri))
             ticket.request = loaded.family.complete(loaded, request)
-            fallback.check_size(loaded, ticket.request)
         except Exception as error:
             self._fail(ticket, error)
             return False
+        ticket.completed = True
         return True
 
     def _start(self, ticket: Ticket) -> None:
@@ -228,6 +249,7 @@ class Stages:
             return
         for sample in ticket.samples:
             wear(sample, ticket.loras)
+        self._admission.predict(ticket)
         self._owner.update(dict.fromkeys(ticket.samples, ticket))
         self._active += ticket.samples
 
@@ -237,13 +259,15 @@ class Stages:
         """Take one step with a batch of samples; return the seconds it took."""
         tickets = {self._owner[sample]: None for sample in self._active}
         ordered = [s for t in self._ordered(tickets) for s in t.samples if s in self._active]
-        batch = choose(ordered, self._budget)
-        if not batch:
+        if not ordered:
             return 0.0
+        batch = choose(ordered, self._budget.of(ordered[0]), self._admission.free())
         began = time.monotonic()
         moved = self._step(batch)
         self._device.synchronize()
         took = time.monotonic() - began
+        if moved == batch[:1]:
+            self._admission.stepped(self._owner[batch[0]], batch[0], took)
         whole = sum(cost(sample) for sample in batch)
         for sample in batch:
             if sample in self._owner:
@@ -266,7 +290,7 @@ class Stages:
             if len(batch) > 1:
                 return self._step_apart(batch, error)
             (sample,) = batch
-            note = fallback.fall_back(sample.loaded) if is_out_of_memory(error) else None
+            note = ladder.fall_back(sample.loaded) if is_out_of_memory(error) else None
             if note is None:
                 self._fail(self._owner[sample], error)
                 return []
@@ -281,7 +305,7 @@ class Stages:
         """Halve a batch that is too large for the memory; else let the culprit fail alone."""
         half = len(batch) // 2 if is_out_of_memory(error) else 1
         if is_out_of_memory(error):
-            self._budget = max(1, sum(cost(sample) for sample in batch) // 2)
+            self._budget.lower(sum(cost(sample) for sample in batch) // 2)
         moved = []
         for start in range(0, len(batch), half):
             part = [sample for sample in batch[start : start + half] if sample in self._owner]
@@ -312,6 +336,9 @@ class Stages:
             self._device.synchronize()
             took = time.monotonic() - began
             spent += took
+            sample.decode_s += took
+            if sample in ticket.outputs:
+                self._admission.decoded(ticket, sample)
             if ticket in self._tickets:
                 self._spend(ticket, took)
             if ticket.complete:
@@ -328,7 +355,7 @@ class Stages:
             del self._decoding[sample]
             sample.memory.clear()
         except Exception as error:
-            note = fallback.fall_back(sample.loaded) if is_out_of_memory(error) else None
+            note = ladder.fall_back(sample.loaded) if is_out_of_memory(error) else None
             if note is None:
                 self._fail(ticket, error)
                 return

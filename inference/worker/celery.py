@@ -92,21 +92,27 @@ class _Process:
     def __init__(self) -> None:
         from inference.engine.families import model_at
         from inference.engine.runner import Engine
+        from inference.engine.weights import WeightsStore
+        from inference.engine.weights.settings import WeightsSettings
+        from inference.worker import peers
         from inference.worker.heartbeat import HeartbeatThread
         from inference.worker.jobs import JobRunner
 
-        engine = Engine()
-        for uri in settings.preload:
-            engine.load(model_at(uri)).result()
         valkey = redis.Redis.from_url(
             settings.valkey_url,
             socket_timeout=2,
             socket_connect_timeout=2,
             retry=Retry(NoBackoff(), 1),
         )
+        places = peers.own_settings(WeightsSettings.from_env(os.environ))
+        discover = peers.Discovery(valkey, settings.worker_id, places.peer_token or "")
+        engine = Engine(WeightsStore(settings=places, discover=discover))
+        for uri in settings.preload:
+            engine.load(model_at(uri)).result()
         http = urllib3.PoolManager(maxsize=settings.slots)
         self.jobs = JobRunner(app, settings.worker_id, engine, valkey, http)
-        self.heartbeat = HeartbeatThread(valkey, settings, engine.device, self.jobs)
+        self.weights = peers.start(places, settings.worker_id)
+        self.heartbeat = HeartbeatThread(valkey, settings, engine.device, self.jobs, self.weights)
         self.device = engine.device
         if settings.metrics_port:
             metrics.serve(settings.metrics_port)
@@ -160,8 +166,11 @@ def _drain(**_: Any) -> None:
 
 @signals.worker_shutdown.connect
 def _stop(**_: Any) -> None:
-    if process is not None and process.heartbeat.is_alive():
+    if process is None:
+        return
+    if process.heartbeat.is_alive():
         process.heartbeat.stop()
+    process.weights.close()
 
 
 def main() -> int:

@@ -22,6 +22,7 @@ from inference.protocol import (
 if TYPE_CHECKING:
     from inference.engine.device import Device
     from inference.worker.jobs import JobRunner
+    from inference.worker.peers import PeerService
     from inference.worker.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
@@ -31,13 +32,19 @@ class HeartbeatThread(threading.Thread):
     """Beats until `stop`, which takes the worker off the list; a killed one expires from it."""
 
     def __init__(
-        self, client: redis.Redis, settings: WorkerSettings, device: Device, jobs: JobRunner
+        self,
+        client: redis.Redis,
+        settings: WorkerSettings,
+        device: Device,
+        jobs: JobRunner,
+        weights: PeerService,
     ) -> None:
         super().__init__(name="heartbeat", daemon=True)
         self._client = client
         self._settings = settings
         self._device = device
         self._jobs = jobs
+        self._weights = weights
         self._started_at = time.time()
         self._ended = threading.Event()
 
@@ -78,6 +85,8 @@ class HeartbeatThread(threading.Thread):
             slots=settings.slots,
             busy=self._jobs.busy(),
             loaded=self._jobs.loaded(),
+            weights_url=self._weights.url,
+            weights_proof=self._weights.proof,
             started_at=self._started_at,
             at=time.time(),
         )

@@ -1,4 +1,4 @@
-"""Fetches the files that a job's input names, and lets nothing but pictures through."""
+"""Fetches the files that a job's input names: pictures, which it reads, and LoRAs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import urllib3
 from inference.engine.errors import DeadlineExceededError, EngineError, InvalidRequestError
 from inference.engine.pictures import read_picture
 from inference.engine.request import MEDIA_FIELDS
+from inference.protocol import MAX_LORAS, lora_field
 from inference.worker.upload import PASSING
 
 if TYPE_CHECKING:
@@ -54,6 +55,21 @@ def fetch_all(
     return {
         field: read_picture(field, fetch(pool, field, address, deadline))
         for field, address in addresses.items()
+    }
+
+
+def fetch_loras(
+    pool: urllib3.PoolManager, addresses: Mapping[str, str], deadline: float
+) -> dict[int, bytes]:
+    """Return the files of LoRAs that came by URL, by their place in the request.
+
+    Keys of `addresses` that are no LoRA's are passed over. Raises as `fetch_all` does.
+    """
+    places = {lora_field(index): index for index in range(MAX_LORAS)}
+    return {
+        places[field]: fetch(pool, field, address, deadline)
+        for field, address in addresses.items()
+        if field in places
     }
 
 

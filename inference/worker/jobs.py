@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -27,7 +27,7 @@ from inference.protocol import (
 from inference.worker import metrics
 from inference.worker.channel import JobChannel
 from inference.worker.claim import Claim, claim, mark_done
-from inference.worker.inputs import fetch_all
+from inference.worker.inputs import fetch_all, fetch_loras
 from inference.worker.reports import report
 from inference.worker.upload import upload
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+FETCH_TOLD_EVERY_S = 5.0
+"""How often a job that waits for weights from elsewhere says how far they are."""
 LISTEN_EVERY_S = 0.25
 """How often a job that makes no progress looks for its cancellation."""
 
@@ -75,8 +77,12 @@ def _profile(job: RunJob) -> Profile:
         raise InvalidProfileError(f"{job.version.ref}: {error}") from None
 
 
-def _request(job: RunJob, media: Mapping[str, Image]) -> GenerationRequest:
-    """Read the job's input; `media` are its files. Raises InvalidRequestError naming the field.
+def _request(
+    job: RunJob, media: Mapping[str, Image], loras: Mapping[int, bytes]
+) -> GenerationRequest:
+    """Read the job's input, of which `media` and `loras` are files.
+
+    Raises InvalidRequestError naming the field.
 
     A job without a seed gets one from its id, so that another attempt draws the same picture.
     What the input leaves open, the version's `profile["defaults"]` may fill in.
@@ -86,11 +92,29 @@ def _request(job: RunJob, media: Mapping[str, Image]) -> GenerationRequest:
         values["seed"] = int.from_bytes(hashlib.sha256(job.job_id.encode()).digest()[:4], "big")
     request = GenerationRequest.from_dict(values, media)
     request = request.with_defaults(job.version.profile.get("defaults") or {})
+    if loras:
+        worn = (
+            replace(use, data=loras[n], digest=f"sha256:{hashlib.sha256(loras[n]).hexdigest()}")
+            if n in loras
+            else use
+            for n, use in enumerate(request.loras)
+        )
+        request = replace(request, loras=tuple(worn))
     if request.num_images > len(job.uploads):
         raise InvalidRequestError(
             f"num_images is {request.num_images} for {len(job.uploads)} uploads"
         )
     return request
+
+
+def _for_caller(job: RunJob, text: str) -> str:
+    """Return an error's text for the caller, whom it does not concern where weights are kept."""
+    text = text.replace(job.version.weights_uri, job.version.ref)
+    loras = job.input.get("loras")
+    for number, lora in enumerate(loras if isinstance(loras, list) else []):
+        if isinstance(lora, dict) and lora.get("uri"):
+            text = text.replace(str(lora["uri"]), f"loras.{number}")
+    return text
 
 
 class JobRunner:
@@ -185,11 +209,20 @@ class JobRunner:
         """Fetch, generate, encode and upload. Raises EngineError with the code to report."""
         profile = _profile(job)
         began = time.monotonic()
-        media = fetch_all(self._http, job.inputs, job.deadline)
+        loras = fetch_loras(self._http, job.inputs, job.deadline)
+        pictures = {k: url for k, url in job.inputs.items() if not k.startswith("loras.")}
+        media = fetch_all(self._http, pictures, job.deadline)
         fetching = time.monotonic() - began
         if media:
             metrics.SECONDS.labels("inputs").observe(fetching)
-        result = self._generate(job, channel, _request(job, media), profile)
+        result = self._generate(job, channel, _request(job, media, loras), profile)
+        if result.fetched is not None:
+            channel.send("log", level="info", message=result.fetched.summary())
+            log.info(
+                result.fetched.summary(),
+                weights_bytes=result.fetched.bytes,
+                weights_seconds=round(result.fetched.seconds, 3),
+            )
         for note in result.notes:
             channel.send("log", level="warning", message=note)
         outputs, encoding, uploading = self._deliver(job, result)
@@ -246,10 +279,15 @@ class JobRunner:
         )
         future.add_done_callback(lambda _: progress.news.set())
         sent = 0
+        told = time.monotonic()
         while not future.done():
             progress.news.wait(LISTEN_EVERY_S)
             progress.news.clear()
             step = progress.step
+            if not step and time.monotonic() - told >= FETCH_TOLD_EVERY_S:
+                told = time.monotonic()
+                if (fetch := self._engine.fetching(model)) is not None:
+                    channel.send("log", level="info", message=str(fetch))
             if step == sent:
                 channel.listen()
             elif channel.progress(step, progress.steps):
@@ -266,7 +304,10 @@ class JobRunner:
             error = WorkerShutdownError(FAILURES["worker_shutdown"])
         if error.code == "engine_error":
             log.error("the model raised", exc_info=error.__cause__ or error)
-        self._fail(job, error.code, str(error), error.retryable, error.engine_ms)
+        text = str(error)
+        if (told := _for_caller(job, text)) != text:
+            log.warning("weights failed", problem=text)
+        self._fail(job, error.code, told, error.retryable, error.engine_ms)
 
     def _fail(
         self, job: RunJob, code: str, message: str, retryable: bool = False, engine_ms: int = 0

@@ -147,6 +147,9 @@ class Version(models.Model):
     )
     licence = models.ForeignKey(Licence, models.PROTECT, related_name="versions")
     base = models.ForeignKey("self", models.PROTECT, null=True, blank=True, related_name="derived")
+    lora = models.BooleanField(
+        default=False, help_text="A change to the weights of its base, which it runs on."
+    )
     status = models.CharField(max_length=10, choices=Status, default=Status.DRAFT)
     created_at = models.DateTimeField(default=now, editable=False)
     listed_at = models.DateTimeField(null=True, blank=True)
@@ -160,6 +163,9 @@ class Version(models.Model):
             models.UniqueConstraint(fields=["model", "number"], name="version_number"),
             models.CheckConstraint(
                 condition=Q(base__isnull=True) | ~Q(base=F("id")), name="version_not_own_base"
+            ),
+            models.CheckConstraint(
+                condition=Q(lora=False) | Q(base__isnull=False), name="version_lora_has_base"
             ),
         ]
 

@@ -131,7 +131,7 @@ def version_runnable(*, ref: str, org: Any) -> Version:
     versions = (
         Version.objects.runnable_by(org)
         .filter(model__org__slug=vendor, model__name=name)
-        .select_related("model__org", "licence")
+        .select_related("model__org", "licence", "base")
         .order_by("-number")
     )
     if number:
@@ -182,6 +182,8 @@ def offer(*, ref: str, org: Organisation) -> Offer:
     if kept and kept[0] > moment:
         return kept[1]
     version = version_runnable(ref=ref, org=org)
+    if version.lora and version.base and version.base.status != Status.LISTED:
+        raise WrongState("The model that this LoRA changes is not listed any more.")
     price = price_current(version)
     if price is None:
         raise WrongState("This model has no price yet.")

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, models, transaction
 from django.db.models import Max
 
 from billing.rating import PriceTerms, RatingError
-from inference.protocol import FAMILIES, MP4, PROFILE_KEYS, check_profile, output_type
+from inference.protocol import MP4, PROFILE_KEYS, check_profile, output_type
 from marketplace.accounts.models import Organisation, User
-from marketplace.catalog import schemas, selectors
+from marketplace.catalog import schemas, selectors, weights
 from marketplace.catalog.models import (
     Licence,
     Model,
@@ -30,8 +29,6 @@ from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
 from marketplace.core.ids import parse_id
 
-_WEIGHTS = re.compile(r"starter:[a-z0-9-]{1,60}|file:///(?!.*\.\.)[\w./@+-]{1,400}|noop:")
-"""Where the engine can load from."""
 _HARDWARE = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 _ALLOWED_MOVES = {
     (Status.SUBMITTED, Status.LISTED),
@@ -121,19 +118,6 @@ def model_update(*, model: Model, **changes: Any) -> Model:
     return model
 
 
-def _check_weights(uri: str, family: str) -> None:
-    if not _WEIGHTS.fullmatch(uri):
-        raise InvalidInput(
-            "The weights cannot be loaded from there.",
-            fields={"weights_uri": ["Begin with one of starter:NAME, file:///DIRECTORY."]},
-        )
-    if family not in FAMILIES or (family == "noop" and not settings.ALLOW_NOOP_FAMILY):
-        known = ", ".join(f for f in FAMILIES if f != "noop")
-        raise InvalidInput(
-            "The engine does not know this family.", fields={"family": [f"One of {known}."]}
-        )
-
-
 def _check_task(task: str, family: str) -> None:
     """Raise InvalidInput where the listing promises a clip and gets a picture, or the reverse."""
     makes_clips = output_type(family) == MP4
@@ -155,6 +139,19 @@ def _check_profile(profile: dict[str, Any]) -> None:
         raise InvalidInput(str(error), fields={"profile": [str(error)]}) from error
 
 
+def _check_lora(lora: bool, family: str, base: Version | None) -> None:
+    """Raise InvalidInput where a LoRA lacks the model that it changes."""
+    if base is not None and base.lora:
+        why = "A LoRA cannot be a base; name the version that it changes."
+        raise InvalidInput(why, fields={"base": [why]})
+    if lora and base is None:
+        why = "A LoRA needs the version that it changes as its base."
+        raise InvalidInput(why, fields={"base": [why]})
+    if lora and base is not None and base.family != family:
+        why = f"A LoRA has the family of its base, {base.family}."
+        raise InvalidInput(why, fields={"family": [why]})
+
+
 @transaction.atomic
 def version_create(
     *,
@@ -166,11 +163,17 @@ def version_create(
     licence: Licence,
     base: Version | None = None,
     profile: dict[str, Any] | None = None,
+    lora: bool = False,
     hardware_class: str = "small",
     max_engine_s: int = 120,
 ) -> Version:
-    """Add the next version as a draft. What it contains never changes afterwards."""
-    _check_weights(weights_uri, family)
+    """Add the next version as a draft. What it contains never changes afterwards.
+
+    A `lora` is a change to the weights of its base, and runs on them.
+    """
+    weights.check_uri(model.org, weights_uri, lora=lora)
+    weights.check_family(family)
+    weights.check_digest(weights_digest)
     _check_task(model.task, family)
     _check_profile(profile or {})
     schemas.check_schema(input_schema)
@@ -187,6 +190,8 @@ def version_create(
         raise InvalidInput("The time limit is out of range.", fields={"max_engine_s": ["1–3600."]})
     if base is not None and not Version.objects.runnable_by(model.org).filter(pk=base.pk).exists():
         raise InvalidInput("There is no such base version.", fields={"base": ["Not found."]})
+    _check_lora(lora, family, base)
+    weights.check_owner(model.org, weights_uri, weights_digest, base)
     Model.objects.select_for_update().get(pk=model.pk)
     last = Version.objects.filter(model=model).aggregate(n=Max("number"))["n"] or 0
     version = Version(
@@ -201,6 +206,7 @@ def version_create(
         max_engine_s=max_engine_s,
         licence=licence,
         base=base,
+        lora=lora,
     )
     check_shares(version)
     _save_checked(version, "number")

@@ -145,7 +145,8 @@ class VersionForm(forms.Form):
     weights_uri = forms.CharField(
         max_length=500,
         label="Weights",
-        help_text="file:///… in a directory that workers may read",
+        help_text="s3://BUCKET/PREFIX, hub://OWNER/NAME@REVISION, or file:///… in a directory "
+        "that workers may read",
     )
     weights_digest = forms.CharField(
         max_length=71, label="Digest of the weights", help_text="sha256: and 64 hexadecimal digits"
@@ -163,6 +164,17 @@ class VersionForm(forms.Form):
         label="Made from",
         help_text="vendor/name:number of the version this is derived from. Its vendor gets "
         "the royalty of its licence.",
+    )
+    lora = forms.BooleanField(
+        required=False,
+        label="LoRA",
+        help_text="The weights are a LoRA of the version that it is made from, and run on that.",
+    )
+    profile = CleanJSONField(
+        required=False,
+        encoder=PrettyEncoder,
+        widget=forms.Textarea(attrs={"rows": 3, "class": "code", "spellcheck": "false"}),
+        help_text='What speed may cost: {"quality": "exact"}, high or fast. Empty: exact.',
     )
     hardware_class = forms.CharField(
         max_length=20, initial="small", help_text="Which workers run it."

@@ -19,6 +19,7 @@ from marketplace.core import metrics
 from marketplace.core.clock import now
 from marketplace.core.ids import derived_id
 from marketplace.core.storage import storage
+from marketplace.jobs import loras
 from marketplace.jobs.files import input_urls
 from marketplace.jobs.models import Job, JobStatus
 from marketplace.jobs.quoting import output_count
@@ -70,6 +71,12 @@ def message_for(job: Job) -> protocol.RunJob:
     inputs = input_urls(
         org_id=job.org_id, schema=version.input_schema, values=job.input, ttl_s=max(ttl, 60)
     )
+    given = {name: value for name, value in job.input.items() if name not in inputs}
+    adapters, urls = loras.for_worker(job, max(ttl, 60))
+    if adapters:
+        given[loras.FIELD] = adapters
+    # A LoRA runs on the weights that it changes.
+    runs = version.base if version.lora and version.base else version
     return protocol.RunJob(
         job_id=str(job.pk),
         attempt=job.attempt,
@@ -78,13 +85,13 @@ def message_for(job: Job) -> protocol.RunJob:
         version=protocol.VersionSpec(
             id=str(version.pk),
             ref=str(version),
-            weights_uri=version.weights_uri,
-            weights_digest=version.weights_digest,
-            family=version.family,
-            profile=version.profile,
+            weights_uri=runs.weights_uri,
+            weights_digest=runs.weights_digest,
+            family=runs.family,
+            profile=version.profile or runs.profile,
         ),
-        input={name: value for name, value in job.input.items() if name not in inputs},
-        inputs=inputs,
+        input=given,
+        inputs={**inputs, **urls},
         uploads=uploads,
         deadline=job.deadline_at.timestamp(),
         max_engine_s=float(version.max_engine_s),

@@ -55,12 +55,12 @@ def inputs_check(*, org: Organisation, schema: dict[str, Any], values: dict[str,
             continue
         rows = File.objects.for_org(org).filter(deleted_at__isnull=True)
         file = rows.filter(pk=parse_id(values[name])).first()
-        why = "There is no such file." if file is None else _problem(file)
+        why = "There is no such file." if file is None else problem(file)
         if why:
             raise InvalidInput(f"input.{name}: {why}", fields={f"input.{name}": [why]})
 
 
-def _problem(file: File) -> str:
+def problem(file: File) -> str:
     """Say why a job cannot use the upload, or nothing."""
     # The store is asked each time: where a link can be used twice, the size may have changed.
     size = storage().size(file.key)

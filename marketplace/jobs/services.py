@@ -24,7 +24,7 @@ from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.money import format_usd
 from marketplace.core.storage import storage
-from marketplace.jobs import dispatch, events, files, quoting, webhooks
+from marketplace.jobs import dispatch, events, files, loras, quoting, webhooks
 from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
 
 log = structlog.get_logger("mercato.jobs")
@@ -115,6 +115,7 @@ def job_submit(
     values, quote = quote_make(version=version, price=offer.price, given=given)
     _check_limit(quote, max_charge_nano)
     files.inputs_check(org=org, schema=version.input_schema, values=values)
+    values = loras.pin(org=org, version=version, values=values)
     if webhook_url:
         _check_webhook(webhook_url)
     moment = now()

@@ -198,9 +198,15 @@ class Control:
             self._take(0.2)
         raise AssertionError(f"no end of job {job.job_id} after {timeout} s")
 
-    def finished(self, job: RunJob) -> JobFinished:
+    def take_ends(self, timeout: float) -> list[JobFinished | JobFailed]:
+        """Return the answers that have ended jobs since the last call; they are then forgotten."""
+        self._take(timeout)
+        answers, self._answers = self._answers, []
+        return [answer for answer in answers if not isinstance(answer, JobStarted)]
+
+    def finished(self, job: RunJob, timeout: float = 30.0) -> JobFinished:
         """Wait for the end of `job`, which must be a success."""
-        end = self.end(job)
+        end = self.end(job, timeout)
         assert isinstance(end, JobFinished), end
         return end
 

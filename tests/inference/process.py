@@ -50,6 +50,12 @@ class WorkerProcess:
         valkey.close()
         return self
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        assert self._popen is not None
+        return self._popen.pid
+
     def send_signal(self, number: int) -> None:
         """Send the process a signal."""
         assert self._popen is not None

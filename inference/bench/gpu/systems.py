@@ -167,9 +167,13 @@ class Ours:
     """This engine: its own stages, driven on this thread."""
 
     def __init__(self, pipeline: Any, cell: Cell, device: Device, options: dict[str, Any]) -> None:
+        from inference.engine.admission import Admission
+        from inference.engine.batching import BATCH_TOKENS, Budget
+        from inference.engine.estimate import Estimator
         from inference.engine.lora.store import DEFAULT_BYTES, LoraStore
+        from inference.engine.memory import Memory
         from inference.engine.optimise import mount
-        from inference.engine.runner import BATCH_TOKENS
+        from inference.engine.roofs import roof_for
         from inference.engine.stages import Stages
         from inference.engine.weights import Model, WeightsStore
 
@@ -178,9 +182,17 @@ class Ours:
         self._loader = _Loader(self._weights, device, 1, lambda: None, mount)
         self._loader.base, self._loader.case = pipeline, cell.case
         self._loras = LoraStore(self._weights, device, DEFAULT_BYTES, lambda: None)
-        self.tokens = cell.tokens or BATCH_TOKENS[device.device.type]
+        self._estimator = Estimator(roof_for(device), lambda: None)
+        self.tokens = cell.tokens
+        usual = BATCH_TOKENS[device.device.type]
         self._stages = Stages(
-            self._weights, device, self._loader, self._loras, self.tokens, cell.case.concurrency
+            self._weights,
+            device,
+            self._loader,
+            self._loras,
+            Admission(Memory(device), self._estimator, self._loader.release_idle),
+            Budget(cell.tokens or usual, fixed=cell.tokens is not None),
+            cell.case.concurrency,
         )
         self._model = Model(uri="random:", digest=None, family=cell.case.sizes.family)
         self._profile = _profile(cell, options)
@@ -200,6 +212,7 @@ class Ours:
         """End the threads, which hold the model."""
         self._loader.close()
         self._loras.close()
+        self._estimator.close()
 
     def warm(self, case: Case) -> None:
         """Draw as the case does, again and again until no new shape asks for a compiler."""

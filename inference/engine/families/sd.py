@@ -221,6 +221,21 @@ class StableDiffusionXL(StableDiffusion):
         """Besides, sizes and crop."""
         return {**super().inputs(sample), "time_ids": sample.fixed["time_ids"]}
 
+    def decode_latents(self, sample: Sample) -> torch.Tensor:
+        """In float16 the autoencoder of XL overflows: it is decoded in float32 then, as stock."""
+        import torch
+
+        vae = sample.loaded.vae
+        if vae.dtype != torch.float16 or not vae.config.force_upcast:
+            return super().decode_latents(sample)
+        vae.to(torch.float32)
+        try:
+            latents = unscaled(vae, sample.latents.float())
+            image: torch.Tensor = vae.decode(latents, return_dict=False)[0]
+        finally:
+            vae.to(torch.float16)
+        return image
+
     def predict(self, loaded: Loaded, inputs: Inputs, shared: dict[str, Any]) -> torch.Tensor:
         """The UNet takes pooled text and sizes as one argument."""
         inputs = dict(inputs)

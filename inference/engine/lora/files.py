@@ -15,6 +15,7 @@ from inference.engine.errors import (
 from inference.engine.weights import digest_of
 
 if TYPE_CHECKING:
+    from inference.engine.request import LoraUse
     from inference.engine.weights import WeightsStore
 
 SUFFIX = ".safetensors"
@@ -43,13 +44,16 @@ def _file(weights: WeightsStore, uri: str) -> tuple[Path, Path | None]:
     return path, None
 
 
-def read(weights: WeightsStore, uri: str, digest: str | None, limit: int) -> bytes:
-    """Return the content of the LoRA at `uri`, at most `limit` bytes.
+def read(weights: WeightsStore, use: LoraUse, limit: int) -> bytes:
+    """Return the content of the LoRA that `use` names or brings, at most `limit` bytes.
 
-    `digest` is "sha256:" and the hash of the file, or the digest of the directory where `uri`
-    is one; None skips the check: only for one's own files. Raises WeightsUnavailableError,
+    `use.digest` is "sha256:" and the hash of the file, or the digest of the directory where the URI
+    names one; None skips the check: only for one's own files. Raises WeightsUnavailableError,
     WeightsMismatchError, or InvalidRequestError where it is too large.
     """
+    uri, digest = use.uri, use.digest
+    if use.data is not None:
+        return _checked(use.data, None, uri, digest, limit)
     scheme = uri.partition(":")[0]
     if scheme not in SCHEMES:
         raise WeightsUnavailableError(f"a LoRA is not read from addresses of the kind {scheme}:")
@@ -60,6 +64,11 @@ def read(weights: WeightsStore, uri: str, digest: str | None, limit: int) -> byt
             data = file.read(limit + 1)
     except OSError as error:
         raise WeightsUnavailableError(f"weights {uri} cannot be read") from error
+    return _checked(data, found, uri, digest, limit)
+
+
+def _checked(data: bytes, found: str | None, uri: str, digest: str | None, limit: int) -> bytes:
+    """Return `data` if it is small enough and has `digest`; `found` is its directory's, if any."""
     if len(data) > limit:
         raise InvalidRequestError(f"loras: {uri} is larger than {limit} bytes")
     if found is None:

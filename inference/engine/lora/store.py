@@ -125,7 +125,7 @@ class LoraStore:
         """Read, check, convert and put on the device. Raises EngineError."""
         try:
             # A file may be in twice as wide a format as the model, and has a header besides.
-            data = files.read(self._weights, use.uri, use.digest, 2 * self._limit)
+            data = files.read(self._weights, use, 2 * self._limit)
             tensors, config = parse(data, use.uri)
             factors = convert(loaded.base, use.uri, tensors, config)
             denoiser = getattr(loaded.denoiser, "_orig_mod", loaded.denoiser)

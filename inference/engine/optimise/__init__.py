@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from inference.engine.errors import InvalidProfileError
 from inference.engine.loaded import Loaded
 from inference.engine.optimise.attention import ATTENTION_BACKEND, SAGE_ATTENTION
 from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR
+from inference.engine.optimise.choice import choices
 from inference.engine.optimise.compiled import COMPILED
 from inference.engine.optimise.cuda_graphs import CUDA_GRAPHS
 from inference.engine.optimise.guidance import GUIDANCE_INTERVAL
 from inference.engine.optimise.layout import CHANNELS_LAST
-from inference.engine.optimise.offload import OFFLOAD
 from inference.engine.optimise.precision import BF16_DECODER, BF16_DENOISER
 from inference.engine.optimise.quantised import FP8_DENOISER, INT8_DENOISER_GPU
 from inference.engine.optimise.regional import COMPILE_REGIONAL
@@ -27,7 +30,6 @@ REGISTRY: dict[str, Optimisation] = {
         FIRST_BLOCK_CACHE,
         TAYLOR,
         COMPILED,
-        OFFLOAD,
         FP8_DENOISER,
         INT8_DENOISER_GPU,
         SAGE_ATTENTION,
@@ -42,25 +44,26 @@ DEFAULTS: dict[str, tuple[str, ...]] = {
     "high": ("channels_last", "bf16_decoder", "bf16_denoiser", "compiled"),
     "fast": ("channels_last", "bf16_decoder", "bf16_denoiser", "guidance_interval", "compiled"),
 }
-_ON_CUDA = ("offload", "attention_backend", "compile_regional", "cuda_graphs")
+_ON_CUDA = ("attention_backend", "compile_regional", "cuda_graphs")
 ON_CUDA: dict[str, tuple[str, ...]] = {
     EXACT: _ON_CUDA,
     "high": (*_ON_CUDA, "fp8_denoiser"),
     "fast": (*_ON_CUDA, "fp8_denoiser", "int8_denoiser_gpu", "sage_attention"),
 }
 DEFAULTS |= {quality: (*names, *ON_CUDA[quality]) for quality, names in DEFAULTS.items()}
-"""What each quality puts on where a version's profile names nothing; what a device cannot do, or
-does not gain by, is left off."""
+"""What each quality may put on where a version's profile names nothing; the planner picks."""
 
 
 def mount(loaded: Loaded, profile: Profile) -> None:
     """Put the optimisations of `profile` on, in their order; what does not fit is left off.
 
+    Where it names none, the planner picks for the model's own size on this device.
+
     What a profile names and cannot be had is said in `loaded.notes`. Raises InvalidProfileError
     at a name or an option that does not exist.
     """
     named = profile.optimisations
-    chosen = {name: {} for name in DEFAULTS[profile.quality]} if named is None else dict(named)
+    chosen = _picked(loaded, profile.quality) if named is None else dict(named)
     for name in chosen:
         if name not in REGISTRY:
             known = ", ".join(sorted(REGISTRY))
@@ -73,6 +76,14 @@ def mount(loaded: Loaded, profile: Profile) -> None:
             put_on(loaded, optimisation, dict(chosen[optimisation.name]))
         elif named is not None:
             loaded.notes.append(f"{optimisation.name} is off: {problem}")
+
+
+def _picked(loaded: Loaded, quality: str) -> dict[str, Mapping[str, Any]]:
+    """Return names and options of what the planner picks for `loaded`."""
+    if loaded.base is None:
+        return {}
+    fitting = [o for o in REGISTRY.values() if o.missing(loaded) is None]
+    return {choice.name: choice.options for choice in choices(loaded, quality, fitting, DEFAULTS)}
 
 
 def put_on(loaded: Loaded, optimisation: Optimisation, options: dict[str, object]) -> None:

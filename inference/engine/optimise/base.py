@@ -24,8 +24,13 @@ class Optimisation:
 
     `loss` is what it may cost at most, in points of judged accuracy (0 to 100) on the starter
     models; 0 means that the picture stays within the family's bound. `missing` says what a
-    pipeline lacks for it, None where it fits. Lower `order` goes on first. The rest is what the
-    planner reads of it, before any pipeline is loaded: see `OptimisationSpec`.
+    pipeline lacks for it, None where it fits. Lower `order` goes on first.
+
+    The rest is what the planner reads of it, before any pipeline is loaded. `needs` says what a
+    situation lacks. `denoise` and `decode` are how much faster it makes either. `memory`
+    multiplies bytes of "denoiser", "text", "vae" (weights), "denoise" and "decode" (activations).
+    Of those with the same non-empty `group` at most one is on. Not `recommended` means that it
+    does not beat taking fewer steps in the same time.
     """
 
     name: str
@@ -47,3 +52,9 @@ class Optimisation:
     def exact(self) -> bool:
         """Whether it leaves the picture as it is, within the family's bound."""
         return self.loss == 0
+
+    @property
+    def weighable(self) -> bool:
+        """Whether it says what it gains."""
+        plain = Speedup()
+        return bool(self.memory) or self.denoise != plain or self.decode != plain

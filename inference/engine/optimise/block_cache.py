@@ -330,6 +330,8 @@ FIRST_BLOCK_CACHE = Optimisation(
     apply=_first_block,
     missing=_missing,
     options={"threshold": 0.1},
+    recommended=False,
+    group="cache",
 )
 TAYLOR = Optimisation(
     name="taylor",
@@ -340,4 +342,6 @@ TAYLOR = Optimisation(
     apply=_taylor,
     missing=_missing,
     options={"interval": 2, "order": 1, "warm_up": 2},
+    recommended=False,
+    group="cache",
 )

@@ -23,6 +23,7 @@ from typing import Any
 from inference.engine.families import name_of
 from inference.engine.forward import current_rows
 from inference.engine.loaded import Loaded
+from inference.engine.optimisation_specs import Situation, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 from inference.engine.sample import Inputs, rows_key
 
@@ -156,6 +157,12 @@ class Compiled:
         self.building.clear()
 
 
+def _needs(situation: Situation) -> str | None:
+    if os.environ.get("ENGINE_COMPILE", "0") != "1":
+        return "ENGINE_COMPILE is not 1"
+    return None if situation.device_kind == "cpu" else "it is for the CPU"
+
+
 def _missing(loaded: Loaded) -> str | None:
     if os.environ.get("ENGINE_COMPILE", "0") != "1":
         return "ENGINE_COMPILE is not 1"
@@ -189,4 +196,7 @@ COMPILED = Optimisation(
     order=60,
     apply=_apply,
     missing=_missing,
+    needs=_needs,
+    # 8.9 to 6.4 ms a pass of a model of 2.4 million weights, batch 2, on two EPYC cores.
+    denoise=Speedup(whole=1.4),
 )

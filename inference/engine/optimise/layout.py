@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from inference.engine.loaded import Loaded
+from inference.engine.optimisation_specs import Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 
 
@@ -32,4 +33,6 @@ CHANNELS_LAST = Optimisation(
     order=20,
     apply=_apply,
     missing=lambda loaded: None if hasattr(loaded.base, "vae") else "there is no autoencoder",
+    # One EPYC core, starter-image at 128 x 128: 45 to 37 ms of CPU time a decode.
+    decode=Speedup(whole=1.2),
 )

@@ -81,6 +81,7 @@ class RemoteFetch:
             return held
         needed = sum(max(0, f.size - self.cache.partial_bytes(f.key)) for f in plan.files)
         make_room(self.cache, needed, self.cache_bytes)
+        self.tally.total = needed
         downloader = Downloader(
             cache=self.cache,
             tally=self.tally,

@@ -90,6 +90,8 @@ def _check_index(index: dict[str, Any]) -> None:
     """Refuse an index that names custom code, or anything but diffusers and transformers."""
     if not isinstance(index.get("_class_name"), str):
         raise WeightsMismatchError("model_index.json: _class_name is not the name of a pipeline")
+    if index.get("custom_pipeline") or index.get("custom_revision"):
+        raise WeightsMismatchError("model_index.json: custom_pipeline names code to run")
     for name, value in index.items():
         if not isinstance(value, list) or not value:
             continue

@@ -114,7 +114,10 @@ class WeightsSettings:
             cache_dir=_cache_dir(env),
             cache_bytes=size_of(room, "WEIGHTS_CACHE_BYTES") if room else None,
             parallel=_positive(env, "WEIGHTS_PARALLEL", 8, 256),
-            s3_buckets=tuple(b.strip("/") for b in _words(env, "WEIGHTS_S3_BUCKETS")),
+            # The control plane gives each vendor a folder of its own; a worker reads them all.
+            s3_buckets=tuple(
+                b.partition("/{org}")[0].strip("/") for b in _words(env, "WEIGHTS_S3_BUCKETS")
+            ),
             s3_endpoint_url=endpoint and check_base_url(endpoint, "WEIGHTS_S3_ENDPOINT_URL"),
             s3_region=env.get("WEIGHTS_S3_REGION") or None,
             s3_anonymous=_flag(env, "WEIGHTS_S3_ANONYMOUS"),

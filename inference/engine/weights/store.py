@@ -19,7 +19,7 @@ from inference.engine.weights.manifest import digest_of
 from inference.engine.weights.model import NOOP_DIGEST, Model
 from inference.engine.weights.peers import Peers
 from inference.engine.weights.remote import RemoteFetch, is_full
-from inference.engine.weights.report import FetchReport, Tally
+from inference.engine.weights.report import FetchProgress, FetchReport, Tally
 from inference.engine.weights.settings import WeightsSettings
 from inference.engine.weights.sources import Origin, SourceError
 
@@ -65,6 +65,7 @@ class WeightsStore:
         self._lock = threading.Lock()
         self._leases: dict[str, int] = {}
         self._opened: dict[Key, str] = {}
+        self._fetching: dict[Key, Tally] = {}
 
     def locate(self, uri: str) -> Path | None:
         """Return the directory of `uri`, fetched if need be; None for `noop:`.
@@ -108,12 +109,22 @@ class WeightsStore:
         if model.digest is not None and not _DIGEST.fullmatch(model.digest):
             raise WeightsMismatchError("a registered digest reads sha256: and 64 hex digits")
         if isinstance(address, addresses.S3 | addresses.Hub):
-            directory, found = self._remote((model.uri, model.digest), address, tally)
+            key = (model.uri, model.digest)
+            self._fetching[key] = tally
+            try:
+                directory, found = self._remote(key, address, tally)
+            finally:
+                self._fetching.pop(key, None)
             opened = Opened(directory, found, tally.report())
         else:
             opened = self._open_here(model, address, tally)
         log.info("opened weights %s: %s", model.uri, opened.report)
         return opened
+
+    def fetching(self, model: Model) -> FetchProgress | None:
+        """Return how far the fetch of `model` is; None where none is under way."""
+        tally = self._fetching.get((model.uri, model.digest))
+        return tally.progress() if tally is not None and tally.total else None
 
     def release(self, model: Model) -> None:
         """Let go of what `open` gave: from now on it may be evicted from the cache."""

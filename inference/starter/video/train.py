@@ -13,7 +13,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 
 from inference.starter.loop import run
 from inference.starter.train import finish, options_of
-from inference.starter.video.autoencoder import AutoencoderStage, DecoderStage
+from inference.starter.video.autoencoder import (
+    AutoencoderStage,
+    DecoderStage,
+    PictureStage,
+)
 from inference.starter.video.flow import SHIFT, FlowStage, Latents, make_latents
 from inference.starter.video.scenes import Clip
 from inference.starter.video.text import TextStage
@@ -26,17 +30,18 @@ class Plan:
     """How long each stage trains and how wide it is. Nothing is shipped from it yet."""
 
     seed: int = 0
-    autoencoder_steps: int = 1000
-    autoencoder_batch: int = 12
-    width: int = 16
+    picture_steps: int = 1200
+    picture_batch: int = 16
+    autoencoder_steps: int = 2000
+    autoencoder_batch: int = 34
     text_steps: int = 600
     text_batch: int = 128
-    latents: int = 6144
-    flow_steps: int = 3000
-    flow_batch: int = 48
+    latents: int = 4096
+    flow_steps: int = 1600
+    flow_batch: int = 32
     heads: int = 6
     layers: int = 6
-    snap_steps: int = 400
+    snap_steps: int = 300
     snap_batch: int = 4
 
 
@@ -59,7 +64,10 @@ def train(plan: Plan, folder: Path, minutes: float, *, resume: bool) -> WanPipel
     if not resume:
         for old in folder.glob("*.pt"):
             old.unlink()
-    autoencoder = AutoencoderStage(plan.seed, plan.autoencoder_batch, plan.width)
+    pictures = PictureStage(plan.seed, plan.picture_batch)
+    if not run(pictures, plan.picture_steps, folder, deadline, resume=True):
+        return None
+    autoencoder = AutoencoderStage(plan.seed, plan.autoencoder_batch, pictures.model)
     if not run(autoencoder, plan.autoencoder_steps, folder, deadline, resume=True):
         return None
     text = TextStage(plan.seed, plan.text_batch)
@@ -98,7 +106,7 @@ def main() -> None:
     options = options_of(parser, Path("var/starter-video"), Plan.flow_steps)
     plan = Plan(seed=options.seed, flow_steps=options.flow_steps)
     pipeline = train(plan, options.state, options.minutes, resume=options.resume)
-    finish(pipeline, options, ("autoencoder", "text", "flow", "snap"))
+    finish(pipeline, options, ("pictures", "autoencoder", "text", "flow", "snap"))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,7 @@ def version(row: Version, prices: Mapping[Any, Price]) -> dict[str, Any]:
             "royalty_bps": row.licence.royalty_bps,
         },
         "base": str(row.base) if row.base else None,
+        "lora": row.lora,
         "listed_at": row.listed_at,
     }
 

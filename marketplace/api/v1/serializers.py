@@ -132,6 +132,7 @@ class Version(serializers.Serializer):  # type: ignore[type-arg]
     price = Price(allow_null=True)
     licence = Licence()
     base = serializers.CharField(allow_null=True)
+    lora = serializers.BooleanField(help_text="A LoRA, which runs on the weights of `base`.")
     listed_at = serializers.DateTimeField(allow_null=True)
 
 

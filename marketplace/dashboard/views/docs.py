@@ -15,9 +15,12 @@ PAGES = {
     "quickstart": ("Quick start", "From an account to a picture in two minutes."),
     "keys": ("API keys", "Scopes, budgets, and what to do when one leaks."),
     "jobs": ("Jobs", "Submit, follow, cancel, and be told when it is done."),
+    "inputs": ("Pictures, clips and LoRAs", "What an input may hold besides a prompt."),
     "billing": ("Billing", "Quotes, holds, charges, and the ledger behind them."),
     "vendors": ("Selling models", "List a model, set a price, and be paid."),
+    "weights": ("Weights and LoRAs", "Where weights may be, and how they are checked."),
     "self-hosting": ("Self-hosting", "Run the whole market on your own machines."),
+    "worker-settings": ("Worker settings", "Every variable that a GPU worker reads."),
 }
 _METHODS = ("get", "post", "put", "patch", "delete")
 

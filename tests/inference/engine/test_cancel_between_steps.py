@@ -63,3 +63,38 @@ def test_progress_counts_the_steps_of_all_images(engine: Engine, tiny_model: Mod
     assert seen == sorted(seen)
     assert seen[-1] == (10, 10)
     assert {steps for _, steps in seen} == {10}
+
+
+def test_cancelling_again_and_again_is_cancelling_once(engine: Engine, tiny_model: Model) -> None:
+    asked: list[None] = []
+
+    def stop() -> bool:
+        asked.append(None)
+        return len(asked) >= 5
+
+    beside = engine.submit(tiny_model, GenerationRequest(prompt="a blue square", steps=30))
+    future = engine.submit(tiny_model, LONG, should_stop=stop)
+    with pytest.raises(CancelledError):
+        future.result()
+    seen = len(asked)
+    # Nobody asks after the end, and a second answer would be an error on the engine's thread.
+    assert beside.result().usage.steps == 30
+    assert len(asked) == seen == 5
+    assert engine.submit(tiny_model, GenerationRequest(prompt="a", steps=1)).result().images
+
+
+def test_a_deadline_drops_one_of_a_shared_batch(engine: Engine, tiny_model: Model) -> None:
+    engine.load(tiny_model).result()
+    steps: list[int] = []
+    late = engine.submit(
+        tiny_model,
+        LONG,
+        deadline=time.time() + 0.3,
+        on_progress=lambda step, _: steps.append(step),
+    )
+    beside = engine.submit(tiny_model, LONG)
+    with pytest.raises(DeadlineExceededError, match="the deadline has passed") as caught:
+        late.result()
+    assert not caught.value.retryable
+    assert len(steps) < 150
+    assert beside.result().usage.steps == 150

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from inference.engine import stages
+from inference.engine.batching import Budget
 from inference.engine.forward import advance
 from inference.engine.sample import Sample
 from inference.engine.weights import Model
@@ -69,7 +70,7 @@ def test_a_job_of_higher_priority_is_done_before_those_that_came_first(
     control: Control, runner: JobRunner, tiny_model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # One at a time, so that the order is seen.
-    monkeypatch.setattr(runner._engine._stages, "_budget", 1)
+    monkeypatch.setattr(runner._engine._stages, "_budget", Budget(1, fixed=True))
     early = [make(control, tiny_model, seed, tenant="a") for seed in range(3)]
     urgent = make(control, tiny_model, 9, tenant="a", priority=1)
     with ThreadPoolExecutor(JOBS) as pool:

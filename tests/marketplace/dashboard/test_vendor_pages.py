@@ -60,6 +60,9 @@ def test_a_vendor_lists_a_model_from_licence_to_gallery(charlie, visitor, cast):
     [
         ({"weights_uri": "http://example.org/x"}, "Begin with one of"),
         ({"weights_digest": "sha256:short"}, "64 hexadecimal digits"),
+        ({"weights_uri": "s3://weights/x"}, "reads weights from no S3 bucket"),
+        ({"profile": '{"quality": "best"}'}, "quality must be one of"),
+        ({"lora": "on"}, "A LoRA needs the version"),
         ({"input_schema": "{not json"}, "Enter a valid JSON."),
         ({"input_schema": '{"type": "array"}'}, "It must have"),
         ({"base": "no/such"}, "There is no model"),

@@ -5,8 +5,6 @@ import dataclasses
 import pytest
 from django.test import Client
 
-from inference.protocol import FAMILIES
-from marketplace.catalog import services as catalog
 from marketplace.core.errors import InvalidInput
 from marketplace.jobs import dispatch, services
 from marketplace.jobs.models import JobStatus
@@ -25,7 +23,6 @@ CLIPS = {
 @pytest.fixture(autouse=True)
 def no_worker(monkeypatch):
     monkeypatch.setattr(dispatch, "publish", lambda job: True)
-    monkeypatch.setattr(catalog, "FAMILIES", (*FAMILIES, "wan"))
 
 
 def clips(cast, **changes):

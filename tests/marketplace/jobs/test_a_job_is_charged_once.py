@@ -50,6 +50,17 @@ def test_fewer_outputs_than_asked_for_cost_less_than_the_quote(cast):
     assert balance_of(cast.developer.pk).held_nano == 0
 
 
+def test_refused_weights_cost_nothing(cast):
+    job = submit(cast)
+    services.job_started(report_started(job))
+    assert services.job_failed(report_failed(job, "weights_mismatch"))
+    job.refresh_from_db()
+    assert (job.status, job.error_code) == (JobStatus.FAILED, "weights_mismatch")
+    assert job.charge_nano == 0
+    balance = balance_of(cast.developer.pk)
+    assert (balance.held_nano, balance.prepaid_nano) == (0, to_nano("1"))
+
+
 def test_a_repeated_report_changes_nothing(cast):
     job = submit(cast)
     message = report_finished(job)

@@ -121,6 +121,7 @@ def test_the_planner_knows_what_the_h100_gains() -> None:
         ROOFS["h100"],
         shape,
         specs=list(REGISTRY.values()),
+        candidates=DEFAULTS,
         steps=28,
         guided=False,
         quality="high",

@@ -103,6 +103,9 @@ class HubServer(ThreadingHTTPServer):
         self.gate_after: int | None = None
         """Ranges of large files that are answered at once; later ones wait for `gate`."""
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of readers that hang up: they ought to."""
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"

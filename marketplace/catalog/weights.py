@@ -1,0 +1,121 @@
+"""Says where a version's weights may be, and whose they are.
+
+A worker that holds weights opens them by digest alone, and digests are public: so a digest belongs
+to the vendor who registered it first, and others name that vendor's version as their base.
+"""
+
+import re
+
+from django.conf import settings
+from django.db import connection
+
+from inference.protocol import FAMILIES
+from marketplace.accounts.models import Organisation
+from marketplace.catalog import selectors
+from marketplace.catalog.models import Version
+from marketplace.core.errors import InvalidInput
+
+FORMS = "starter:NAME, file:///DIRECTORY, s3://BUCKET/PREFIX, hub://OWNER/NAME@REVISION"
+# The same forms as workers read; a test holds the two against each other.
+_STARTER = re.compile(r"starter:[a-z0-9][a-z0-9_-]{0,59}")
+_FILE = re.compile(r"file:///(?!.*\.\.)[\w./@+-]{1,400}", re.ASCII)
+_S3 = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([\w.+=-]+(?:/[\w.+=-]+)*)/?", re.ASCII)
+_HUB = re.compile(
+    r"hub://([A-Za-z0-9][\w.-]{0,95})/[A-Za-z0-9][\w.-]{0,95}(?:@[\w.-]+(?:/[\w.-]+)*)?", re.ASCII
+)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_EVERYBODYS = ("starter:", "noop:")
+"""What ships with Mercato belongs to nobody."""
+
+
+def _refuse(field: str, why: str) -> InvalidInput:
+    return InvalidInput(f"{field}: {why}", fields={field: [why]})
+
+
+def _climbs(path: str) -> bool:
+    return any(part in (".", "..") for part in path.split("/"))
+
+
+def _check_s3(org: Organisation, uri: str) -> None:
+    found = _S3.fullmatch(uri)
+    if not found or _climbs(found[2]):
+        raise _refuse("weights_uri", "Write it as s3://BUCKET/PREFIX, without credentials.")
+    allowed = [entry.replace("{org}", org.slug) for entry in settings.WEIGHTS_S3_BUCKETS]
+    if any(f"{found[1]}/{found[2]}/".startswith(f"{entry.strip('/')}/") for entry in allowed):
+        return
+    if not allowed:
+        raise _refuse("weights_uri", "This market reads weights from no S3 bucket.")
+    places = ", ".join(f"s3://{entry.strip('/')}/…" for entry in allowed)
+    raise _refuse("weights_uri", f"Of S3, this market reads your weights from {places} only.")
+
+
+def _check_hub(uri: str) -> None:
+    found = _HUB.fullmatch(uri)
+    if not found or _climbs(uri.partition("@")[2]):
+        raise _refuse("weights_uri", "Write it as hub://OWNER/NAME or hub://OWNER/NAME@REVISION.")
+    owners = settings.WEIGHTS_HUB_OWNERS
+    if owners and found[1] not in owners:
+        known = ", ".join(owners)
+        raise _refuse("weights_uri", f"Of the hub, this market reads repositories of {known} only.")
+
+
+def check_uri(org: Organisation, uri: str, *, lora: bool = False) -> None:
+    """Raise InvalidInput unless workers may load from `uri` on behalf of `org`."""
+    scheme = uri.partition(":")[0]
+    if lora and scheme in ("s3", "hub"):
+        raise _refuse("weights_uri", "A LoRA is at starter:NAME or file:///…, or is uploaded.")
+    if scheme == "s3":
+        _check_s3(org, uri)
+    elif scheme == "hub":
+        _check_hub(uri)
+    elif scheme in ("hf", "http", "https"):
+        raise _refuse(
+            "weights_uri", f"Weights are not at web addresses. Begin with one of {FORMS}."
+        )
+    elif uri != "noop:" and not (_STARTER.fullmatch(uri) or _FILE.fullmatch(uri)):
+        raise _refuse("weights_uri", f"Begin with one of {FORMS}.")
+
+
+def check_family(family: str) -> None:
+    """Raise InvalidInput unless the engine knows the family, and this market runs it."""
+    if family not in FAMILIES or (family == "noop" and not settings.ALLOW_NOOP_FAMILY):
+        known = ", ".join(name for name in FAMILIES if name != "noop")
+        raise InvalidInput(
+            "The engine does not know this family.", fields={"family": [f"One of {known}."]}
+        )
+
+
+def check_digest(digest: str) -> None:
+    """Raise InvalidInput unless `digest` is one, saying how to find it out."""
+    if not _DIGEST.fullmatch(digest):
+        raise _refuse(
+            "weights_digest",
+            "Write sha256: and 64 hexadecimal digits; "
+            "`python -m inference weights fetch URI` prints them.",
+        )
+
+
+def check_owner(org: Organisation, uri: str, digest: str, base: Version | None) -> None:
+    """Raise InvalidInput where another organisation registered these weights first.
+
+    Its version may be the base, or an ancestor of the base: then its licence applies. Call it in
+    the transaction that inserts the version; two that register one digest wait for each other.
+    """
+    if uri.startswith(_EVERYBODYS):
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [digest])
+    rows = Version.objects.filter(weights_digest=digest).exclude(
+        weights_uri__regex=r"^(starter|noop):"
+    )
+    first = rows.select_related("model").order_by("created_at", "pk").first()
+    if first is None or first.model.org_id == org.pk:
+        return
+    chain = [] if base is None else [base, *selectors.ancestors(base)]
+    if any(v.weights_digest == digest and v.model.org_id == first.model.org_id for v in chain):
+        return
+    raise _refuse(
+        "weights_digest",
+        "Another vendor has registered these weights. Name its version as the base of yours: "
+        "then its licence applies, and its royalty is paid.",
+    )
