@@ -27,7 +27,8 @@ from inference.engine.lora.mount import KEY as WORN
 from inference.engine.optimisation_specs import Speedup, needs
 from inference.engine.optimise.base import Optimisation, Undo
 from inference.engine.optimise.block_cache import STACKS
-from inference.engine.optimise.compiled import Predict, cache_dir
+from inference.engine.optimise.compiled import Predict
+from inference.engine.optimise.compiling import cache_dir
 from inference.engine.sample import Inputs
 
 if TYPE_CHECKING:
