@@ -23,6 +23,8 @@ from typing import Any
 from inference.engine.families import name_of
 from inference.engine.loaded import Loaded
 
+RECIPE = "weights frozen"
+"""How code is compiled: to be changed with the compiler's options, so that old code is not used."""
 log = logging.getLogger(__name__)
 
 MAX_SHAPES = 4
@@ -98,6 +100,7 @@ class Builds:
         import torch
 
         parts = [
+            RECIPE,
             self.part,
             self.loaded.digest,
             repr(key),
