@@ -13,7 +13,7 @@ PLAIN, ALONE, LEVEL = "plain", "alone", "level"
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to draw. `allowed` is the loss that it declares, in points of judged accuracy.
+    """One way to draw.
 
     A `series` of the same profile with fewer and fewer steps is a control; `control` names the
     series that a variant is held against.
@@ -23,7 +23,6 @@ class Variant:
     kind: str
     profile: Profile
     steps: int
-    allowed: float = 0.0
     series: str = ""
     control: str = ""
 
@@ -51,15 +50,14 @@ def variants(steps: int, only: list[str] | None = None) -> list[Variant]:
         Variant(f"plain, {count} steps", PLAIN, plain, count, series=PLAIN)
         for count in fewer(steps)
     ]
-    for name, optimisation in REGISTRY.items():
+    for name in REGISTRY:
         profile = Profile(quality="fast", optimisations={name: {}})
-        found.append(Variant(name, ALONE, profile, steps, optimisation.loss, control=PLAIN))
-    for quality, names in DEFAULTS.items():
-        allowed = sum(REGISTRY[name].loss for name in names)
+        found.append(Variant(name, ALONE, profile, steps, control=PLAIN))
+    for quality in DEFAULTS:
         control = PLAIN if quality == EXACT else EXACT
         series = EXACT if quality == EXACT else ""
         profile = Profile(quality=quality)
-        found.append(Variant(quality, LEVEL, profile, steps, allowed, series, control))
+        found.append(Variant(quality, LEVEL, profile, steps, series, control))
     if only is not None:
         found = [v for v in found if v.kind == PLAIN or v.series or v.name in only]
     found += [
