@@ -82,7 +82,7 @@ def soak(engine: Engine, good: list[Case], bad: list[Case], seconds: float) -> s
     return figures
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_short_while_of_mixed_traffic(
     busy_engine: tuple[Engine, list[Case], list[Case]],
 ) -> None:
