@@ -66,12 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=digest)
     check.add_argument("directory")
     from inference.bench import quality, speed
+    from inference.bench.gpu import command as gpu_bench
     from inference.engine import plan_command
     from inference.engine.weights.command import add_commands
 
     add_commands(commands)
     plan_command.add_command(commands)
     speed.add_command(commands)
+    gpu_bench.add_command(commands)
     quality.add_command(commands)
     serve = commands.add_parser("worker", help="serve jobs from the broker")
     serve.set_defaults(command=worker)

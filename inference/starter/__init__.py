@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 _MODELS = Path(__file__).parent / "models"
+LORAS = Path(__file__).parent / "loras"
+"""Folders of LoRAs that ship, each with one safetensors file."""
 
 # What a caller should ask for where a stock pipeline's own default does not suit the model.
 _DEFAULTS: dict[str, dict[str, int | float]] = {
@@ -25,8 +27,15 @@ def names() -> list[str]:
     )
 
 
+def loras() -> list[str]:
+    """Names of the shipped LoRAs, sorted."""
+    return sorted(file.parent.name for file in LORAS.glob("*/*.safetensors"))
+
+
 def path(name: str = "starter-image") -> Path:
-    """Directory of a shipped diffusers pipeline; KeyError naming the choices if unknown."""
+    """Directory of a shipped pipeline or LoRA; KeyError naming the choices if unknown."""
+    if name in loras():
+        return LORAS / name
     if name not in names():
         raise KeyError(f"no shipped model {name!r}; there are: {', '.join(names()) or 'none'}")
     return _MODELS / name

@@ -101,7 +101,10 @@ def compile_part(order: dict[str, Any]) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent) as folder:
             package = torch._inductor.aoti_compile_and_package(
-                exported, package_path=str(Path(folder) / "code.pt2")
+                exported,
+                package_path=str(Path(folder) / "code.pt2"),
+                # Weights are constants: packed once for the CPU's matrix units, at compile time.
+                inductor_configs={"freezing": True},
             )
             Path(package).replace(out)
 

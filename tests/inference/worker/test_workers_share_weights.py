@@ -14,7 +14,7 @@ import redis
 
 from inference.engine.weights import Model, WeightsStore, digest_of
 from inference.engine.weights.settings import WeightsSettings
-from inference.protocol import WORKERS_KEY, Heartbeat, RunJob, worker_key
+from inference.protocol import WORKERS_KEY, Heartbeat, JobFinished, RunJob, worker_key
 from inference.worker import peers
 from tests.inference.control import Control
 from tests.inference.engine.weights.hub import HubServer
@@ -52,6 +52,18 @@ def _logged(control: Control, job: RunJob) -> list[str]:
     return [data["message"] for kind, data in control.events(job) if kind == "log"]
 
 
+def _send(control: Control, model: Model, hardware_class: str) -> RunJob:
+    """Send a job that has time to wait for libraries and weights on a busy machine."""
+    job = control.job(model, hardware_class=hardware_class, deadline=time.time() + 180)
+    return control.send(job)
+
+
+def _finished(control: Control, job: RunJob) -> JobFinished:
+    end = control.end(job, timeout=180)
+    assert isinstance(end, JobFinished), end
+    return end
+
+
 def test_a_worker_takes_weights_from_another_and_says_so(
     control: Control,
     start_worker: Callable[..., WorkerProcess],
@@ -61,8 +73,8 @@ def test_a_worker_takes_weights_from_another_and_says_so(
 ) -> None:
     port = str(free_port())
     first = start_worker("first", **_env(hub, tmp_path / "1", WEIGHTS_SERVE_PORT=port))
-    job = control.send(control.job(model, hardware_class="first"))
-    timings = control.finished(job).timings_ms
+    job = _send(control, model, "first")
+    timings = _finished(control, job).timings_ms
     assert any(line.startswith("weights fetched from hub in ") for line in _logged(control, job))
     assert 0 < timings["fetch"] <= timings["load"]
     beat = json.loads(str(control.valkey.get(worker_key(first.worker_id))))
@@ -70,12 +82,12 @@ def test_a_worker_takes_weights_from_another_and_says_so(
 
     hub.given.clear()
     start_worker("second", **_env(hub, tmp_path / "2"))
-    job = control.send(control.job(model, hardware_class="second"))
-    control.finished(job)
+    job = _send(control, model, "second")
+    _finished(control, job)
     assert any(line.startswith("weights fetched from peer in ") for line in _logged(control, job))
     assert hub.given == []
-    again = control.send(control.job(model, hardware_class="second"))
-    assert "fetch" not in control.finished(again).timings_ms
+    again = _send(control, model, "second")
+    assert "fetch" not in _finished(control, again).timings_ms
     assert _logged(control, again) == []
 
     first.send_signal(signal.SIGTERM)
