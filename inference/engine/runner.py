@@ -23,7 +23,7 @@ from inference.engine.estimate import Estimator
 from inference.engine.loader import Loader
 from inference.engine.lora.store import DEFAULT_BYTES, LoraStore
 from inference.engine.memory import Memory
-from inference.engine.optimise import mount
+from inference.engine.optimise import mount, settled
 from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult
 from inference.engine.roofs import roof_for
@@ -173,8 +173,7 @@ class Engine:
 
     def compiling(self) -> bool:
         """Tell whether code is being compiled in the background for any loaded pipeline."""
-        pipelines = self._loader.pipelines()
-        return any(builder.busy for loaded in pipelines for builder in loaded.builders)
+        return not all(settled(loaded) for loaded in self._loader.pipelines())
 
     def close(self) -> None:
         """Finish what was submitted and end the threads."""

@@ -116,7 +116,8 @@ def put_on(loaded: Loaded, optimisation: Optimisation, options: dict[str, object
 
 def settled(loaded: Loaded) -> bool:
     """Tell whether nothing is being compiled for `loaded` in the background."""
-    return not getattr(loaded.predict, "busy", False)
+    busy = getattr(loaded.predict, "busy", False)
+    return not (busy or any(builder.busy for builder in loaded.builders))
 
 
 def take_off(loaded: Loaded) -> None:

@@ -26,7 +26,7 @@ def _calibration(loaded: Loaded) -> calibrated.Calibration:
     return found
 
 
-def _teacache(loaded: Loaded, threshold: float = 0.2) -> Undo:
+def _teacache(loaded: Loaded, threshold: float = 0.1) -> Undo:
     if threshold <= 0:
         raise ValueError("threshold must be above 0")
     found = _calibration(loaded)
@@ -49,7 +49,7 @@ TEACACHE = Optimisation(
     order=40,
     apply=_teacache,
     missing=_missing,
-    options={"threshold": 0.2},
+    options={"threshold": 0.1},
     recommended=False,
     group="cache",
 )
@@ -57,7 +57,8 @@ MAGCACHE = Optimisation(
     name="magcache",
     summary="skip all blocks while what they add keeps its magnitude",
     stage="denoise",
-    loss=3.0,
+    # 4.7 points over 64 prompts of starter-image at 8 steps.
+    loss=6.0,
     order=40,
     apply=_magcache,
     missing=_missing,
