@@ -12,11 +12,12 @@ STAMP := .venv/.installed
 CHECK_ENV := DEBUG=1 DJANGO_SETTINGS_MODULE=marketplace.settings LOG_LEVEL=CRITICAL \
   DATABASE_POOL_TIMEOUT=0.2 PYTHONWARNINGS=ignore
 OPENAPI := marketplace/api/openapi.yaml
+RESULTS := inference/bench/results
 
 # Threads that spin while they wait take the cores from the other processes of a test.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup run demo test test-slow lint format lock openapi bench-market clean chromium
+.PHONY: help setup run demo test test-slow lint format lock openapi bench-market bench quality clean chromium
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +84,12 @@ lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml (UPGRADE=1 
 
 bench-market: $(STAMP) ## Measure the market itself: submits/s, dispatch, platform tax
 	@exec $(PY) -m marketplace.local bench
+
+bench: $(STAMP) ## Measure the engine beside diffusers and cache-dit (OUT=file keeps it)
+	@exec $(PY) -m inference bench $(if $(OUT),--out $(OUT))
+
+quality: $(STAMP) ## Measure what each optimisation costs and gains; fails above the declared loss
+	@exec $(PY) -m inference quality --out $(or $(OUT),$(RESULTS)/quality-cpu.json)
 
 clean: ## Remove caches and pictures; .venv and var/ stay
 	rm -rf out dist build staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

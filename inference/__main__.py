@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from inference.commands import run
+from inference.commands import calibrate, passes, run
 from inference.commands.run import fail
 
 
@@ -57,6 +57,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m inference", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     run.add_command(commands)
+    calibrate.add_command(commands)
+    passes.add_command(commands)
     show = commands.add_parser("models", help="list the models that ship")
     show.set_defaults(command=models)
     show.add_argument("--json", action="store_true")
@@ -64,12 +66,14 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(command=digest)
     check.add_argument("directory")
     from inference.bench import quality, speed
+    from inference.bench.gpu import command as gpu_bench
     from inference.engine import plan_command
     from inference.engine.weights.command import add_commands
 
     add_commands(commands)
     plan_command.add_command(commands)
     speed.add_command(commands)
+    gpu_bench.add_command(commands)
     quality.add_command(commands)
     serve = commands.add_parser("worker", help="serve jobs from the broker")
     serve.set_defaults(command=worker)

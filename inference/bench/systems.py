@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
+import inspect
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
@@ -9,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from inference.engine.families.base import import_diffusers
-from inference.engine.profile import Profile
-from inference.engine.request import GenerationRequest, GenerationResult
+from inference.engine.profile import EXACT, FAST, HIGH, Profile
+from inference.engine.request import GenerationRequest, GenerationResult, Media, Video
 from inference.engine.weights import Model
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from inference.engine.runner import Engine
+
+Drawn = list[tuple[Media, float]]
+"""Pictures or clips, and the seconds from the requests' arrival until each was there."""
 
 
 class System(Protocol):
@@ -28,45 +33,91 @@ class System(Protocol):
     def warm(self, request: GenerationRequest) -> None:
         """Get ready for requests such as this one."""
 
-    def draw(self, requests: Sequence[GenerationRequest]) -> list[tuple[Image, float]]:
-        """Draw for requests that come at the same moment: pictures, and seconds until each."""
+    def draw(self, requests: Sequence[GenerationRequest]) -> Drawn:
+        """Draw for requests that come at the same moment."""
 
 
 class Stock:
-    """A stock FluxPipeline, which serves one request after the other."""
+    """A stock pipeline, which serves one request after the other."""
 
     name = "diffusers"
-    quality = "exact"
+    quality = EXACT
 
     def __init__(self, directory: Path) -> None:
         diffusers = import_diffusers()
         self._pipeline: Any = diffusers.DiffusionPipeline.from_pretrained(directory)
         self._pipeline.set_progress_bar_config(disable=True)
+        self._takes = set(inspect.signature(self._pipeline.__call__).parameters)
 
     def warm(self, request: GenerationRequest) -> None:
         """Draw once."""
         self.draw([request])
 
-    def draw(self, requests: Sequence[GenerationRequest]) -> list[tuple[Image, float]]:
+    def _arguments(self, request: GenerationRequest) -> dict[str, Any]:
+        import torch
+
+        true_guidance = "true_cfg_scale" in self._takes
+        given = {
+            "prompt": request.prompt,
+            "negative_prompt": request.negative_prompt,
+            "true_cfg_scale" if true_guidance else "guidance_scale": request.guidance,
+            "width": request.width,
+            "height": request.height,
+            "num_frames": request.num_frames,
+            "num_inference_steps": request.steps,
+            "max_sequence_length": request.max_sequence_length,
+            "generator": torch.Generator("cpu").manual_seed(request.seed),
+        }
+        return {k: v for k, v in given.items() if v is not None and k in self._takes}
+
+    def draw(self, requests: Sequence[GenerationRequest]) -> Drawn:
         """Call the pipeline once for each."""
+        import numpy as np
         import torch
 
         began = time.perf_counter()
-        drawn = []
+        drawn: Drawn = []
         with torch.inference_mode():
             for request in requests:
-                image = self._pipeline(
-                    request.prompt,
-                    negative_prompt=request.negative_prompt,
-                    true_cfg_scale=request.guidance,
-                    width=request.width,
-                    height=request.height,
-                    num_inference_steps=request.steps,
-                    max_sequence_length=request.max_sequence_length,
-                    generator=torch.Generator("cpu").manual_seed(request.seed),
-                ).images[0]
-                drawn.append((image, time.perf_counter() - began))
+                output = self._pipeline(**self._arguments(request))
+                if hasattr(output, "images"):
+                    media = output.images[0]
+                else:
+                    frames = np.rint(np.asarray(output.frames[0]) * 255).astype(np.uint8)
+                    media = Video(frames=frames, fps=request.fps or 16)
+                drawn.append((media, time.perf_counter() - began))
         return drawn
+
+
+CACHE_DIT = {
+    HIGH: {"residual_diff_threshold": 0.12, "max_warmup_steps": 2},
+    FAST: {"residual_diff_threshold": 0.3, "max_warmup_steps": 1},
+}
+"""What it is told for each quality: one block computed always, as its guide has for few blocks.
+
+Its own default (8 blocks computed, 8 steps of warm-up) would never skip anything here.
+"""
+
+
+def has_cache_dit() -> bool:
+    """Tell whether cache-dit is installed: it is for comparison only, the extra `bench`."""
+    return importlib.util.find_spec("cache_dit") is not None
+
+
+class CacheDit(Stock):
+    """A stock pipeline under cache-dit's dual block cache."""
+
+    name = "cache-dit"
+
+    def __init__(self, directory: Path, quality: str) -> None:
+        super().__init__(directory)
+        self.quality = quality
+        os.environ.setdefault("CACHE_DIT_LOG_LEVEL", "error")
+        cache_dit = importlib.import_module("cache_dit")
+        config = cache_dit.DBCacheConfig(
+            Fn_compute_blocks=1, Bn_compute_blocks=0, enable_separate_cfg=True, **CACHE_DIT[quality]
+        )
+        cache_dit.enable_cache(self._pipeline, cache_config=config)
 
 
 class Ours:
@@ -86,9 +137,9 @@ class Ours:
         self.draw([request])
         while self._engine.compiling():
             time.sleep(0.5)
-        self.draw([request])
+        self.draw([request] * 2)
 
-    def draw(self, requests: Sequence[GenerationRequest]) -> list[tuple[Image, float]]:
+    def draw(self, requests: Sequence[GenerationRequest]) -> Drawn:
         """Submit all at once."""
         began = time.perf_counter()
         ended: dict[Future[GenerationResult], float] = {}
@@ -99,7 +150,7 @@ class Ours:
         futures = [self._engine.submit(self._model, r, profile=self._profile) for r in requests]
         for future in futures:
             future.add_done_callback(note)
-        images = [future.result().images[0] for future in futures]
+        media = [future.result().outputs[0] for future in futures]
         while len(ended) < len(futures):
             time.sleep(0.001)
-        return [(image, ended[future]) for image, future in zip(images, futures, strict=True)]
+        return [(one, ended[future]) for one, future in zip(media, futures, strict=True)]

@@ -75,8 +75,8 @@ class _Bar:
             print(f"\r{bar} {step}/{steps} {took:.1f} s", end=end, file=sys.stderr, flush=True)
 
 
-def _model(name: str, roots: list[Path]) -> tuple[Model, WeightsStore]:
-    """Return what `--model` means: a directory, or the name of a model that ships."""
+def model_of(name: str, roots: list[Path]) -> tuple[Model, WeightsStore]:
+    """Return what a name means: a directory, or a model that ships; `roots` may be read too."""
     from inference.engine.families import family_of
     from inference.engine.weights import Model, WeightsStore
 
@@ -171,7 +171,7 @@ def _generate(arguments: argparse.Namespace) -> tuple[Path, GenerationResult]:
 
     loras = [lora_of(text) for text in arguments.lora]
     request = _request(arguments, [(uri, scale) for uri, scale, _ in loras])
-    model, store = _model(arguments.model, [path for *_, path in loras if path is not None])
+    model, store = model_of(arguments.model, [path for *_, path in loras if path is not None])
     out = _out(arguments.out, model.family)
     from inference.engine.runner import Engine
 

@@ -46,6 +46,8 @@ class Loaded:
         self.guidance_until = 1.0
         self.mounted: dict[str, Callable[[], None]] = {}
         """Undo functions of the optimisations that are on, in the order they were put on."""
+        self.builders: list[Any] = []
+        """What compiles in the background; each says whether it is `busy`."""
         self.notes: list[str] = []
         """What a user should be told of how this pipeline was set up."""
         self.rungs: list[str] = []

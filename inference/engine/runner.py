@@ -173,7 +173,8 @@ class Engine:
 
     def compiling(self) -> bool:
         """Tell whether code is being compiled in the background for any loaded pipeline."""
-        return any(getattr(loaded.predict, "busy", False) for loaded in self._loader.pipelines())
+        pipelines = self._loader.pipelines()
+        return any(builder.busy for loaded in pipelines for builder in loaded.builders)
 
     def close(self) -> None:
         """Finish what was submitted and end the threads."""

@@ -2,10 +2,13 @@
 
 import pytest
 
+from marketplace.catalog.models import Version
+from marketplace.dashboard import figures
 from marketplace.jobs import dispatch, services
 from marketplace.jobs.models import Job
 from tests.browser.conftest import OUT
 from tests.cast import make_cast, report_finished, report_started
+from tests.figures import write_results
 
 PAGES = {
     "gallery": "/",
@@ -29,10 +32,12 @@ SCREENS = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 
 
 
 @pytest.fixture
-def market(page, monkeypatch):
-    """Return a cast with a job that has ended."""
+def market(page, monkeypatch, tmp_path):
+    """Return a cast with a job that has ended, and a model that has been measured."""
     monkeypatch.setattr(dispatch, "publish", lambda job: True)
     cast = make_cast()
+    write_results(tmp_path, Version.objects.get(model__name="sketch").weights_digest)
+    monkeypatch.setattr(figures, "RESULTS", tmp_path)
     made, _ = services.job_submit(
         org=cast.developer, ref=cast.ref, given={"prompt": "a red circle"}, api_key=cast.key
     )

@@ -7,13 +7,21 @@ from typing import Any
 
 from inference.engine.errors import InvalidProfileError
 from inference.engine.loaded import Loaded
+from inference.engine.optimise.attention import ATTENTION_BACKEND, SAGE_ATTENTION
 from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR
 from inference.engine.optimise.choice import choices
-from inference.engine.optimise.compiled import COMPILED
+from inference.engine.optimise.compiled import COMPILED, COMPILED_DECODER
+from inference.engine.optimise.cuda_graphs import CUDA_GRAPHS
 from inference.engine.optimise.guidance import GUIDANCE_INTERVAL
+from inference.engine.optimise.int8_linear import INT8_DENOISER
 from inference.engine.optimise.layout import CHANNELS_LAST
+from inference.engine.optimise.magnitude_caches import MAGCACHE, TEACACHE
 from inference.engine.optimise.precision import BF16_DECODER, BF16_DENOISER
+from inference.engine.optimise.precompute import PRECOMPUTE
+from inference.engine.optimise.quantised import FP8_DENOISER, INT8_DENOISER_GPU
+from inference.engine.optimise.regional import COMPILE_REGIONAL
+from inference.engine.optimise.tiling import TILED_DECODE
 from inference.engine.profile import EXACT, Profile
 
 REGISTRY: dict[str, Optimisation] = {
@@ -25,15 +33,41 @@ REGISTRY: dict[str, Optimisation] = {
         GUIDANCE_INTERVAL,
         FIRST_BLOCK_CACHE,
         TAYLOR,
+        TEACACHE,
+        MAGCACHE,
+        PRECOMPUTE,
         COMPILED,
+        COMPILED_DECODER,
+        INT8_DENOISER,
+        TILED_DECODE,
+        FP8_DENOISER,
+        INT8_DENOISER_GPU,
+        SAGE_ATTENTION,
+        ATTENTION_BACKEND,
+        COMPILE_REGIONAL,
+        CUDA_GRAPHS,
     )
 }
 
 DEFAULTS: dict[str, tuple[str, ...]] = {
-    EXACT: ("channels_last", "compiled"),
-    "high": ("channels_last", "bf16_decoder", "bf16_denoiser", "compiled"),
-    "fast": ("channels_last", "bf16_decoder", "bf16_denoiser", "guidance_interval", "compiled"),
+    EXACT: ("channels_last", "precompute", "compiled"),
+    "high": ("channels_last", "bf16_decoder", "bf16_denoiser", "precompute", "compiled"),
+    "fast": (
+        "channels_last",
+        "bf16_decoder",
+        "bf16_denoiser",
+        "guidance_interval",
+        "precompute",
+        "compiled",
+    ),
 }
+_ON_CUDA = ("attention_backend", "compile_regional", "cuda_graphs")
+ON_CUDA: dict[str, tuple[str, ...]] = {
+    EXACT: _ON_CUDA,
+    "high": (*_ON_CUDA, "fp8_denoiser"),
+    "fast": (*_ON_CUDA, "fp8_denoiser", "int8_denoiser_gpu", "sage_attention"),
+}
+DEFAULTS |= {quality: (*names, *ON_CUDA[quality]) for quality, names in DEFAULTS.items()}
 """What each quality may put on where a version's profile names nothing; the planner picks."""
 
 
@@ -78,6 +112,11 @@ def put_on(loaded: Loaded, optimisation: Optimisation, options: dict[str, object
     except (TypeError, ValueError) as error:
         raise InvalidProfileError(f"optimisations.{optimisation.name}: {error}") from error
     loaded.mounted[optimisation.name] = undo
+
+
+def settled(loaded: Loaded) -> bool:
+    """Tell whether nothing is being compiled for `loaded` in the background."""
+    return not getattr(loaded.predict, "busy", False)
 
 
 def take_off(loaded: Loaded) -> None:

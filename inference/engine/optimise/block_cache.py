@@ -11,103 +11,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from inference.engine.forward import current_rows
 from inference.engine.loaded import Loaded
 from inference.engine.optimise.base import Optimisation, Undo
+from inference.engine.optimise.policies import FirstBlock, Policy, Taylor
 from inference.engine.sample import Row
 
 if TYPE_CHECKING:
     import torch
 
 STACKS = ("transformer_blocks", "single_transformer_blocks", "blocks")
-
-
-class Policy(Protocol):
-    """Says which rows may skip, and what stands for the blocks' work where they do.
-
-    `memory` is the row's own, kept from step to step.
-    """
-
-    def compute(self, row: Row, memory: dict[str, Any], signal: torch.Tensor) -> bool:
-        """Tell whether the row needs its blocks; `signal` is what the first block added to it."""
-
-    def learn(self, row: Row, memory: dict[str, Any], residual: torch.Tensor) -> None:
-        """Remember what the blocks added to the row."""
-
-    def guess(self, row: Row, memory: dict[str, Any]) -> torch.Tensor:
-        """Return what the blocks would add to the row."""
-
-
-@dataclass(frozen=True, slots=True)
-class FirstBlock:
-    """Skip while the first block adds about what it added when the others last ran.
-
-    "About" is a mean absolute change below `threshold` of the mean (ParaAttention's First Block
-    Cache; TeaCache, arXiv 2411.19108, is its ancestor).
-    """
-
-    threshold: float
-
-    def compute(self, row: Row, memory: dict[str, Any], signal: torch.Tensor) -> bool:
-        """Compare with the last step that was computed."""
-        last = memory.get("signal")
-        if last is not None and row.sample.step < row.sample.steps - 1:
-            change = (signal - last).abs().mean() / last.abs().mean()
-            if float(change) < self.threshold:
-                return False
-        memory["signal"] = signal
-        return True
-
-    def learn(self, row: Row, memory: dict[str, Any], residual: torch.Tensor) -> None:
-        """Keep the last one."""
-        memory["residual"] = residual
-
-    def guess(self, row: Row, memory: dict[str, Any]) -> torch.Tensor:
-        """Return the last one."""
-        residual: torch.Tensor = memory["residual"]
-        return residual
-
-
-@dataclass(frozen=True, slots=True)
-class Taylor:
-    """Run every `interval`-th step and forecast those between by finite differences.
-
-    Order 0 repeats the last result, 1 is linear, 2 quadratic (TaylorSeer, arXiv 2503.06923).
-    """
-
-    interval: int
-    order: int
-    warm_up: int
-
-    def compute(self, row: Row, memory: dict[str, Any], signal: torch.Tensor) -> bool:
-        """Go by the number of the step."""
-        step = row.sample.step
-        if step < self.warm_up or step == row.sample.steps - 1 or "known" not in memory:
-            return True
-        return bool(step - memory["known"][-1][0] >= self.interval)
-
-    def learn(self, row: Row, memory: dict[str, Any], residual: torch.Tensor) -> None:
-        """Keep as many results as the order needs."""
-        known = memory.setdefault("known", [])
-        known.append((row.sample.step, residual))
-        del known[: -(self.order + 1)]
-
-    def guess(self, row: Row, memory: dict[str, Any]) -> torch.Tensor:
-        """Extrapolate by Newton's divided differences through the known steps."""
-        known = memory["known"][::-1]
-        steps = [step for step, _ in known]
-        level = [residual for _, residual in known]
-        forecast, weight = level[0], 1.0
-        for depth in range(1, len(known)):
-            level = [
-                (level[i] - level[i + 1]) / (steps[i] - steps[i + depth])
-                for i in range(len(level) - 1)
-            ]
-            weight *= row.sample.step - steps[depth - 1]
-            forecast = forecast + weight * level[0]
-        return forecast
 
 
 @dataclass(slots=True)
@@ -137,23 +52,40 @@ class BlockCache:
         import torch
 
         rows = current_rows()
-        before = call.hidden
-        output = call.run()
         if rows is None:
             self.now = None
-            return output
+            return call.run()
+        if self.policy.early:
+            return self._early(call, rows)
+        before = call.hidden
+        output = call.run()
         hidden = call.hidden_of(output)
-        signals = hidden - before
-        active = [
-            index
-            for index, row in enumerate(rows)
-            if self.policy.compute(row, self.memory(row), signals[index : index + 1])
-        ]
+        active = self._active(rows, hidden - before)
         self.now = _Pass(rows, active, hidden)
         if len(active) == len(rows):
             return output
         index = torch.tensor(active, dtype=torch.long, device=hidden.device)
         return call.pick(output, index)
+
+    def _early(self, call: _Call, rows: list[Row]) -> Any:
+        """Let only those rows into the first block that need it."""
+        import torch
+
+        active = self._active(rows, call.signal())
+        self.now = _Pass(rows, active, call.hidden)
+        if not active:
+            return call.unchanged()
+        if len(active) < len(rows):
+            index = torch.tensor(active, dtype=torch.long, device=call.hidden.device)
+            call.narrow(index, len(rows), handed_on=False)
+        return call.run()
+
+    def _active(self, rows: list[Row], signals: torch.Tensor) -> list[int]:
+        return [
+            index
+            for index, row in enumerate(rows)
+            if self.policy.compute(row, self.memory(row), signals[index : index + 1])
+        ]
 
     def later(self, call: _Call, *, last: bool) -> Any:
         """Run a block on the rows that are active; after the last one, put all rows together."""
@@ -193,7 +125,10 @@ class BlockCache:
 class _Call:
     """One call of a block, with its tensors by their names."""
 
-    def __init__(self, forward: Callable[..., Any], meta: Any, args: Any, kwargs: Any) -> None:
+    def __init__(
+        self, block: Any, forward: Callable[..., Any], meta: Any, args: Any, kwargs: Any
+    ) -> None:
+        self._block = block
         self._forward = forward
         self._meta = meta
         self._bound = inspect.signature(forward).bind(*args, **kwargs)
@@ -203,6 +138,19 @@ class _Call:
         """What goes through the blocks."""
         hidden: torch.Tensor = self._bound.arguments[self._meta.hidden_states_argument_name]
         return hidden
+
+    def signal(self) -> torch.Tensor:
+        """Return the block's input as modulated by the timestep, or what stands for the latter.
+
+        That is what adaptive norms make of it; a block without them is given a modulation.
+        """
+        emb = self._bound.arguments["temb"]
+        norm = getattr(self._block, "norm1", None)
+        if norm is not None and hasattr(norm, "linear"):
+            signal: torch.Tensor = norm(self.hidden, emb=emb)[0]
+            return signal
+        given: torch.Tensor = emb
+        return given
 
     def run(self) -> Any:
         """Call the block."""
@@ -239,15 +187,18 @@ class _Call:
         parts[self._meta.return_hidden_states_index] = hidden
         return tuple(parts)
 
-    def narrow(self, index: torch.Tensor, rows: int) -> None:
-        """Give the block only its rows of what comes whole, such as the timestep's embedding."""
+    def narrow(self, index: torch.Tensor, rows: int, *, handed_on: bool = True) -> None:
+        """Give the block only its rows of what comes whole, such as the timestep's embedding.
+
+        What blocks hand on to each other has been narrowed before, after the first.
+        """
         import torch
 
-        handed_on = {self._meta.hidden_states_argument_name}
-        if self._meta.return_encoder_hidden_states_index is not None:
-            handed_on.add(self._meta.encoder_hidden_states_argument_name)
+        narrow = {self._meta.hidden_states_argument_name} if handed_on else set()
+        if handed_on and self._meta.return_encoder_hidden_states_index is not None:
+            narrow.add(self._meta.encoder_hidden_states_argument_name)
         for name, value in self._bound.arguments.items():
-            if name in handed_on:
+            if name in narrow:
                 continue
             if isinstance(value, torch.Tensor) and value.dim() and len(value) == rows:
                 self._bound.arguments[name] = value[index]
@@ -274,7 +225,8 @@ def _metadata(block: Any) -> Any:
     return TransformerBlockRegistry.get(type(block))
 
 
-def _missing(loaded: Loaded) -> str | None:
+def no_blocks(loaded: Loaded) -> str | None:
+    """Return why the blocks of a pipeline cannot be skipped, None if they can."""
     blocks = _blocks(loaded.denoiser)
     if len(blocks) < 2:
         return "the denoiser is not a stack of transformer blocks"
@@ -286,7 +238,8 @@ def _missing(loaded: Loaded) -> str | None:
     return None
 
 
-def _wrap(loaded: Loaded, policy: Policy) -> Undo:
+def wrap(loaded: Loaded, policy: Policy) -> Undo:
+    """Let `policy` decide for the rows of every pass."""
     blocks = _blocks(loaded.denoiser)
     cache = BlockCache(policy, blocks)
     for number, block in enumerate(blocks):
@@ -303,7 +256,7 @@ def _wrapped(cache: BlockCache, block: Any, number: int, count: int) -> Callable
     inner, meta = block.forward, _metadata(block)
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        call = _Call(inner, meta, args, kwargs)
+        call = _Call(block, inner, meta, args, kwargs)
         return cache.later(call, last=number == count - 1) if number else cache.first(call)
 
     return forward
@@ -312,13 +265,13 @@ def _wrapped(cache: BlockCache, block: Any, number: int, count: int) -> Callable
 def _first_block(loaded: Loaded, threshold: float = 0.1) -> Undo:
     if not 0 < threshold < 1:
         raise ValueError("threshold must be between 0 and 1")
-    return _wrap(loaded, FirstBlock(threshold))
+    return wrap(loaded, FirstBlock(threshold))
 
 
 def _taylor(loaded: Loaded, interval: int = 2, order: int = 1, warm_up: int = 2) -> Undo:
     if interval < 2 or not 0 <= order <= 2 or warm_up < 1:
         raise ValueError("interval must be at least 2, order 0 to 2, warm_up at least 1")
-    return _wrap(loaded, Taylor(interval, order, warm_up))
+    return wrap(loaded, Taylor(interval, order, warm_up))
 
 
 FIRST_BLOCK_CACHE = Optimisation(
@@ -328,7 +281,7 @@ FIRST_BLOCK_CACHE = Optimisation(
     loss=3.0,
     order=40,
     apply=_first_block,
-    missing=_missing,
+    missing=no_blocks,
     options={"threshold": 0.1},
     recommended=False,
     group="cache",
@@ -340,7 +293,7 @@ TAYLOR = Optimisation(
     loss=3.0,
     order=40,
     apply=_taylor,
-    missing=_missing,
+    missing=no_blocks,
     options={"interval": 2, "order": 1, "warm_up": 2},
     recommended=False,
     group="cache",

@@ -1,57 +1,38 @@
-"""Runs the denoiser as code compiled for its shapes, made in the background and kept on disk.
+"""Runs the denoiser and the decoder as code that AOTInductor compiled for their shapes.
 
-A shape that is new is served by the eager model, while a process of its own compiles it with
-AOTInductor; the result is used from the next step on after it is there, and by every process
-that comes later. No request ever waits for a compiler. ENGINE_COMPILE=1 turns it on: it takes a
-minute or so of one core for each shape, which a machine that also serves pages may not have.
+Where `precompute` is on, the compiled denoiser takes what that has at hand in the place of the
+text and the timestep.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
 import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from inference.engine.families import name_of
 from inference.engine.forward import current_rows
 from inference.engine.loaded import Loaded
 from inference.engine.optimisation_specs import Situation, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
-from inference.engine.sample import Inputs, rows_key
+from inference.engine.optimise.compiling import Builds, cannot_compile
+from inference.engine.optimise.precompute import Precompute
+from inference.engine.sample import Inputs, Row, rows_key
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    import torch
 
 MAX_ROWS = 64
-MAX_SHAPES = 4
-"""Shapes of one pipeline that are compiled; more are served by the eager model."""
+SKIPPING = ("first_block_cache", "taylor", "teacache", "magcache")
+"""What decides in Python, between blocks, for each row: compiled code would pass it by."""
 Predict = Callable[[Inputs, dict[str, Any]], Any]
 
 
-def cache_dir() -> Path:
-    """Return where compiled code is kept: ENGINE_COMPILE_DIR, else the user's cache."""
-    chosen = os.environ.get("ENGINE_COMPILE_DIR")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(chosen) if chosen else home / "mercato" / "compiled"
+@dataclass(slots=True, kw_only=True)
+class Compiled(Builds):
+    """Stands for the denoiser's forward pass."""
 
-
-@dataclass(slots=True)
-class Compiled:
-    """The compiled forms of one pipeline's denoiser, by the shapes of their rows."""
-
-    loaded: Loaded
     eager: Predict
-    directory: Path
-    ready: dict[Hashable, Any] = field(default_factory=dict)
-    building: dict[Hashable, tuple[subprocess.Popen[bytes], Path]] = field(default_factory=dict)
-    given_up: set[Hashable] = field(default_factory=set)
 
     def __call__(self, inputs: Inputs, shared: dict[str, Any]) -> Any:
         """Return the prediction, by compiled code where it is there and fits."""
@@ -62,99 +43,21 @@ class Compiled:
             return self.eager(inputs, shared)
         sample = rows[0].sample
         key = (rows_key(rows[:1]), sample.loaded.family.shared_key(sample))
-        code = self._code(key)
+        code = self.code(key, lambda: _wanted(rows[0]))
         count = len(rows)
         if code is None or count > MAX_ROWS:
             return self.eager(inputs, shared)
+        if isinstance(self.eager, Precompute):
+            inputs = self.eager.reduced(inputs, shared)
         if count == 1:  # the exported graph is for two rows or more
             inputs = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
         return code(*(inputs[name] for name in sorted(inputs)))[:count]
 
-    def _code(self, key: Hashable) -> Any:
-        if key in self.ready:
-            return self.ready[key]
-        if key in self.given_up:
-            return None
-        if key not in self.building:
-            self._look_or_build(key)
-            return self.ready.get(key)
-        process, path = self.building[key]
-        if process.poll() is None:
-            return None
-        del self.building[key]
-        if process.returncode == 0 and self._load(key, path):
-            return self.ready[key]
-        log.warning("the denoiser was not compiled", extra={"status": process.returncode})
-        self.given_up.add(key)
-        return None
 
-    def _look_or_build(self, key: Hashable) -> None:
-        path = self._path(key)
-        if path.exists() and self._load(key, path):
-            return
-        if len(self.ready) + len(self.building) >= MAX_SHAPES:
-            self.given_up.add(key)
-            return
-        rows = current_rows()
-        assert rows is not None
-        request = rows[0].sample.request
-        order = {
-            "directory": str(self.directory),
-            "name": name_of(self.loaded.family),
-            "optimisations": [n for n in self.loaded.mounted if n.startswith("bf16_denoiser")],
-            "out": str(path),
-            "request": {
-                "width": request.width,
-                "height": request.height,
-                "num_frames": request.num_frames,
-                "max_sequence_length": request.max_sequence_length,
-                "guidance": request.guidance,
-            },
-        }
-        command = [sys.executable, "-m", "inference.engine.optimise.compile_process"]
-        process = subprocess.Popen(
-            ["nice", "-n", "15", *command, json.dumps(order)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        self.building[key] = (process, path)
-
-    def _path(self, key: Hashable) -> Path:
-        """Return the file of a key: weights, shapes, precision, versions and machine decide it."""
-        import torch
-
-        parts = [
-            self.loaded.digest,
-            repr(key),
-            repr(sorted(self.loaded.mounted)),
-            torch.__version__,
-            self.loaded.device.name,
-            torch.backends.cpu.get_cpu_capability(),
-        ]
-        name = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
-        return cache_dir() / f"{name}.pt2"
-
-    def _load(self, key: Hashable, path: Path) -> bool:
-        import torch
-
-        try:
-            self.ready[key] = torch._inductor.aoti_load_package(str(path))
-        except Exception as error:
-            log.warning("compiled code does not load", extra={"problem": str(error)})
-            return False
-        return True
-
-    @property
-    def busy(self) -> bool:
-        """Whether anything is being compiled."""
-        return any(process.poll() is None for process, _ in self.building.values())
-
-    def stop(self) -> None:
-        """End what is being compiled."""
-        for process, _ in self.building.values():
-            process.terminate()
-            process.wait()
-        self.building.clear()
+def _wanted(row: Row) -> dict[str, Any]:
+    request = row.sample.request
+    names = ("width", "height", "num_frames", "max_sequence_length", "guidance")
+    return {"request": {name: getattr(request, name) for name in names}}
 
 
 def _needs(situation: Situation) -> str | None:
@@ -164,26 +67,63 @@ def _needs(situation: Situation) -> str | None:
 
 
 def _missing(loaded: Loaded) -> str | None:
-    if os.environ.get("ENGINE_COMPILE", "0") != "1":
-        return "ENGINE_COMPILE is not 1"
-    if loaded.device.device.type != "cpu":
-        return "it is for the CPU"
-    if shutil.which("g++") is None and shutil.which("clang++") is None:
-        return "there is no C++ compiler"
-    if loaded.directory is None:
-        return "the model has no directory"
-    return None
+    if len(loaded.denoisers) > 1:
+        return "the model has two experts"
+    for name in SKIPPING:
+        if name in loaded.mounted:
+            return f"{name} decides between blocks"
+    if "int8_denoiser" in loaded.mounted:
+        return "int8_denoiser is not compiled"
+    return cannot_compile(loaded)
 
 
 def _apply(loaded: Loaded) -> Undo:
-    assert loaded.directory is not None
     before = loaded.predict
-    compiled = Compiled(loaded, before, loaded.directory)
+    compiled = Compiled(loaded=loaded, part="denoiser", eager=before)
     loaded.predict = compiled
+    loaded.builders.append(compiled)
 
     def undo() -> None:
         compiled.stop()
+        loaded.builders.remove(compiled)
         loaded.predict = before
+
+    return undo
+
+
+@dataclass(slots=True, kw_only=True)
+class CompiledDecoder(Builds):
+    """Stands for the forward pass of an autoencoder's decoder."""
+
+    eager: Callable[..., Any]
+
+    def __call__(self, latents: torch.Tensor, *rest: Any, **names: Any) -> Any:
+        """Return pixels, by compiled code where it is there; its size is that of `latents`."""
+        if current_rows() is not None or any(part is not None for part in (*rest, *names.values())):
+            return self.eager(latents, *rest, **names)
+        shape = tuple(latents.shape)
+        kind = str(latents.dtype).removeprefix("torch.")
+        code = self.code((shape, kind), lambda: {"shape": list(shape), "dtype": kind})
+        return self.eager(latents) if code is None else code(latents.contiguous())
+
+
+def _missing_decoder(loaded: Loaded) -> str | None:
+    kind = type(getattr(loaded.base, "vae", None)).__name__
+    if kind != "AutoencoderKL":
+        return f"it does not know the decoder of {kind}"
+    return cannot_compile(loaded)
+
+
+def _apply_decoder(loaded: Loaded) -> Undo:
+    decoder = loaded.vae.decoder
+    compiled = CompiledDecoder(loaded=loaded, part="decoder", eager=decoder.forward)
+    decoder.forward = compiled
+    loaded.builders.append(compiled)
+
+    def undo() -> None:
+        compiled.stop()
+        loaded.builders.remove(compiled)
+        del decoder.forward
 
     return undo
 
@@ -199,4 +139,18 @@ COMPILED = Optimisation(
     needs=_needs,
     # 8.9 to 6.4 ms a pass of a model of 2.4 million weights, batch 2, on two EPYC cores.
     denoise=Speedup(whole=1.4),
+)
+COMPILED_DECODER = Optimisation(
+    name="compiled_decoder",
+    summary="decoder compiled for its shapes, in the background",
+    stage="decode",
+    loss=0.0,
+    order=60,
+    apply=_apply_decoder,
+    missing=_missing_decoder,
+    needs=_needs,
+    decode=Speedup(whole=1.1),
+    # Channels-last alone is faster, and asks for no compiler.
+    recommended=False,
+    group="decoder",
 )

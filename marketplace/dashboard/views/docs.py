@@ -18,6 +18,7 @@ PAGES = {
     "inputs": ("Pictures, clips and LoRAs", "What an input may hold besides a prompt."),
     "billing": ("Billing", "Quotes, holds, charges, and the ledger behind them."),
     "vendors": ("Selling models", "List a model, set a price, and be paid."),
+    "engine": ("The engine", "What makes models faster, and what each of it may cost."),
     "weights": ("Weights and LoRAs", "Where weights may be, and how they are checked."),
     "self-hosting": ("Self-hosting", "Run the whole market on your own machines."),
     "worker-settings": ("Worker settings", "Every variable that a GPU worker reads."),

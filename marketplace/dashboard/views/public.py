@@ -12,12 +12,13 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from inference.protocol import EXACT
 from marketplace.accounts.models import Role
 from marketplace.accounts.selectors import organisation_get
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Model, Price, Task, Version
 from marketplace.core.errors import MarketError, NotFound
-from marketplace.dashboard import present, samples
+from marketplace.dashboard import figures, present, samples
 from marketplace.dashboard.access import MemberRequest, answers, member, show_error
 from marketplace.dashboard.schema_form import PlaygroundForm, initial_of
 from marketplace.jobs import selectors as jobs
@@ -121,6 +122,8 @@ def _model_page(
             "split": present.split_of(version, settings.SITE_NAME),
             "fields": present.schema_rows(version.input_schema),
             "snippets": _snippets(model, version),
+            "figures": figures.figures_of(version.weights_digest),
+            "quality": version.profile.get("quality") or EXACT,
             "usual": _cost(version, price, {}),
             "first_quote": _cost(version, price, values or {}),
         }

@@ -70,8 +70,8 @@ class Traffic:
         case.expected = frames_of(result.outputs[0])
         case.steps = result.usage.steps
 
-    def run(self, seconds: float) -> Tally:
-        """Send for `seconds`, then wait for all that is under way."""
+    def run(self, seconds: float, least: int = 0) -> Tally:
+        """Send for `seconds`, and `least` requests at least; then wait for all under way."""
         tally = Tally()
         until = time.monotonic() + seconds
         under_way = 0
@@ -83,7 +83,7 @@ class Traffic:
             sent, future = self._ended.get(timeout=120)
             under_way -= 1
             self._check(sent, future, tally)
-            if time.monotonic() < until:
+            if time.monotonic() < until or tally.sent < least:
                 self._send(sent.tenant, tally)
                 under_way += 1
         return tally

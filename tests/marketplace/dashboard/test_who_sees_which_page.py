@@ -40,6 +40,7 @@ PUBLIC = [
     "/docs/jobs/",
     "/docs/billing/",
     "/docs/vendors/",
+    "/docs/engine/",
     "/docs/self-hosting/",
     "/docs/inputs/",
     "/docs/weights/",

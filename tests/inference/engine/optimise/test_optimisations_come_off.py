@@ -129,6 +129,14 @@ def test_what_does_not_fit_is_told(loaded: Loaded) -> None:
     assert loaded.notes == ["compiled is off: ENGINE_COMPILE is not 1"]
 
 
+def test_compiled_code_is_not_put_over_what_skips_blocks(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENGINE_COMPILE", "1")
+    mount(loaded, Profile(quality="fast", optimisations={"compiled": {}, "taylor": {}}))
+    assert loaded.notes == ["compiled is off: taylor decides between blocks"]
+
+
 @pytest.mark.slow
 def test_compiled_code_takes_over_and_is_found_again(
     loaded: Loaded, tiny_flux: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -139,7 +147,10 @@ def test_compiled_code_takes_over_and_is_found_again(
     mount(loaded, _with("compiled"))
     assert _distance(_draw(_samples(loaded)), before) == 0  # nobody waits for the compiler
     (process, _path) = next(iter(loaded.predict.building.values()))  # type: ignore[attr-defined]
-    assert process.wait(300) == 0
+    try:
+        assert process.wait(300) == 0
+    finally:
+        process.terminate()
     assert 0 < _distance(_draw(_samples(loaded)), before) < 1e-4
     family = loaded.family
     again = Loaded(family, family.load(tiny_flux, loaded.device), loaded.device)

@@ -1,0 +1,69 @@
+"""What the quality gate compares: each optimisation alone, each quality, and fewer steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inference.engine.profile import Profile
+
+PLAIN, ALONE, LEVEL = "plain", "alone", "level"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way to draw. `allowed` is the loss that it declares, in points of judged accuracy.
+
+    A `series` of the same profile with fewer and fewer steps is a control; `control` names the
+    series that a variant is held against.
+    """
+
+    name: str
+    kind: str
+    profile: Profile
+    steps: int
+    allowed: float = 0.0
+    series: str = ""
+    control: str = ""
+
+
+def fewer(steps: int) -> list[int]:
+    """Return the numbers of steps of a control, the most first."""
+    counts = [
+        steps,
+        *(round(steps * share) for share in (7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8)),
+    ]
+    return sorted({count for count in counts if count >= 1}, reverse=True)
+
+
+def variants(steps: int, only: list[str] | None = None) -> list[Variant]:
+    """Return all that is compared for a model of `steps` steps, plain sampling first.
+
+    What a quality gains over `exact` must beat `exact` with fewer steps, since that loses nothing
+    for its speed. `only` keeps the named optimisations and qualities, and all controls.
+    """
+    from inference.engine.optimise import DEFAULTS, REGISTRY
+    from inference.engine.profile import EXACT, Profile
+
+    plain, exact = Profile(optimisations={}), Profile(quality=EXACT)
+    found = [
+        Variant(f"plain, {count} steps", PLAIN, plain, count, series=PLAIN)
+        for count in fewer(steps)
+    ]
+    for name, optimisation in REGISTRY.items():
+        profile = Profile(quality="fast", optimisations={name: {}})
+        found.append(Variant(name, ALONE, profile, steps, optimisation.loss, control=PLAIN))
+    for quality, names in DEFAULTS.items():
+        allowed = sum(REGISTRY[name].loss for name in names)
+        control = PLAIN if quality == EXACT else EXACT
+        series = EXACT if quality == EXACT else ""
+        profile = Profile(quality=quality)
+        found.append(Variant(quality, LEVEL, profile, steps, allowed, series, control))
+    if only is not None:
+        found = [v for v in found if v.kind == PLAIN or v.series or v.name in only]
+    found += [
+        Variant(f"{EXACT}, {count} steps", PLAIN, exact, count, series=EXACT)
+        for count in fewer(steps)[1:]
+    ]
+    return found
