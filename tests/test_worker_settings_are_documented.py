@@ -53,7 +53,8 @@ def test_the_defaults_are_the_codes_own() -> None:
         "WORKER_CLASSES": f"`{','.join(worker.classes)}`",
         "WORKER_SLOTS": f"{slots['cpu']} on a CPU, {slots['cuda']} on CUDA",
         "WORKER_VISIBILITY_TIMEOUT_S": str(worker.visibility_timeout_s),
-        "ENGINE_BATCH_TOKENS": f"{tokens['cpu']} on a CPU, {tokens['cuda']} on CUDA",
+        "ENGINE_BATCH_TOKENS": f"{tokens['cpu']} on a CPU; on CUDA {tokens['cuda']}, "
+        "or more where launches bind the model",
         "ENGINE_LORA_BYTES": str(DEFAULT_BYTES),
         "WEIGHTS_PARALLEL": str(weights.parallel),
         "WEIGHTS_SERVE_HOST": f"`{weights.serve_host}`",

@@ -64,6 +64,7 @@ def _finished(control: Control, job: RunJob) -> JobFinished:
     return end
 
 
+@pytest.mark.timeout(400)
 def test_a_worker_takes_weights_from_another_and_says_so(
     control: Control,
     start_worker: Callable[..., WorkerProcess],
@@ -91,7 +92,7 @@ def test_a_worker_takes_weights_from_another_and_says_so(
     assert _logged(control, again) == []
 
     first.send_signal(signal.SIGTERM)
-    assert first.wait() == 0
+    assert first.wait(60) == 0
     assert "weights are no longer served" in first.log()
 
 
