@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from inference.engine import runner
+from inference.engine.batching import BATCH_TOKENS
 from inference.engine.lora.store import DEFAULT_BYTES
 from inference.engine.weights.settings import WeightsSettings
 from inference.worker.settings import DEFAULT_BROKER, SLOTS, WorkerSettings
@@ -47,7 +48,7 @@ def test_a_variable_that_the_code_reads_is_found() -> None:
 
 def test_the_defaults_are_the_codes_own() -> None:
     weights, worker, said = WeightsSettings.from_env({}), WorkerSettings.from_env({}), _table()
-    slots, tokens = SLOTS, runner.BATCH_TOKENS
+    slots, tokens = SLOTS, BATCH_TOKENS
     plain = {
         "BROKER_URL": f"`{DEFAULT_BROKER}`",
         "WORKER_CLASSES": f"`{','.join(worker.classes)}`",
