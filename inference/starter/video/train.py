@@ -37,11 +37,11 @@ class Plan:
     text_steps: int = 600
     text_batch: int = 128
     latents: int = 4096
-    flow_steps: int = 1600
+    flow_steps: int = 2400
     flow_batch: int = 32
     heads: int = 6
     layers: int = 6
-    snap_steps: int = 300
+    snap_steps: int = 450
     snap_batch: int = 4
 
 
