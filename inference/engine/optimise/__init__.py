@@ -116,8 +116,7 @@ def put_on(loaded: Loaded, optimisation: Optimisation, options: dict[str, object
 
 def settled(loaded: Loaded) -> bool:
     """Tell whether nothing is being compiled for `loaded` in the background."""
-    busy = getattr(loaded.predict, "busy", False)
-    return not (busy or any(builder.busy for builder in loaded.builders))
+    return not any(builder.busy for builder in loaded.builders)
 
 
 def take_off(loaded: Loaded) -> None:

@@ -53,6 +53,7 @@ class _Order:
     args: Any
     kwargs: Any
     rows: int
+    threads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +118,14 @@ class Regional:
         return cls, count, tuple(_describe(value, rows) for value in (*args, *kwargs.items()))
 
     def _order(self, kind: Hashable, block: Any, args: Any, kwargs: Any, rows: int) -> None:
+        import torch
+
         if rows > MAX_ROWS or len(self.ready) + len(self.building) >= MAX_KINDS:
             self.given_up.add(kind)
             return
         self.building.add(kind)
-        self._orders.put(_Order(kind, block, _forms(args, rows), _forms(kwargs, rows), rows))
+        forms = _forms(args, rows), _forms(kwargs, rows)
+        self._orders.put(_Order(kind, block, *forms, rows, torch.get_num_threads()))
         if self._thread is None:
             self._thread = threading.Thread(target=self._loop, name="compiler", daemon=True)
             self._thread.start()
@@ -150,6 +154,8 @@ class Regional:
 
         if self.device.type == "cuda":
             torch.cuda.set_device(self.device)
+        # Compiled code is for a number of threads, which each thread has of its own.
+        torch.set_num_threads(order.threads)
         # Kinds share the code of their class, of which torch compiles 8 forms by itself. Settings
         # belong to a thread.
         limit = torch._dynamo.config.patch(recompile_limit=4 * MAX_KINDS)
@@ -274,9 +280,11 @@ def _apply(loaded: Loaded, backend: str = "inductor") -> Undo:
     for block in blocks:
         block.forward = _chooser(regional, block, block.forward)
     loaded.predict = regional
+    loaded.builders.append(regional)
 
     def undo() -> None:
         regional.stop()
+        loaded.builders.remove(regional)
         loaded.predict = before
         for block in blocks:
             block.__dict__.pop("forward", None)

@@ -140,10 +140,11 @@ def test_what_is_compiled_in_the_background_is_there_before_it_is_measured(
     )
     ours.warm(cell.case)
     assert "compile_regional" in ours.mounted
-    ready = set(ours.loaded.predict.ready)  # type: ignore[attr-defined]
+    (compiled,) = ours.loaded.builders
+    ready = set(compiled.ready)
     assert ready
     ours.draw(cell.case, cell.case.measured, cell.case.concurrency)
-    assert ours.loaded.predict.ready == ready  # type: ignore[attr-defined]
+    assert compiled.ready == ready
     ours.close()
 
 

@@ -69,6 +69,20 @@ def test_nobody_waits_and_nothing_changes(loaded: Loaded, backend: str) -> None:
     assert _far(_draw(loaded, 1), before) < 1e-5
 
 
+def test_code_is_compiled_for_the_threads_of_who_runs_it(loaded: Loaded) -> None:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(usual + 1)
+    try:
+        _compile(loaded)
+        _draw(loaded, 2)
+        _wait(loaded)
+        torch._dynamo.utils.counters.clear()
+        _draw(loaded, 2)
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 0
+    finally:
+        torch.set_num_threads(usual)
+
+
 def test_batches_of_any_number_of_rows_are_one_kind(loaded: Loaded) -> None:
     before = {count: _draw(loaded, count) for count in (2, 3, 5)}
     compiled = _compile(loaded)
