@@ -17,6 +17,15 @@ _DEFAULTS: dict[str, dict[str, int | float]] = {
         "guidance": 2.0,
         "max_sequence_length": 32,
     },
+    "starter-video": {
+        "width": 64,
+        "height": 64,
+        "num_frames": 17,
+        "fps": 8,
+        "steps": 8,
+        "guidance": 2.0,
+        "max_sequence_length": 32,
+    },
 }
 
 
@@ -42,6 +51,6 @@ def path(name: str = "starter-image") -> Path:
 
 
 def defaults(name: str = "starter-image") -> dict[str, int | float]:
-    """Recommended width, height (pixels), steps, guidance (true CFG scale), text tokens."""
+    """Recommended width, height (pixels), steps, guidance, text tokens; of clips frames and fps."""
     path(name)
     return dict(_DEFAULTS[name])

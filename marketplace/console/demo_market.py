@@ -23,11 +23,11 @@ from marketplace.accounts import tokens
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.catalog import services as catalog
 from marketplace.catalog.models import Licence, Model, Status, Version, Visibility
+from marketplace.console.demo_schemas import clip_schema, picture_schema
 from marketplace.core.money import to_nano
 
 STARTER = "starter-image"
-SIZE = 128
-"""Pixels on a side: what the starter model was trained for."""
+STARTER_VIDEO = "starter-video"
 OPEN_TERMS = """You may run this model for any purpose, commercial or not, and use its outputs
 freely. Models derived from it may be sold on this market; of their revenue the royalty stated
 beside this text is due. No warranty of any kind is given."""
@@ -91,65 +91,6 @@ def _shipped(name: str) -> dict[str, Any]:
     return next(model for model in models if model["name"] == name)
 
 
-def input_schema(*, steps: int, max_steps: int, size: int) -> dict[str, Any]:
-    """Return the input of the starter model, in the ecosystem's field names."""
-    return {
-        "type": "object",
-        "required": ["prompt"],
-        "additionalProperties": False,
-        "properties": {
-            "prompt": {
-                "type": "string",
-                "minLength": 1,
-                "maxLength": 500,
-                "title": "Prompt",
-                "description": "Up to two shapes, their colours, their places, a background.",
-                "examples": ["a red circle above a blue square on a white background"],
-            },
-            "negative_prompt": {
-                "type": "string",
-                "maxLength": 500,
-                "default": "",
-                "title": "Negative prompt",
-                "description": "What the picture should not show.",
-            },
-            "num_inference_steps": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": max_steps,
-                "default": steps,
-                "title": "Steps",
-                "description": "More steps are slower and cleaner.",
-            },
-            "guidance_scale": {
-                "type": "number",
-                "minimum": 1,
-                "maximum": 10,
-                "default": 2.0,
-                "title": "Guidance",
-                "description": "How strictly the picture follows the prompt.",
-            },
-            "num_images": {
-                "type": "integer",
-                "minimum": 1,
-                "maximum": 4,
-                "default": 1,
-                "title": "Images",
-                "description": "How many, from consecutive seeds.",
-            },
-            "seed": {
-                "type": "integer",
-                "minimum": 0,
-                "maximum": 2**32 - 1,
-                "title": "Seed",
-                "description": "The same seed draws the same picture.",
-            },
-            "width": {"type": "integer", "const": size, "default": size, "title": "Width"},
-            "height": {"type": "integer", "const": size, "default": size, "title": "Height"},
-        },
-    }
-
-
 def _list(version: Version, staff: User) -> None:
     catalog.version_submit(version=version)
     version.refresh_from_db()
@@ -191,12 +132,44 @@ def _base_model(org: Organisation, staff: User) -> Version:
         weights_uri=f"starter:{STARTER}",
         weights_digest=shipped["digest"],
         family=shipped["family"],
-        input_schema=input_schema(steps=8, max_steps=50, size=SIZE),
+        input_schema=picture_schema(steps=8, max_steps=50),
         licence=licence,
     )
     catalog.price_set(version=version, unit="image", unit_price=Decimal("0.004"))
     _list(version, staff)
     return version
+
+
+def _video_model(org: Organisation, staff: User, licence: Licence) -> None:
+    shipped = _shipped(STARTER_VIDEO)
+    digest = shipped["digest"]
+    versions = Version.objects.filter(model__org=org, model__name=STARTER_VIDEO)
+    if versions.filter(weights_digest=digest, status=Status.LISTED).exists():
+        return
+    model = Model.objects.for_org(org).filter(name=STARTER_VIDEO).first() or catalog.model_create(
+        org=org,
+        name=STARTER_VIDEO,
+        title="Starter Video",
+        task="text-to-video",
+        summary="Moves a coloured shape the way you say: two seconds of video, on a CPU.",
+        description=(
+            "A small Wan-class transformer of our own, trained from nothing by a script in this "
+            "repository. It knows circles, squares and triangles in six colours that move left, "
+            "right, up or down, or stand still, on three backgrounds. Its model card states how "
+            "often an automatic judge finds the clip right."
+        ),
+        visibility=Visibility.PUBLIC,
+    )
+    version = catalog.version_create(
+        model=model,
+        weights_uri=f"starter:{STARTER_VIDEO}",
+        weights_digest=digest,
+        family=shipped["family"],
+        input_schema=clip_schema(),
+        licence=licence,
+    )
+    catalog.price_set(version=version, unit="output_second", unit_price=Decimal("0.005"))
+    _list(version, staff)
 
 
 def _derived_model(org: Organisation, base: Version, staff: User) -> None:
@@ -232,7 +205,7 @@ def _derived_model(org: Organisation, base: Version, staff: User) -> None:
         weights_uri=base.weights_uri,
         weights_digest=base.weights_digest,
         family=base.family,
-        input_schema=input_schema(steps=4, max_steps=4, size=SIZE),
+        input_schema=picture_schema(steps=4, max_steps=4),
         licence=licence,
         base=base,
     )
@@ -266,7 +239,7 @@ def _noop_model(org: Organisation, staff: User) -> str:
             weights_uri=shipped["uri"],
             weights_digest=shipped["digest"],
             family=shipped["family"],
-            input_schema=input_schema(steps=1, max_steps=1, size=SIZE),
+            input_schema=picture_schema(steps=1, max_steps=1),
             licence=Licence.objects.for_org(org).get(slug="open"),
         )
         catalog.price_set(version=version, unit="image", unit_price=Decimal("0.0001"))
@@ -283,6 +256,7 @@ def seed(*, noop: bool = False) -> dict[str, Any]:
     developer, developer_login = _login("developer")
     lab = _org("starter-lab", "Starter Lab", vendor)
     base = _base_model(lab, staff)
+    _video_model(lab, staff, base.licence)
     _derived_model(_org("quick-studio", "Quick Studio", studio), base, staff)
     buyer = _org("pixel-forge", "Pixel Forge", developer)
     billing.credit_grant(org_id=buyer.pk, amount_nano=to_nano("5"), source=f"seed:{buyer.pk}")

@@ -1,4 +1,4 @@
-"""Measure a video pipeline on prompts: `python -m inference.starter.video.evaluate --dir DIR`.
+"""Measure a video pipeline on prompts: `python -m inference.starter.video.evaluate`.
 
 Loads the directory with plain diffusers, draws, and lets the automatic judge watch. Prints a table
 and, as the last line, one JSON object.
@@ -117,8 +117,6 @@ def main() -> None:
         "--length", type=int, default=Settings.length, help="max_sequence_length (tokens)"
     )
     options = parser.parse_args()
-    if options.dir is None:
-        parser.error("--dir is needed: no trained video model ships yet")
     folder = prepare(parser, options, "starter-video")
     settings = Settings(options.steps, options.guidance, options.length)
     results = measure(

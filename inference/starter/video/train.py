@@ -27,7 +27,7 @@ log = logging.getLogger("starter")
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each stage trains and how wide it is. Nothing is shipped from it yet."""
+    """How long each stage trains and how wide it is."""
 
     seed: int = 0
     picture_steps: int = 1200

@@ -22,7 +22,7 @@ def pipeline() -> FluxPipeline:
 
 
 def test_unknown_names_are_refused_with_the_choices() -> None:
-    assert starter.names() == ["starter-image"]
+    assert starter.names() == ["starter-image", "starter-video"]
     with pytest.raises(KeyError, match="starter-image"):
         starter.path("nope")
 
