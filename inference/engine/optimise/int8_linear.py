@@ -1,8 +1,7 @@
 """Runs the denoiser's products in 8-bit whole numbers on a CPU, weights and inputs.
 
 Weights are rounded once, channel by channel, inputs at each call, token by token: a row of a
-batch is rounded as if it were alone. torchao 0.17 does the same, but its products on a CPU go
-through compiled code, which LoRAs and the caches' skipping of rows rule out.
+batch is rounded as if it were alone.
 """
 
 from __future__ import annotations

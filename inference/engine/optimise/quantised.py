@@ -157,7 +157,7 @@ FP8_DENOISER = Optimisation(
     apply=_float8,
     missing=lambda loaded: _missing(loaded, (8, 9), "float8"),
     options={"keep": True},
-    # Estimates after published figures; see PUBLISHED in optimisation_specs.
+    # Rough estimates after published figures of other engines; not measured here.
     needs=needs(device="cuda", units="float8"),
     denoise=Speedup(matmul=1.5),
     memory={"denoiser": 0.5},
@@ -172,7 +172,7 @@ INT8_DENOISER_GPU = Optimisation(
     apply=lambda loaded, keep=True: quantise(loaded, int8_config(), keep=keep),
     missing=_int8_missing,
     options={"keep": True},
-    # Estimates after published figures; see PUBLISHED in optimisation_specs.
+    # Rough estimates after published figures of other engines; not measured here.
     needs=needs(device="cuda", units="int8"),
     denoise=Speedup(matmul=1.3),
     memory={"denoiser": 0.5},
