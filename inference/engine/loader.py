@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from traceback import clear_frames
 
 from inference.engine.device import Device
 from inference.engine.errors import DeviceMemoryError, EngineError, WeightsUnavailableError
@@ -149,6 +150,7 @@ class Loader:
             self._mount(loaded, profile)
         except Exception as error:
             if is_out_of_memory(error):
+                clear_frames(error.__traceback__)  # they hold what was loaded
                 self._device.release()
                 raise DeviceMemoryError(f"{model.uri} does not fit on the device") from error
             raise

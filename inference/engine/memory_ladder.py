@@ -93,10 +93,13 @@ def take(loaded: Loaded, rung: str) -> bool:
     return True
 
 
-def fall_back(loaded: Loaded) -> str | None:
-    """Take the next rung after memory ran out; return what to tell the user, None at the end."""
+def fall_back(loaded: Loaded, *, decoding: bool) -> str | None:
+    """Take the next rung after memory ran out; return what to tell the user, None at the end.
+
+    Tiles help nothing but decoding, and change what it gives.
+    """
     for rung in LADDER:
-        if take(loaded, rung):
+        if (decoding or rung != VAE_TILING) and take(loaded, rung):
             return f"memory ran out: {MEANS[rung]}"
     return None
 
