@@ -283,16 +283,18 @@ class Stages:
         if not ordered:
             return 0.0
         batch = choose(ordered, self._budget.of(ordered[0]), self._admission.free())
+        # A step changes what the next one costs.
+        costs = {sample: cost(sample) for sample in batch}
         began = time.monotonic()
         moved = self._step(batch)
         self._device.synchronize()
         took = time.monotonic() - began
-        if moved == batch[:1]:
+        if len(batch) == 1 and moved:
             self._admission.stepped(self._owner[batch[0]], batch[0], took)
-        whole = sum(cost(sample) for sample in batch)
+        whole = sum(costs.values())
         for sample in batch:
             if sample in self._owner:
-                self._spend(self._owner[sample], took * cost(sample) / whole)
+                self._spend(self._owner[sample], took * costs[sample] / whole)
         for sample in moved:
             if sample.step >= sample.steps:
                 self._active.remove(sample)
