@@ -86,7 +86,9 @@ def quantise(loaded: Loaded, config: Any, min_width: int = MIN_WIDTH, *, keep: b
     from torchao.quantization import quantize_
 
     kept = []
-    for denoiser, part in zip(loaded.denoisers, ("transformer", "transformer_2"), strict=False):
+    is_unet = getattr(loaded.base, "transformer", None) is None
+    parts = ("unet",) if is_unet else ("transformer", "transformer_2")
+    for denoiser, part in zip(loaded.denoisers, parts, strict=False):
         found = linears(denoiser, min_width)
         stored = None if loaded.directory is None else loaded.directory / part
         device = loaded.device.device
