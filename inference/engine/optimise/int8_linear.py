@@ -107,7 +107,7 @@ INT8_DENOISER = Optimisation(
     apply=_apply,
     missing=_missing,
     options={"least": LEAST},
-    needs=needs(device="cpu", units="int8"),
+    needs=needs(device="cpu"),
     # One EPYC core with AVX512-VNNI, starter-image: 50.0 to 43.6 ms a pass at 8 rows, about even at
     # 2; products alone are 2 to 5 times as fast from 256 channels on.
     denoise=Speedup(matmul=1.3),
