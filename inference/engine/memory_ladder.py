@@ -81,7 +81,8 @@ TAKE: Mapping[str, Callable[[Loaded], bool]] = {
 """How a rung is taken on a loaded pipeline; False where it makes no sense there.
 
 Two are not here: one request at a time is what the engine does of itself when memory is short,
-and weights are quantised when they are loaded, by the planner's choice.
+and quantised weights are what the plan advises: a profile must name them, for they are quantised
+when they are loaded.
 """
 
 
