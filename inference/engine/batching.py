@@ -44,7 +44,7 @@ class Fairness:
         self._since = now
         faded = {name: had * fade for name, had in self._served.items()}
         self._served = {name: had for name, had in faded.items() if had > 1e-3}
-        self._served[tenant] = self._served.get(tenant, 0.0) + seconds
+        self._served[tenant] = self.had(tenant) + seconds
 
     def had(self, tenant: str) -> float:
         """Return what the tenant has had, in faded seconds."""

@@ -86,7 +86,8 @@ def shape_of(loaded: Loaded, request: GenerationRequest) -> Shape:
     )
 
 
-def _is_guided(loaded: Loaded, request: GenerationRequest) -> bool:
+def is_guided(loaded: Loaded, request: GenerationRequest) -> bool:
+    """Tell whether a completed request runs the denoiser twice a step."""
     return loaded.family.negative_text(loaded, request) is not None
 
 
@@ -112,7 +113,7 @@ class Estimator:
             nothing: Future[Estimate | None] = Future()
             nothing.set_result(None)
             return nothing
-        key = (shape_of(loaded, request), _is_guided(loaded, request))
+        key = (shape_of(loaded, request), is_guided(loaded, request))
         if key not in known:
             known[key] = self._thread.submit(self._count, loaded, *key)
             known[key].add_done_callback(lambda _: self._wake())

@@ -5,9 +5,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from traceback import clear_frames
 
 from inference.engine.device import Device
 from inference.engine.errors import DeviceMemoryError, EngineError, WeightsUnavailableError
@@ -27,6 +27,8 @@ class _Entry:
     error: EngineError | None = None
     seconds: float = 0.0
     users: int = 0
+    used: float = 0.0
+    """When it was last asked for, on the monotonic clock."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -54,7 +56,8 @@ class Loader:
         self._limit = limit
         self._wake = wake
         self._mount = mount
-        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
+        # Other threads list it; of an OrderedDict that is moved about meanwhile they could not.
+        self._entries: dict[Key, _Entry] = {}
         self._orders: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="loader", daemon=True)
         self._thread.start()
@@ -67,12 +70,12 @@ class Loader:
         entry = self._entries.get(key)
         if entry is None:
             if self._make_room():
-                self._entries[key] = _Entry()
+                self._entries[key] = _Entry(used=time.monotonic())
                 self._orders.put(key)
             return None
-        self._entries.move_to_end(key)
+        entry.used = time.monotonic()
         if entry.error is not None:
-            del self._entries[key]
+            self._drop(key)
             raise entry.error
         return None if entry.loaded is None else (entry.loaded, entry.seconds)
 
@@ -101,11 +104,15 @@ class Loader:
 
     def release_idle(self) -> bool:
         """Drop one pipeline that nobody uses; False where there is none."""
-        for key, entry in self._entries.items():
-            if not entry.users and (entry.loaded is not None or entry.error is not None):
-                self._drop(key)
-                return True
-        return False
+        idle = [
+            (entry.used, key)
+            for key, entry in self._entries.items()
+            if not entry.users and (entry.loaded is not None or entry.error is not None)
+        ]
+        if not idle:
+            return False
+        self._drop(min(idle, key=lambda found: found[0])[1])
+        return True
 
     def _drop(self, key: Key) -> None:
         del self._entries[key]
@@ -149,6 +156,7 @@ class Loader:
             self._mount(loaded, profile)
         except Exception as error:
             if is_out_of_memory(error):
+                clear_frames(error.__traceback__)  # they hold what was loaded
                 self._device.release()
                 raise DeviceMemoryError(f"{model.uri} does not fit on the device") from error
             raise

@@ -81,7 +81,8 @@ TAKE: Mapping[str, Callable[[Loaded], bool]] = {
 """How a rung is taken on a loaded pipeline; False where it makes no sense there.
 
 Two are not here: one request at a time is what the engine does of itself when memory is short,
-and weights are quantised when they are loaded, by the planner's choice.
+and quantised weights are what the plan advises: a profile must name them, for they are quantised
+when they are loaded.
 """
 
 
@@ -93,10 +94,13 @@ def take(loaded: Loaded, rung: str) -> bool:
     return True
 
 
-def fall_back(loaded: Loaded) -> str | None:
-    """Take the next rung after memory ran out; return what to tell the user, None at the end."""
+def fall_back(loaded: Loaded, *, decoding: bool) -> str | None:
+    """Take the next rung after memory ran out; return what to tell the user, None at the end.
+
+    Tiles help nothing but decoding, and change what it gives.
+    """
     for rung in LADDER:
-        if take(loaded, rung):
+        if (decoding or rung != VAE_TILING) and take(loaded, rung):
             return f"memory ran out: {MEANS[rung]}"
     return None
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable
+from traceback import clear_frames
 
 from inference.engine import memory_ladder as ladder
 from inference.engine.admission import Admission
@@ -11,6 +13,7 @@ from inference.engine.batching import Budget, Fairness, choose, cost
 from inference.engine.device import Device
 from inference.engine.errors import DeviceMemoryError, EngineError
 from inference.engine.forward import advance
+from inference.engine.loaded import Loaded
 from inference.engine.loader import Loader, is_out_of_memory
 from inference.engine.lora.mount import wear
 from inference.engine.lora.store import LoraStore
@@ -18,6 +21,8 @@ from inference.engine.request import Media
 from inference.engine.sample import Sample
 from inference.engine.ticket import Ticket
 from inference.engine.weights import WeightsStore
+
+log = logging.getLogger(__name__)
 
 ENCODE_AT_ONCE = 16
 """Requests whose texts are encoded in one go, so that a burst does not stall those under way."""
@@ -109,7 +114,23 @@ class Stages:
         self._forget(ticket)
         ticket.fail(failure)
         if isinstance(failure, DeviceMemoryError):
-            self._device.release()
+            self._release(error)
+
+    def _release(self, error: BaseException) -> None:
+        """Free what ran out of memory: the frames of `error` hold all that it had allocated."""
+        clear_frames(error.__traceback__)
+        self._device.release()
+
+    def _fall_back(self, loaded: Loaded, error: Exception, *, decoding: bool) -> str | None:
+        """Take the next rung where memory ran out; return what to tell users, None at the end."""
+        if not is_out_of_memory(error):
+            return None
+        self._release(error)
+        try:
+            return ladder.fall_back(loaded, decoding=decoding)
+        except Exception:
+            log.exception("a rung of the memory ladder could not be taken")
+            return None
 
     def _forget(self, ticket: Ticket) -> None:
         self._tickets.remove(ticket)
@@ -156,7 +177,7 @@ class Stages:
                 continue
             try:
                 fits = self._admission.allows(ticket, [*under_way, *ready])
-            except EngineError as error:
+            except Exception as error:
                 self._fail(ticket, error)
                 continue
             if not fits:
@@ -262,16 +283,18 @@ class Stages:
         if not ordered:
             return 0.0
         batch = choose(ordered, self._budget.of(ordered[0]), self._admission.free())
+        # A step changes what the next one costs.
+        costs = {sample: cost(sample) for sample in batch}
         began = time.monotonic()
         moved = self._step(batch)
         self._device.synchronize()
         took = time.monotonic() - began
-        if moved == batch[:1]:
+        if len(batch) == 1 and moved:
             self._admission.stepped(self._owner[batch[0]], batch[0], took)
-        whole = sum(cost(sample) for sample in batch)
+        whole = sum(costs.values())
         for sample in batch:
             if sample in self._owner:
-                self._spend(self._owner[sample], took * cost(sample) / whole)
+                self._spend(self._owner[sample], took * costs[sample] / whole)
         for sample in moved:
             if sample.step >= sample.steps:
                 self._active.remove(sample)
@@ -285,12 +308,10 @@ class Stages:
         try:
             failed = advance(batch)
         except Exception as error:
-            if is_out_of_memory(error):
-                self._device.release()
             if len(batch) > 1:
                 return self._step_apart(batch, error)
             (sample,) = batch
-            note = ladder.fall_back(sample.loaded) if is_out_of_memory(error) else None
+            note = self._fall_back(sample.loaded, error, decoding=False)
             if note is None:
                 self._fail(self._owner[sample], error)
                 return []
@@ -305,6 +326,7 @@ class Stages:
         """Halve a batch that is too large for the memory; else let the culprit fail alone."""
         half = len(batch) // 2 if is_out_of_memory(error) else 1
         if is_out_of_memory(error):
+            self._release(error)
             self._budget.lower(sum(cost(sample) for sample in batch) // 2)
         moved = []
         for start in range(0, len(batch), half):
@@ -355,10 +377,9 @@ class Stages:
             del self._decoding[sample]
             sample.memory.clear()
         except Exception as error:
-            note = ladder.fall_back(sample.loaded) if is_out_of_memory(error) else None
+            note = self._fall_back(sample.loaded, error, decoding=True)
             if note is None:
                 self._fail(ticket, error)
                 return
-            self._device.release()
             ticket.notes.append(note)
             self._decoding[sample] = sample.loaded.family.decode(sample)

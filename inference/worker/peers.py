@@ -73,7 +73,8 @@ class Discovery:
 
     def _announced(self) -> list[str]:
         members: Any = self.client.smembers(WORKERS_KEY)
-        others = sorted(name.decode() for name in members if name.decode() != self.worker_id)
+        names = {name.decode(errors="replace") for name in members}
+        others = sorted(names - {self.worker_id})
         if not others:
             return []
         beats: Any = self.client.mget([worker_key(name) for name in others])
@@ -83,12 +84,13 @@ class Discovery:
         """Return the address in a heartbeat if it is proven, else nothing."""
         try:
             beat = Heartbeat.from_dict(json.loads(raw))
-        except ValueError:
+            if not beat.weights_url:
+                return ""
+            wanted = proof(self.token, beat.worker_id, beat.weights_url).encode()
+            proven = hmac.compare_digest(wanted, beat.weights_proof.encode())
+        except (ValueError, OverflowError, RecursionError):  # somebody else's writing
             return ""
-        if not beat.weights_url:
-            return ""
-        wanted = proof(self.token, beat.worker_id, beat.weights_url)
-        if not hmac.compare_digest(wanted.encode(), beat.weights_proof.encode()):
+        if not proven:
             log.warning("a worker's weights address is not proven", holder=beat.worker_id[:120])
             return ""
         return beat.weights_url

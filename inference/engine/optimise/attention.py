@@ -223,7 +223,7 @@ SAGE_ATTENTION = Optimisation(
     order=24,
     apply=lambda loaded: _set(loaded, "sage"),
     missing=_sage_missing,
-    # An estimate after published figures; see PUBLISHED in optimisation_specs.
+    # A rough estimate after published figures of other engines; not measured here.
     needs=needs(device="cuda", units="int8"),
     denoise=Speedup(attention=2.0),
     group="attention",

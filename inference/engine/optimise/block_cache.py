@@ -39,7 +39,6 @@ class BlockCache:
     """What wraps the blocks of one transformer."""
 
     policy: Policy
-    blocks: list[Any]
     now: _Pass | None = field(default=None, init=False)
 
     def memory(self, row: Row) -> dict[str, Any]:
@@ -84,8 +83,16 @@ class BlockCache:
         return [
             index
             for index, row in enumerate(rows)
-            if self.policy.compute(row, self.memory(row), signals[index : index + 1])
+            if self._needs_blocks(row, signals[index : index + 1])
         ]
+
+    def _needs_blocks(self, row: Row, signal: torch.Tensor) -> bool:
+        """Ask the policy once a step: a pass that failed is run again, and nothing has changed."""
+        memory, step = self.memory(row), row.sample.step
+        if memory.get("asked") != step:
+            memory["answer"] = self.policy.compute(row, memory, signal)
+            memory["asked"] = step
+        return bool(memory["answer"])
 
     def later(self, call: _Call, *, last: bool) -> Any:
         """Run a block on the rows that are active; after the last one, put all rows together."""
@@ -241,13 +248,17 @@ def no_blocks(loaded: Loaded) -> str | None:
 def wrap(loaded: Loaded, policy: Policy) -> Undo:
     """Let `policy` decide for the rows of every pass."""
     blocks = _blocks(loaded.denoiser)
-    cache = BlockCache(policy, blocks)
+    cache = BlockCache(policy)
+    before = [vars(block).get("forward") for block in blocks]
     for number, block in enumerate(blocks):
         block.forward = _wrapped(cache, block, number, len(blocks))
 
     def undo() -> None:
-        for block in blocks:
-            del block.forward
+        for block, forward in zip(blocks, before, strict=True):
+            if forward is None:
+                del block.forward
+            else:  # compiled blocks, or another cache
+                block.forward = forward
 
     return undo
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from inference.engine import planner
 from inference.engine.cost import Architecture
+from inference.engine.estimate import is_guided, shape_of
 from inference.engine.families import name_of
+from inference.engine.request import TEXT_TO_IMAGE, TEXT_TO_VIDEO, GenerationRequest
 from inference.engine.roofs import roof_for
-from inference.engine.shapes import Shape
 
 if TYPE_CHECKING:
     from inference.engine.loaded import Loaded
@@ -18,8 +20,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TEXT_TOKENS = 77
-"""Tokens of a prompt, where nothing is known of it yet."""
+
+def _usual(loaded: Loaded) -> GenerationRequest:
+    """Return the completed request of a user who asks for nothing but a prompt."""
+    from PIL import Image
+
+    family = loaded.family
+    request = GenerationRequest(prompt="-").with_defaults(loaded.defaults)
+    if not {TEXT_TO_IMAGE, TEXT_TO_VIDEO} & set(family.tasks(loaded.base)):
+        picture = Image.new("RGB", family.default_size(loaded.base))
+        request = dataclasses.replace(request, image=picture)
+    return family.complete(loaded, request)
 
 
 def choices(
@@ -32,24 +43,17 @@ def choices(
 
     All candidates where the cost model does not know the model.
     """
-    family, asked = loaded.family, loaded.defaults
-    width, height = family.default_size(loaded.base)
-    shape = Shape(
-        width=asked.get("width", width),
-        height=asked.get("height", height),
-        num_frames=asked.get("num_frames", family.frames) or 1,
-        text_tokens=asked.get("max_sequence_length", TEXT_TOKENS),
-    )
     try:
+        request = _usual(loaded)
         considered: Sequence[planner.Choice] = planner.pick(
-            name_of(family),
+            name_of(loaded.family),
             Architecture.of_pipeline(loaded.base),
             roof_for(loaded.device),
-            shape,
+            shape_of(loaded, request),
             specs=specs,
             candidates=candidates,
-            steps=asked.get("steps", family.steps),
-            guided=asked.get("guidance", family.guidance) > 1,
+            steps=request.steps or loaded.family.steps,
+            guided=is_guided(loaded, request),
             quality=quality,
             dtype=str(loaded.device.dtype).removeprefix("torch."),
         )

@@ -1,8 +1,7 @@
 """Runs the denoiser's products in 8-bit whole numbers on a CPU, weights and inputs.
 
 Weights are rounded once, channel by channel, inputs at each call, token by token: a row of a
-batch is rounded as if it were alone. torchao 0.17 does the same, but its products on a CPU go
-through compiled code, which LoRAs and the caches' skipping of rows rule out.
+batch is rounded as if it were alone.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ INT8_DENOISER = Optimisation(
     apply=_apply,
     missing=_missing,
     options={"least": LEAST},
-    needs=needs(device="cpu", units="int8"),
+    needs=needs(device="cpu"),
     # One EPYC core with AVX512-VNNI, starter-image: 50.0 to 43.6 ms a pass at 8 rows, about even at
     # 2; products alone are 2 to 5 times as fast from 256 channels on.
     denoise=Speedup(matmul=1.3),

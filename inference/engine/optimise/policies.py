@@ -98,6 +98,8 @@ class Taylor:
     def learn(self, row: Row, memory: Memory, residual: torch.Tensor) -> None:
         """Keep as many results as the order needs."""
         known = memory.setdefault("known", [])
+        if known and known[-1][0] == row.sample.step:  # a pass that failed after the blocks
+            known.pop()
         known.append((row.sample.step, residual))
         del known[: -(self.order + 1)]
 

@@ -86,7 +86,9 @@ def quantise(loaded: Loaded, config: Any, min_width: int = MIN_WIDTH, *, keep: b
     from torchao.quantization import quantize_
 
     kept = []
-    for denoiser, part in zip(loaded.denoisers, ("transformer", "transformer_2"), strict=False):
+    is_unet = getattr(loaded.base, "transformer", None) is None
+    parts = ("unet",) if is_unet else ("transformer", "transformer_2")
+    for denoiser, part in zip(loaded.denoisers, parts, strict=False):
         found = linears(denoiser, min_width)
         stored = None if loaded.directory is None else loaded.directory / part
         device = loaded.device.device
@@ -157,7 +159,7 @@ FP8_DENOISER = Optimisation(
     apply=_float8,
     missing=lambda loaded: _missing(loaded, (8, 9), "float8"),
     options={"keep": True},
-    # Estimates after published figures; see PUBLISHED in optimisation_specs.
+    # Rough estimates after published figures of other engines; not measured here.
     needs=needs(device="cuda", units="float8"),
     denoise=Speedup(matmul=1.5),
     memory={"denoiser": 0.5},
@@ -172,7 +174,7 @@ INT8_DENOISER_GPU = Optimisation(
     apply=lambda loaded, keep=True: quantise(loaded, int8_config(), keep=keep),
     missing=_int8_missing,
     options={"keep": True},
-    # Estimates after published figures; see PUBLISHED in optimisation_specs.
+    # Rough estimates after published figures of other engines; not measured here.
     needs=needs(device="cuda", units="int8"),
     denoise=Speedup(matmul=1.3),
     memory={"denoiser": 0.5},

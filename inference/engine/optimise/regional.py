@@ -14,9 +14,9 @@ import functools
 import importlib.util
 import logging
 import os
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -89,8 +89,10 @@ class Regional:
     given_up: set[Hashable] = field(default_factory=set)
     one_count: set[type] = field(default_factory=set)
     """Classes whose number of rows cannot be a symbol: each number is a kind of its own."""
-    _orders: queue.SimpleQueue[_Order | None] = field(default_factory=queue.SimpleQueue)
+    _orders: deque[_Order] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
+    """Ends with the last order: a thread that waited would keep a dropped pipeline in memory."""
 
     def __call__(self, inputs: Inputs, shared: dict[str, Any]) -> Any:
         """Return the prediction; the blocks themselves choose how they run."""
@@ -125,31 +127,44 @@ class Regional:
             return
         self.building.add(kind)
         forms = _forms(args, rows), _forms(kwargs, rows)
-        self._orders.put(_Order(kind, block, *forms, rows, torch.get_num_threads()))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._loop, name="compiler", daemon=True)
-            self._thread.start()
+        order = _Order(kind, block, *forms, rows, torch.get_num_threads())
+        with self._lock:
+            self._orders.append(order)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="compiler", daemon=True)
+                self._thread.start()
+
+    def _next(self) -> _Order | None:
+        with self._lock:
+            if self._orders:
+                return self._orders.popleft()
+            self._thread = None
+            return None
 
     def _loop(self) -> None:
-        while (order := self._orders.get()) is not None:
+        while (order := self._next()) is not None:
             began = time.monotonic()
             cls = type(order.block)
             dynamic = order.rows > 1 and cls not in self.one_count
             try:
-                self._compile(order, dynamic=dynamic)
+                compiled = self._compile(order, dynamic=dynamic)
             except Exception as error:
                 log.warning("a block was not compiled", extra={"problem": str(error)[:500]})
                 if dynamic:
                     self.one_count.add(cls)
                 self.given_up.add(order.kind)
             else:
-                self.ready.add(order.kind)
                 took = round(time.monotonic() - began, 1)
-                log.info("a block was compiled", extra={"block": cls.__name__, "seconds": took})
+                if compiled:  # else the next call of its kind orders it again
+                    self.ready.add(order.kind)
+                    log.info("a block was compiled", extra={"block": cls.__name__, "seconds": took})
             self.building.discard(order.kind)
 
-    def _compile(self, order: _Order, *, dynamic: bool) -> None:
-        """Call the compiled block once, which compiles it. Raises whatever the compiler raises."""
+    def _compile(self, order: _Order, *, dynamic: bool) -> bool:
+        """Call the compiled block once, which compiles it; False where it was kept off each time.
+
+        Raises whatever the compiler raises.
+        """
         import torch
 
         if self.device.type == "cuda":
@@ -165,12 +180,15 @@ class Regional:
                 kept_off = _kept_off()
                 self.compiled[type(order.block)](order.block, *args, **kwargs)
                 if not (kept_off or _kept_off()):
-                    return
+                    return True
                 time.sleep(0.2)
+        return False
 
     def stop(self) -> None:
         """Compile nothing further; what is being compiled is let go to its end."""
-        self._orders.put(None)
+        with self._lock:
+            self._orders.clear()
+        self.building.clear()
 
 
 def _kept_off() -> bool:
