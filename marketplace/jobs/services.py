@@ -59,9 +59,13 @@ def _replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
     return job
 
 
+def _allowed(api_key: ApiKey | None) -> list[str]:
+    """Return the models that the key may run; none named means all."""
+    return api_key.allowed_models if api_key is not None else []
+
+
 def _check_key(api_key: ApiKey | None, ref: str) -> None:
-    allowed = api_key.allowed_models if api_key is not None else []
-    if allowed and ref.partition(":")[0] not in allowed:
+    if (allowed := _allowed(api_key)) and ref.partition(":")[0] not in allowed:
         raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
 
 
@@ -115,7 +119,7 @@ def job_submit(
     values, quote = quote_make(version=version, price=offer.price, given=given)
     _check_limit(quote, max_charge_nano)
     files.inputs_check(org=org, schema=version.input_schema, values=values)
-    values = loras.pin(org=org, version=version, values=values)
+    values = loras.pin(org=org, version=version, values=values, allowed=_allowed(api_key))
     if webhook_url:
         _check_webhook(webhook_url)
     moment = now()
