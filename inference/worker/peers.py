@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -60,7 +60,7 @@ class Discovery:
 
     client: redis.Redis
     worker_id: str
-    token: str
+    token: str = field(repr=False)
 
     def __call__(self) -> list[str]:
         """Return the addresses of the other workers that serve weights. Never raises."""
@@ -73,7 +73,8 @@ class Discovery:
 
     def _announced(self) -> list[str]:
         members: Any = self.client.smembers(WORKERS_KEY)
-        others = sorted(name.decode() for name in members if name.decode() != self.worker_id)
+        names = {name.decode(errors="replace") for name in members}
+        others = sorted(names - {self.worker_id})
         if not others:
             return []
         beats: Any = self.client.mget([worker_key(name) for name in others])
@@ -83,12 +84,13 @@ class Discovery:
         """Return the address in a heartbeat if it is proven, else nothing."""
         try:
             beat = Heartbeat.from_dict(json.loads(raw))
-        except ValueError:
+            if not beat.weights_url:
+                return ""
+            wanted = proof(self.token, beat.worker_id, beat.weights_url)
+            is_proven = hmac.compare_digest(wanted.encode(), beat.weights_proof.encode())
+        except (ValueError, RecursionError):  # half a surrogate pair has no bytes: ValueError, too
             return ""
-        if not beat.weights_url:
-            return ""
-        wanted = proof(self.token, beat.worker_id, beat.weights_url)
-        if not hmac.compare_digest(wanted.encode(), beat.weights_proof.encode()):
+        if not is_proven:
             log.warning("a worker's weights address is not proven", holder=beat.worker_id[:120])
             return ""
         return beat.weights_url
