@@ -112,8 +112,10 @@ def _for_caller(job: RunJob, text: str) -> str:
     text = text.replace(job.version.weights_uri, job.version.ref)
     loras = job.input.get("loras")
     for number, lora in enumerate(loras if isinstance(loras, list) else []):
-        if isinstance(lora, dict) and lora.get("uri"):
-            text = text.replace(str(lora["uri"]), f"loras.{number}")
+        if isinstance(lora, dict) and (uri := str(lora.get("uri") or "")):
+            # Of a file it may be the directory that is not there, or may not be read.
+            for name in (uri, uri.rpartition("/")[0]):
+                text = text.replace(name, f"loras.{number}") if name else text
     return text
 
 

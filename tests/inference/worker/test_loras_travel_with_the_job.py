@@ -81,6 +81,15 @@ def test_a_lora_with_another_digest_is_refused_without_its_address(
     assert failed.message.startswith("LoRA loras.0 has the digest sha256:")
 
 
+def test_a_lora_in_a_directory_that_is_not_read_is_refused_without_its_address(
+    control: Control, tiny_model: Model
+) -> None:
+    away = {"uri": "file:///srv/of-somebody/look.safetensors", "digest": "sha256:" + "0" * 64}
+    failed = control.failed(_send(control, tiny_model, [away]))
+    assert failed.code == "weights_unavailable"
+    assert failed.message == "loras.0 is below no directory in MERCATO_WEIGHTS_DIRS"
+
+
 def test_an_upload_without_its_file_is_refused(control: Control, tiny_model: Model) -> None:
     failed = control.failed(_send(control, tiny_model, [{"uri": "upload:1"}]))
     assert failed.code == "weights_unavailable"
