@@ -45,6 +45,8 @@ log = structlog.get_logger(__name__)
 
 FETCH_TOLD_EVERY_S = 5.0
 """How often a job that waits for weights from elsewhere says how far they are."""
+MESSAGE_CHARS = 2000
+"""How much of an error's text is reported; it may quote names from a file that a caller sent."""
 LISTEN_EVERY_S = 0.25
 """How often a job that makes no progress looks for its cancellation."""
 
@@ -314,6 +316,8 @@ class JobRunner:
     def _fail(
         self, job: RunJob, code: str, message: str, retryable: bool = False, engine_ms: int = 0
     ) -> None:
+        # Neither NUL nor half a surrogate pair can be stored, and one line is promised.
+        message = "".join(c if c.isprintable() else " " for c in message[:MESSAGE_CHARS])
         failed = JobFailed(
             **self._who(job),
             code=code,

@@ -24,6 +24,7 @@ from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.money import format_usd
 from marketplace.core.storage import storage
+from marketplace.core.text import printable
 from marketplace.jobs import dispatch, events, files, loras, quoting, webhooks
 from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
 
@@ -323,7 +324,9 @@ def _fail(job: Job, code: str, *, retryable: bool, message: str = "") -> None:
         JobStatus.CANCELLED if cancelled else JobStatus.FAILED,
         charge_nano=0,
         error_code="" if cancelled else code[:40],
-        error_message="" if cancelled else (message or protocol.FAILURES.get(code, code))[:2000],
+        error_message=""
+        if cancelled
+        else printable((message or protocol.FAILURES.get(code, code))[:2000]),
     )
     _release(job)
 
