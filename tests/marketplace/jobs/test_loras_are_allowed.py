@@ -290,6 +290,16 @@ def test_a_lora_is_not_offered_once_its_base_is_suspended(cast, base, make_lora)
     assert Version.objects.get(model__name="look").status == Status.LISTED
 
 
+def test_a_lora_does_not_open_a_base_that_became_private(cast, base, make_lora):
+    make_lora(org=cast.stranger)
+    make_lora(name="own")
+    catalog.model_update(model=base.model, visibility=Visibility.PRIVATE)
+    with pytest.raises(WrongState):
+        submit(cast.developer, "charlie/look")
+    # The vendor of the base may go on selling LoRAs of it.
+    submit(cast.developer, "atelier/own")
+
+
 def test_a_lora_cannot_take_the_licence_of_another(cast, base):
     theirs = open_licence(cast.stranger)
     model = catalog.model_create(org=cast.developer, name="stolen", title="S", task="text-to-image")
