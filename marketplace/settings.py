@@ -280,8 +280,8 @@ STREAMS_PER_ORG = env.int("STREAMS_PER_ORG", default=100)
 ALLOW_NOOP_FAMILY = env.bool("ALLOW_NOOP_FAMILY", default=False)
 # Where vendors' weights may be: BUCKET or BUCKET/PREFIX, {org} standing for the vendor's slug, and
 # owners of hub repositories (none named: all). Workers read the same two variables.
-WEIGHTS_S3_BUCKETS = env.list("WEIGHTS_S3_BUCKETS", default=[])
-WEIGHTS_HUB_OWNERS = env.list("WEIGHTS_HUB_OWNERS", default=[])
+WEIGHTS_S3_BUCKETS = list(filter(None, env.list("WEIGHTS_S3_BUCKETS", str.strip, default=[])))
+WEIGHTS_HUB_OWNERS = list(filter(None, env.list("WEIGHTS_HUB_OWNERS", str.strip, default=[])))
 # Networks that may read /metrics, besides loopback.
 METRICS_ALLOW = env.list("METRICS_ALLOW", default=[])
 # Networks that outbound fetches (webhooks) may reach although they are not public.

@@ -45,6 +45,8 @@ log = structlog.get_logger(__name__)
 
 FETCH_TOLD_EVERY_S = 5.0
 """How often a job that waits for weights from elsewhere says how far they are."""
+MESSAGE_CHARS = 2000
+"""How much of an error's text is reported; it may quote names from a file that a caller sent."""
 LISTEN_EVERY_S = 0.25
 """How often a job that makes no progress looks for its cancellation."""
 
@@ -112,8 +114,10 @@ def _for_caller(job: RunJob, text: str) -> str:
     text = text.replace(job.version.weights_uri, job.version.ref)
     loras = job.input.get("loras")
     for number, lora in enumerate(loras if isinstance(loras, list) else []):
-        if isinstance(lora, dict) and lora.get("uri"):
-            text = text.replace(str(lora["uri"]), f"loras.{number}")
+        if isinstance(lora, dict) and (uri := str(lora.get("uri") or "")):
+            # Of a file it may be the directory that is not there, or may not be read.
+            for name in (uri, uri.rpartition("/")[0]):
+                text = text.replace(name, f"loras.{number}") if name else text
     return text
 
 
@@ -312,6 +316,8 @@ class JobRunner:
     def _fail(
         self, job: RunJob, code: str, message: str, retryable: bool = False, engine_ms: int = 0
     ) -> None:
+        # Neither NUL nor half a surrogate pair can be stored, and one line is promised.
+        message = "".join(c if c.isprintable() else " " for c in message[:MESSAGE_CHARS])
         failed = JobFailed(
             **self._who(job),
             code=code,

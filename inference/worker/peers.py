@@ -10,7 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -60,7 +60,7 @@ class Discovery:
 
     client: redis.Redis
     worker_id: str
-    token: str
+    token: str = field(repr=False)
 
     def __call__(self) -> list[str]:
         """Return the addresses of the other workers that serve weights. Never raises."""
@@ -86,11 +86,15 @@ class Discovery:
             beat = Heartbeat.from_dict(json.loads(raw))
             if not beat.weights_url:
                 return ""
-            wanted = proof(self.token, beat.worker_id, beat.weights_url).encode()
-            proven = hmac.compare_digest(wanted, beat.weights_proof.encode())
-        except (ValueError, OverflowError, RecursionError):  # somebody else's writing
+            wanted = proof(self.token, beat.worker_id, beat.weights_url)
+            is_proven = hmac.compare_digest(wanted.encode(), beat.weights_proof.encode())
+        except (
+            ValueError,
+            OverflowError,
+            RecursionError,
+        ):  # half a surrogate pair has no bytes: ValueError, too
             return ""
-        if not proven:
+        if not is_proven:
             log.warning("a worker's weights address is not proven", holder=beat.worker_id[:120])
             return ""
         return beat.weights_url

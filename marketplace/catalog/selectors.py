@@ -167,6 +167,12 @@ class Offer:
     shares: tuple[Share, ...]
 
 
+def _base_runs(version: Version) -> bool:
+    """Tell whether the vendor of a LoRA may still call the version that it changes."""
+    runnable = Version.objects.runnable_by(version.model.org)
+    return version.base is not None and bool(runnable.filter(pk=version.base.pk).exists())
+
+
 _offers: dict[tuple[str, str], tuple[float, Offer]] = {}
 _OFFERS_MAX = 1024
 
@@ -182,7 +188,7 @@ def offer(*, ref: str, org: Organisation) -> Offer:
     if kept and kept[0] > moment:
         return kept[1]
     version = version_runnable(ref=ref, org=org)
-    if version.lora and version.base and version.base.status != Status.LISTED:
+    if version.lora and not _base_runs(version):
         raise WrongState("The model that this LoRA changes is not listed any more.")
     price = price_current(version)
     if price is None:

@@ -287,6 +287,7 @@ def version_submit(*, version: Version, by: User | None = None) -> Version:
     return _move(version, Status.SUBMITTED, by, "")
 
 
+@transaction.atomic
 def version_decide(*, version: Version, after: Status, by: User, note: str = "") -> Version:
     """List, send back, suspend or relist a version. Staff only; a refusal needs a note."""
     if not by.is_staff:
@@ -297,6 +298,8 @@ def version_decide(*, version: Version, after: Status, by: User, note: str = "")
         raise InvalidInput("Say why.", fields={"note": ["The vendor will read it."]})
     if after == Status.LISTED:
         check_shares(version)
+        place, digest = version.weights_uri, version.weights_digest
+        weights.check_owner(version.model.org, place, digest, version.base)
     return _move(version, after, by, note.strip())
 
 

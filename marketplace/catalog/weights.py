@@ -1,7 +1,8 @@
 """Says where a version's weights may be, and whose they are.
 
 A worker that holds weights opens them by digest alone, and digests are public: so a digest belongs
-to the vendor who registered it first, and others name that vendor's version as their base.
+to the vendor whose version was listed first, and others name that version as their base. A draft
+takes no digest: nobody has reviewed it, and it does not run.
 """
 
 import re
@@ -96,19 +97,19 @@ def check_digest(digest: str) -> None:
 
 
 def check_owner(org: Organisation, uri: str, digest: str, base: Version | None) -> None:
-    """Raise InvalidInput where another organisation registered these weights first.
+    """Raise InvalidInput where these weights were listed first for another organisation.
 
     Its version may be the base, or an ancestor of the base: then its licence applies. Call it in
-    the transaction that inserts the version; two that register one digest wait for each other.
+    the transaction that lists the version; two that list one digest wait for each other.
     """
     if uri.startswith(_EVERYBODYS):
         return
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [digest])
-    rows = Version.objects.filter(weights_digest=digest).exclude(
+    rows = Version.objects.filter(weights_digest=digest, listed_at__isnull=False).exclude(
         weights_uri__regex=r"^(starter|noop):"
     )
-    first = rows.select_related("model").order_by("created_at", "pk").first()
+    first = rows.select_related("model").order_by("listed_at", "pk").first()
     if first is None or first.model.org_id == org.pk:
         return
     chain = [] if base is None else [base, *selectors.ancestors(base)]
@@ -116,6 +117,6 @@ def check_owner(org: Organisation, uri: str, digest: str, base: Version | None) 
         return
     raise _refuse(
         "weights_digest",
-        "Another vendor has registered these weights. Name its version as the base of yours: "
-        "then its licence applies, and its royalty is paid.",
+        "These weights were listed for another vendor first. Name its version as the base of "
+        "yours: then its licence applies, and its royalty is paid.",
     )

@@ -31,3 +31,8 @@ def check_storable(node: Any, depth: int = 0) -> None:
     elif isinstance(node, list):
         for value in node:
             check_storable(value, depth + 1)
+
+
+def printable(text: str) -> str:
+    """Return `text` with a space for each character that cannot be shown, NUL among them."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)

@@ -4,13 +4,15 @@ A caller names a LoRA version of the catalogue or an upload of its own. Addresse
 refused: workers can read files that the caller may not.
 """
 
-import math
+import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from inference import protocol
 from marketplace.accounts.models import Organisation
+from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import LicenceKind, Version
-from marketplace.core.errors import InvalidInput
+from marketplace.core.errors import InvalidInput, NotAllowed
 from marketplace.core.ids import parse_id
 from marketplace.core.storage import storage
 from marketplace.jobs import files
@@ -56,7 +58,16 @@ def _version(org: Organisation, version: Version, ref: str, where: str) -> Versi
         # Nothing of this call's charge would be its vendor's.
         why = f"Its licence asks to be paid: call {found.model.ref} itself."
         raise _refuse(where, why)
+    if _royalties(found) - _royalties(version) - {version.model.org_id}:
+        why = f"What it is made from asks to be paid: call {found.model.ref} itself."
+        raise _refuse(where, why)
     return found
+
+
+def _royalties(version: Version) -> set[uuid.UUID]:
+    """Return who has a royalty on the charges of what is made from the same as `version`."""
+    chain = catalog.ancestors(version)
+    return {row.model.org_id for row in chain if row.licence.royalty_bps}
 
 
 def _upload(org: Organisation, file_id: str, where: str) -> str:
@@ -69,14 +80,17 @@ def _upload(org: Organisation, file_id: str, where: str) -> str:
     return str(file.pk)
 
 
-def _entry(org: Organisation, version: Version, given: Any, where: str) -> dict[str, Any]:
+def _entry(
+    org: Organisation, version: Version, given: Any, where: str, allowed: Sequence[str]
+) -> dict[str, Any]:
     if not isinstance(given, dict) or not isinstance(given.get("uri"), str):
         raise _refuse(where, 'It must be an object such as {"uri": "vendor/name:1", "scale": 1}.')
     if unknown := sorted(set(given) - {"uri", "scale"}):
         raise _refuse(f"{where}.{unknown[0][:40]}", "A LoRA has uri and scale.")
     scale, most = given.get("scale", 1.0), protocol.MAX_LORA_SCALE
     is_number = isinstance(scale, int | float) and not isinstance(scale, bool)
-    if not is_number or not math.isfinite(scale) or abs(scale) > most:
+    # Compared as it is: an integer may be too long to become a float, and NaN is within nothing.
+    if not is_number or not -most <= scale <= most:
         raise _refuse(f"{where}.scale", f"It must be a number between {-most:g} and {most:g}.")
     uri = given["uri"]
     if parse_id(uri).int:
@@ -84,18 +98,25 @@ def _entry(org: Organisation, version: Version, given: Any, where: str) -> dict[
     vendor, name, _ = _split(uri)
     if not vendor or not name or "/" in name:
         raise _refuse(f"{where}.uri", _WRITE)
+    if allowed and f"{vendor}/{name}" not in allowed:
+        raise NotAllowed(f"This key may not run {uri[:120]}.", code="model_not_allowed")
     return {"uri": str(_version(org, version, uri, f"{where}.uri")), "scale": scale}
 
 
-def pin(*, org: Organisation, version: Version, values: dict[str, Any]) -> dict[str, Any]:
-    """Return `values` with each LoRA named exactly. Raises InvalidInput naming the field."""
+def pin(
+    *, org: Organisation, version: Version, values: dict[str, Any], allowed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return `values` with each LoRA named exactly. Raises InvalidInput naming the field.
+
+    Raises NotAllowed for a model that is not among `allowed`, the key's; none named means all.
+    """
     given = values.get(FIELD)
     if given is None:
         return values
     most = protocol.MAX_LORAS - int(version.lora)
     if not isinstance(given, list) or len(given) > most:
         raise _refuse(FIELD, f"It must be a list of at most {most}.")
-    entries = [_entry(org, version, e, f"{FIELD}.{n}") for n, e in enumerate(given)]
+    entries = [_entry(org, version, e, f"{FIELD}.{n}", allowed) for n, e in enumerate(given)]
     return {**values, FIELD: entries}
 
 

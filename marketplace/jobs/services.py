@@ -24,6 +24,7 @@ from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.money import format_usd
 from marketplace.core.storage import storage
+from marketplace.core.text import printable
 from marketplace.jobs import dispatch, events, files, loras, quoting, webhooks
 from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
 
@@ -59,9 +60,13 @@ def _replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
     return job
 
 
+def _allowed(api_key: ApiKey | None) -> list[str]:
+    """Return the models that the key may run; none named means all."""
+    return api_key.allowed_models if api_key is not None else []
+
+
 def _check_key(api_key: ApiKey | None, ref: str) -> None:
-    allowed = api_key.allowed_models if api_key is not None else []
-    if allowed and ref.partition(":")[0] not in allowed:
+    if (allowed := _allowed(api_key)) and ref.partition(":")[0] not in allowed:
         raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
 
 
@@ -115,7 +120,7 @@ def job_submit(
     values, quote = quote_make(version=version, price=offer.price, given=given)
     _check_limit(quote, max_charge_nano)
     files.inputs_check(org=org, schema=version.input_schema, values=values)
-    values = loras.pin(org=org, version=version, values=values)
+    values = loras.pin(org=org, version=version, values=values, allowed=_allowed(api_key))
     if webhook_url:
         _check_webhook(webhook_url)
     moment = now()
@@ -319,7 +324,9 @@ def _fail(job: Job, code: str, *, retryable: bool, message: str = "") -> None:
         JobStatus.CANCELLED if cancelled else JobStatus.FAILED,
         charge_nano=0,
         error_code="" if cancelled else code[:40],
-        error_message="" if cancelled else (message or protocol.FAILURES.get(code, code))[:2000],
+        error_message=""
+        if cancelled
+        else printable((message or protocol.FAILURES.get(code, code))[:2000]),
     )
     _release(job)
 

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.errors import InvalidRequestError, WeightsMismatchError
+from inference.engine.weights.rules import MAX_HEADER_BYTES
 
 if TYPE_CHECKING:
     import torch
 
 METADATA_KEY = "lora_adapter_metadata"
 """Where diffusers keeps PEFT's configuration in the header of a file."""
+MAX_TENSORS = 20_000
+"""More than any LoRA has: a module takes three, and large models have some thousand modules."""
 
 REFUSED = {
     "dora_scale": "DoRA",
@@ -33,6 +36,8 @@ REFUSED = {
     "set_weight": "a replacement of weights",
     "query_norm.scale": "a control LoRA with norms",
 }
+_NOT_A_VALUE = (ValueError, TypeError, AttributeError, RuntimeError, OverflowError)
+"""What comes of reading a header that holds other things than it should; nesting included."""
 TEXT_ENCODERS = ("text_encoder", "lora_te", "text_encoders")
 
 
@@ -53,12 +58,17 @@ def parse(data: bytes, uri: str) -> tuple[dict[str, torch.Tensor], dict[str, Any
     import safetensors
     import safetensors.torch
 
+    length = int.from_bytes(data[:8], "little")
+    if MAX_HEADER_BYTES < length < len(data):
+        raise WeightsMismatchError(f"LoRA {uri} has a header of {length} bytes, which is too long")
     try:
-        tensors: dict[str, torch.Tensor] = safetensors.torch.load(data)
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+        named = json.loads(data[8 : 8 + length] if length < len(data) else b"")
+        header = named.get("__metadata__") or {}
         config = json.loads(header.get(METADATA_KEY, "{}"))
-    except (safetensors.SafetensorError, ValueError, KeyError, AttributeError) as error:
+        if len(named) > MAX_TENSORS:
+            raise WeightsMismatchError(f"LoRA {uri} has more than {MAX_TENSORS} tensors")
+        tensors: dict[str, torch.Tensor] = safetensors.torch.load(data)
+    except (safetensors.SafetensorError, LookupError, *_NOT_A_VALUE) as error:
         raise WeightsMismatchError(f"LoRA {uri} is not a whole safetensors file") from error
     if not tensors or not isinstance(config, dict):
         raise WeightsMismatchError(f"LoRA {uri} holds nothing")
@@ -103,15 +113,23 @@ def _module(key: str) -> str:
     return key.removesuffix(".alpha").partition(".lora")[0]
 
 
+def _of_path(patterns: dict[str, Any], path: str, default: Any) -> Any:
+    """Return the value of the first of `patterns` that is `path` or its end, as PEFT chooses.
+
+    PEFT reads them as regular expressions. These are a stranger's, and one that backtracks would
+    stop the whole process; files have plain names there, with ^ before a path that is whole.
+    """
+    ends = {path, f"^{path}"}
+    ends.update(path[at + 1 :] for at, letter in enumerate(path) if letter == ".")
+    return next((value for name, value in patterns.items() if name in ends), default)
+
+
 def _strength(path: str, rank: int, alpha: Any, config: dict[str, Any]) -> float:
     if alpha is not None:
         return float(alpha) / rank
     if "lora_alpha" not in config:
         return 1.0
-    from peft.utils.other import get_pattern_key
-
-    patterns = config.get("alpha_pattern") or {}
-    found = patterns.get(get_pattern_key(list(patterns), path), config["lora_alpha"])
+    found = _of_path(config.get("alpha_pattern") or {}, path, config["lora_alpha"])
     return float(found) / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
@@ -160,7 +178,10 @@ def _pair(
         rank = both["A"].shape[0]
         if not rank:
             raise InvalidRequestError(f"loras: {uri} has rank 0 at {path}")
-        strength = _strength(path, rank, strengths.get(path), own)
+        try:
+            strength = _strength(path, rank, strengths.get(path), own)
+        except _NOT_A_VALUE as error:
+            raise InvalidRequestError(f"loras: {uri} has no number as alpha of {path}") from error
         pairs[path] = Factors(both["A"], both["B"], strength)
     if not pairs:
         raise InvalidRequestError(f"loras: {uri} changes nothing of this model")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from inference.engine.weights import Model
 from inference.protocol import RunJob, lora_field
@@ -79,6 +80,29 @@ def test_a_lora_with_another_digest_is_refused_without_its_address(
     failed = control.failed(_send(control, tiny_model, [wrong]))
     assert failed.code == "weights_mismatch"
     assert failed.message.startswith("LoRA loras.0 has the digest sha256:")
+
+
+def test_a_lora_in_a_directory_that_is_not_read_is_refused_without_its_address(
+    control: Control, tiny_model: Model
+) -> None:
+    away = {"uri": "file:///srv/of-somebody/look.safetensors", "digest": "sha256:" + "0" * 64}
+    failed = control.failed(_send(control, tiny_model, [away]))
+    assert failed.code == "weights_unavailable"
+    assert failed.message == "loras.0 is below no directory in MERCATO_WEIGHTS_DIRS"
+
+
+def test_the_names_in_a_file_are_told_in_one_short_line(
+    control: Control, tiny_model: Model, tmp_path: Path
+) -> None:
+    name = "a\0b\nc" + "d" * 100_000
+    path = save(tmp_path / "names.safetensors", {f"{name}.lora_A.weight": torch.ones(4, 4)})
+    url = control.input(path.read_bytes())
+    job = _send(control, tiny_model, [{"uri": "upload:1"}], **{lora_field(0): url})
+    failed = control.failed(job)
+    assert (failed.code, failed.retryable) == ("invalid_input", False)
+    assert failed.message.isprintable()
+    assert "a b c" in failed.message
+    assert len(failed.message) <= 2000
 
 
 def test_an_upload_without_its_file_is_refused(control: Control, tiny_model: Model) -> None:

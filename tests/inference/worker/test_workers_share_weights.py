@@ -214,6 +214,36 @@ def test_a_worker_does_not_ask_itself(valkey: redis.Redis) -> None:
     assert peers.Discovery(valkey, "other", TOKEN)() == [url]
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        b"[" * 100_000,
+        b"\xff",
+        b"null",
+        b'{"weights_url": "\\ud800"}',
+        b'{"weights_proof": "\\ud800"}',
+        b'{"worker_id": "\\ud800"}',
+    ],
+    ids=["nested", "bytes", "null", "url", "proof", "id"],
+)
+def test_one_bad_heartbeat_hides_no_other(valkey: redis.Redis, bad: bytes) -> None:
+    url = "http://127.0.0.1:1"
+    _announce(valkey, url, peers.proof(TOKEN, WHO, url))
+    good = valkey.get(worker_key(WHO))
+    assert isinstance(good, bytes)
+    if bad.startswith(b"{"):
+        bad = json.dumps({**json.loads(good), **json.loads(bad)}).encode()
+    valkey.set(worker_key("bad"), bad, px=60_000)
+    valkey.sadd(WORKERS_KEY, "bad", b"\xff")
+    found = peers.Discovery(valkey, "other", TOKEN)()
+    valkey.srem(WORKERS_KEY, "bad", b"\xff")
+    assert found == [url]
+
+
+def test_the_token_is_in_no_repr(valkey: redis.Redis) -> None:
+    assert TOKEN not in repr(peers.Discovery(valkey, "other", TOKEN))
+
+
 def test_without_valkey_there_are_no_peers() -> None:
     gone = redis.Redis.from_url(f"redis://127.0.0.1:{free_port()}/0")
     assert peers.Discovery(gone, "other", TOKEN)() == []

@@ -1,12 +1,13 @@
 """A cached model opens by its digest alone, so a stranger may not register another's digest."""
 
 import threading
+from decimal import Decimal
 
 import pytest
 from django.db import connection, transaction
 
 from marketplace.catalog import services
-from marketplace.catalog.models import Version, Visibility
+from marketplace.catalog.models import Status, Version, Visibility
 from marketplace.core.errors import InvalidInput
 from tests.cast import SCHEMA, listed_version, open_licence
 
@@ -53,10 +54,31 @@ def test_a_stranger_cannot_register_anothers_digest(cast, private, uri):
     assert Version.objects.for_org(cast.stranger).count() == 0
 
 
-def test_a_draft_counts_as_registered(cast):
-    register(cast.vendor, cast.licence)
+def submitted(org, licence, name="copy"):
+    version = register(org, licence, name=name)
+    services.price_set(version=version, unit="image", unit_price=Decimal("0.01"))
+    return services.version_submit(version=version)
+
+
+def test_a_draft_takes_a_digest_from_nobody(cast):
+    register(cast.stranger, open_licence(cast.stranger))
+    real = submitted(cast.vendor, cast.licence)
+    assert services.version_decide(version=real, after=Status.LISTED, by=cast.sam).listed_at
+
+
+def test_of_two_drafts_the_one_that_is_listed_first_counts(cast):
+    real = submitted(cast.vendor, cast.licence)
+    copy = submitted(cast.stranger, open_licence(cast.stranger))
+    real = services.version_decide(version=real, after=Status.LISTED, by=cast.sam)
     with pytest.raises(InvalidInput):
-        register(cast.stranger, open_licence(cast.stranger))
+        services.version_decide(version=copy, after=Status.LISTED, by=cast.sam)
+    copy.refresh_from_db()
+    assert copy.status == Status.SUBMITTED
+    # A suspension does not open its weights to others, nor does it lose them.
+    real = services.version_decide(version=real, after=Status.SUSPENDED, by=cast.sam, note="Wait.")
+    with pytest.raises(InvalidInput):
+        services.version_decide(version=copy, after=Status.LISTED, by=cast.sam)
+    services.version_decide(version=real, after=Status.LISTED, by=cast.sam)
 
 
 def test_the_same_organisation_may_register_again(cast, private):
@@ -101,19 +123,20 @@ def test_what_ships_belongs_to_nobody(cast):
 
 @pytest.mark.django_db(transaction=True)
 def test_of_two_at_once_one_is_first(cast):
-    theirs = open_licence(cast.stranger)
+    real = submitted(cast.vendor, cast.licence)
+    copy = submitted(cast.stranger, open_licence(cast.stranger))
     problems = []
 
     def second():
         try:
-            register(cast.stranger, theirs)
+            services.version_decide(version=copy, after=Status.LISTED, by=cast.sam)
         except InvalidInput as error:
             problems.append(list(error.fields))
         finally:
             connection.close()
 
     with transaction.atomic():
-        register(cast.vendor, cast.licence)
+        services.version_decide(version=real, after=Status.LISTED, by=cast.sam)
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(0.5)

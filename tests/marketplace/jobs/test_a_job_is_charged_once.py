@@ -1,5 +1,7 @@
 """From submission to settlement: hold, charge, split, release."""
 
+from dataclasses import replace
+
 import pytest
 
 from billing.models import Charge, Hold, Transfer, Wallet
@@ -79,6 +81,16 @@ def test_a_failed_job_is_free(cast):
     assert (job.status, job.charge_nano, job.error_code) == ("failed", 0, "engine_error")
     assert balance_of(cast.developer.pk).available_nano == to_nano("1")
     assert Hold.objects.get(pk=job.pk).state == "released"
+
+
+@pytest.mark.parametrize("bad", ["\0", "\ud800", "\n"])
+def test_a_failure_is_booked_whatever_its_text_holds(cast, bad):
+    job = submit(cast)
+    services.job_started(report_started(job))
+    message = replace(report_failed(job, "invalid_input"), message=f"a{bad}b")
+    assert services.job_failed(message)
+    job.refresh_from_db()
+    assert (job.status, job.error_message) == ("failed", "a b")
 
 
 def test_a_retryable_failure_is_tried_again_and_the_first_attempt_is_fenced_off(

@@ -6,9 +6,10 @@ from django.test import Client
 from billing import services as billing
 from inference import protocol
 from inference.engine.request import GenerationRequest
+from marketplace.accounts import services as accounts
 from marketplace.catalog import services as catalog
 from marketplace.catalog.models import Status, Version, Visibility
-from marketplace.core.errors import InvalidInput, WrongState
+from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
 from marketplace.jobs import dispatch, services
 from marketplace.jobs.models import Job
 from tests.cast import SCHEMA, listed_version, open_licence
@@ -174,6 +175,41 @@ def test_one_whose_vendor_is_to_be_paid_is_called_itself(cast, base, make_lora, 
         submit(cast.developer, "atelier/base", "atelier/look")
 
 
+def test_a_free_lora_does_not_take_the_royalty_of_its_base_away(cast, base, make_lora):
+    make_lora(org=cast.stranger)
+    other = listed_version(
+        cast.stranger, open_licence(cast.stranger, royalty=0), cast.sam, name="other",
+        input_schema=TAKES_LORAS,
+    )  # fmt: skip
+    with pytest.raises(InvalidInput, match="call charlie/look itself"):
+        submit(cast.developer, "charlie/other", "charlie/look")
+    # Who is owed it is paid by a call of any model of its own, or of what is made from one.
+    submit(cast.developer, "atelier/base", "charlie/look")
+    listed_version(cast.vendor, cast.licence, cast.sam, name="sister", input_schema=TAKES_LORAS)
+    submit(cast.developer, "atelier/sister", "charlie/look")
+    listed_version(
+        cast.stranger, other.licence, cast.sam, name="tuned", base=base,
+        input_schema=TAKES_LORAS,
+    )  # fmt: skip
+    submit(cast.developer, "charlie/tuned", "charlie/look")
+
+
+def test_a_key_for_some_models_wears_no_others(cast, base, make_lora):
+    make_lora(org=cast.developer, name="mine", visibility=Visibility.PRIVATE)
+    given = {"prompt": "x", "loras": [{"uri": "builders/mine"}]}
+
+    def call(*models):
+        key, _ = accounts.api_key_create(org=cast.developer, name="k", allowed_models=models)
+        parts = {"org": cast.developer, "ref": "atelier/base", "given": given, "api_key": key}
+        return services.job_submit(**parts)[0]
+
+    with pytest.raises(NotAllowed) as refusal:
+        call("atelier/base")
+    assert refusal.value.code == "model_not_allowed"
+    assert Job.objects.count() == 0
+    assert call("atelier/base", "builders/mine").input["loras"][0]["uri"] == "builders/mine:1"
+
+
 def test_a_model_is_no_lora(cast, base):
     assert refused(cast.developer, "atelier/base", cast.ref) == "input.loras.0.uri"
 
@@ -198,6 +234,8 @@ def test_one_of_another_family_is_refused(cast, base, make_lora):
         ([{"uri": "atelier/look"}, {"uri": "atelier/look", "scale": 5}], "input.loras.1.scale"),
         ([{"uri": "atelier/look", "scale": True}], "input.loras.0.scale"),
         ([{"uri": "atelier/look", "scale": float("nan")}], "input.loras.0.scale"),
+        ([{"uri": "atelier/look", "scale": float("inf")}], "input.loras.0.scale"),
+        ([{"uri": "atelier/look", "scale": 10**400}], "input.loras.0.scale"),
         ([{"uri": "atelier/look", "scale": "1"}], "input.loras.0.scale"),
     ],
 )
@@ -250,6 +288,16 @@ def test_a_lora_is_not_offered_once_its_base_is_suspended(cast, base, make_lora)
     with pytest.raises(WrongState):
         submit(cast.developer, "atelier/look")
     assert Version.objects.get(model__name="look").status == Status.LISTED
+
+
+def test_a_lora_does_not_open_a_base_that_became_private(cast, base, make_lora):
+    make_lora(org=cast.stranger)
+    make_lora(name="own")
+    catalog.model_update(model=base.model, visibility=Visibility.PRIVATE)
+    with pytest.raises(WrongState):
+        submit(cast.developer, "charlie/look")
+    # The vendor of the base may go on selling LoRAs of it.
+    submit(cast.developer, "atelier/own")
 
 
 def test_a_lora_cannot_take_the_licence_of_another(cast, base):

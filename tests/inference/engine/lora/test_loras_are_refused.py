@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +17,11 @@ from inference.engine.errors import (
     WeightsMismatchError,
     WeightsUnavailableError,
 )
+from inference.engine.lora.formats import MAX_TENSORS
 from inference.engine.request import GenerationRequest, LoraUse
 from inference.engine.runner import Engine
 from inference.engine.weights import NOOP_DIGEST, Model, digest_of
+from inference.engine.weights.rules import MAX_HEADER_BYTES
 from tests.inference.engine.lora.conftest import BOUND, Pixels, use
 from tests.inference.engine.lora.files import Maker, Tensors, flux_peft, save
 
@@ -138,6 +142,53 @@ def test_what_does_not_fit_is_the_callers_mistake(draw: Draw, weights_dir: Path,
     message = _refused(draw, use(path), InvalidRequestError)
     assert message.startswith("loras")
     assert words in message
+
+
+@pytest.mark.parametrize("pattern", ["(([a-z_0-9.]*)*)*!", "(.*)(.*)(.*)(.*)(.*)(.*)(.*)(.*)!"])
+def test_a_pattern_in_the_header_cannot_keep_the_worker_busy(
+    draw: Draw, weights_dir: Path, pattern: str
+) -> None:
+    config = {"transformer.lora_alpha": 4, "transformer.alpha_pattern": {pattern: 1}}
+    path = save(weights_dir / "backtracks.safetensors", flux_peft(), config)
+    began = time.monotonic()
+    draw("flux", [use(path)])
+    assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"transformer.lora_alpha": "much"},
+        {"transformer.lora_alpha": 10**400},
+        {"transformer.lora_alpha": 4, "transformer.alpha_pattern": ["to_q"]},
+    ],
+)
+def test_a_strength_that_is_no_number(
+    draw: Draw, weights_dir: Path, config: dict[str, object]
+) -> None:
+    path = save(weights_dir / "alpha.safetensors", flux_peft(), config)
+    assert "no number as alpha" in _refused(draw, use(path), InvalidRequestError)
+
+
+def _with_header(path: Path, header: str) -> Path:
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode() + b"\0" * 64)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("[" * 100_000, "whole safetensors"),
+        ('{"__metadata__": {"lora_adapter_metadata": "' + "[" * 100_000 + '"}}', "whole"),
+        ("[]", "whole safetensors"),
+        (" " * (MAX_HEADER_BYTES + 1), "too long"),
+        (json.dumps(dict.fromkeys(map(str, range(MAX_TENSORS + 1)), 0)), "tensors"),
+    ],
+    ids=["nested", "nested-config", "list", "long", "many"],
+)
+def test_a_header_that_is_a_bomb(draw: Draw, weights_dir: Path, header: str, words: str) -> None:
+    path = _with_header(weights_dir / "bomb.safetensors", header)
+    assert words in _refused(draw, use(path), WeightsMismatchError)
 
 
 def test_a_bad_lora_fails_its_own_request_only(
