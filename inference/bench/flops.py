@@ -35,7 +35,7 @@ def flops_each(loaded: Loaded, requests: list[GenerationRequest]) -> float:
     with torch.no_grad(), counter:
         for request in requests:
             loaded.forget_texts()
-            complete = loaded.family.complete(loaded, request)
+            complete = loaded.complete(request)
             (condition,) = loaded.family.encode(loaded, [complete])
             sample = loaded.family.begin(loaded, complete, condition, complete.seed_of(0))
             while sample.step < sample.steps:

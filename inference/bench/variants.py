@@ -51,6 +51,8 @@ def variants(steps: int, only: list[str] | None = None) -> list[Variant]:
         for count in fewer(steps)
     ]
     for name in REGISTRY:
+        if name == "fewer_steps":  # the control itself
+            continue
         profile = Profile(quality="fast", optimisations={name: {}})
         found.append(Variant(name, ALONE, profile, steps, control=PLAIN))
     for quality in DEFAULTS:

@@ -6,6 +6,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from inference.engine.weights.report import FetchReport
 if TYPE_CHECKING:
     from inference.engine.device import Device
     from inference.engine.families.base import Family
+    from inference.engine.request import GenerationRequest
     from inference.engine.sample import Inputs
 
 TEXTS_KEPT = 64
@@ -44,6 +46,9 @@ class Loaded:
         self.predict: Callable[[Inputs, dict[str, Any]], Any] = self._eager
         """The denoiser's forward pass; optimisations may put another one in its place."""
         self.guidance_until = 1.0
+        self.step_share = 1.0
+        """The share of the steps asked for that is run, but `least_steps` where so many are."""
+        self.least_steps = 1
         self.mounted: dict[str, Callable[[], None]] = {}
         """Undo functions of the optimisations that are on, in the order they were put on."""
         self.builders: list[Any] = []
@@ -58,6 +63,14 @@ class Loaded:
         """What a request of these weights gets where it asks for nothing."""
         self._tasks: dict[str, Any] = {}
         self._texts: OrderedDict[Hashable, Inputs] = OrderedDict()
+
+    def complete(self, request: GenerationRequest) -> GenerationRequest:
+        """Return `request` with what it leaves open filled in, and with the steps that are run."""
+        request = self.family.complete(self, request)
+        if request.steps is None or self.step_share == 1:
+            return request
+        least = min(request.steps, self.least_steps)
+        return replace(request, steps=max(least, round(self.step_share * request.steps)))
 
     def _eager(self, inputs: Inputs, shared: dict[str, Any]) -> Any:
         """Run the model as it is, with the LoRAs of the rows that it is run for."""

@@ -7,6 +7,7 @@ anybody else's picture.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import queue
@@ -31,6 +32,7 @@ from inference.engine.stages import Stages
 from inference.engine.ticket import Ticket
 from inference.engine.weights import FetchProgress, Model, WeightsStore
 
+log = logging.getLogger(__name__)
 T = TypeVar("T")
 LOOK_EVERY_S = 0.25
 """How often requests that wait for their weights are asked whether they still want to."""
@@ -189,7 +191,16 @@ class Engine:
         while not (closing and self._idle):
             closing = self._receive() or closing
             if self._stages is not None and not self._idle:
-                self._stages.turn()
+                self._turn(self._stages)
+
+    @staticmethod
+    def _turn(stages: Stages) -> None:
+        """Do one turn. What no stage has caught, a broken device say, fails all that wait."""
+        try:
+            stages.turn()
+        except Exception as error:
+            log.exception("the engine's turn failed")
+            stages.fail_all(error)
 
     @property
     def _idle(self) -> bool:

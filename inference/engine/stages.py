@@ -116,6 +116,11 @@ class Stages:
         if isinstance(failure, DeviceMemoryError):
             self._release(error)
 
+    def fail_all(self, error: Exception) -> None:
+        """End every request."""
+        for ticket in list(self._tickets):
+            self._fail(ticket, error)
+
     def _release(self, error: BaseException) -> None:
         """Free what ran out of memory: the frames of `error` hold all that it had allocated."""
         clear_frames(error.__traceback__)
@@ -249,7 +254,7 @@ class Stages:
             return True
         try:
             request = ticket.request.with_defaults(self._weights.defaults(ticket.model.uri))
-            ticket.request = loaded.family.complete(loaded, request)
+            ticket.request = loaded.complete(request)
         except Exception as error:
             self._fail(ticket, error)
             return False

@@ -7,6 +7,7 @@ from typing import Any
 
 from inference.engine.errors import InvalidProfileError
 from inference.engine.loaded import Loaded
+from inference.engine.loader import is_out_of_memory
 from inference.engine.optimise.attention import ATTENTION_BACKEND, SAGE_ATTENTION
 from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR
@@ -21,6 +22,7 @@ from inference.engine.optimise.precision import BF16_DECODER, BF16_DENOISER
 from inference.engine.optimise.precompute import PRECOMPUTE
 from inference.engine.optimise.quantised import FP8_DENOISER, INT8_DENOISER_GPU
 from inference.engine.optimise.regional import COMPILE_REGIONAL
+from inference.engine.optimise.steps import FEWER_STEPS
 from inference.engine.optimise.tiling import TILED_DECODE
 from inference.engine.profile import EXACT, Profile
 
@@ -30,6 +32,7 @@ REGISTRY: dict[str, Optimisation] = {
         CHANNELS_LAST,
         BF16_DENOISER,
         BF16_DECODER,
+        FEWER_STEPS,
         GUIDANCE_INTERVAL,
         FIRST_BLOCK_CACHE,
         TAYLOR,
@@ -56,7 +59,7 @@ DEFAULTS: dict[str, tuple[str, ...]] = {
         "channels_last",
         "bf16_decoder",
         "bf16_denoiser",
-        "guidance_interval",
+        "fewer_steps",
         "precompute",
         "compiled",
     ),
@@ -89,10 +92,25 @@ def mount(loaded: Loaded, profile: Profile) -> None:
         return
     for optimisation in sorted((REGISTRY[name] for name in chosen), key=lambda o: o.order):
         problem = optimisation.missing(loaded)
-        if problem is None:
+        if problem is None and named is None:
+            problem = _try(loaded, optimisation, dict(chosen[optimisation.name]))
+            if problem is not None:
+                loaded.notes.append(f"{optimisation.name} is off: {problem}")
+        elif problem is None:
             put_on(loaded, optimisation, dict(chosen[optimisation.name]))
         elif named is not None:
             loaded.notes.append(f"{optimisation.name} is off: {problem}")
+
+
+def _try(loaded: Loaded, optimisation: Optimisation, options: dict[str, object]) -> str | None:
+    """Put on what nobody asked for by name; return why that failed, which hurts nobody."""
+    try:
+        put_on(loaded, optimisation, options)
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        return f"it failed ({type(error).__name__})"
+    return None
 
 
 def _picked(loaded: Loaded, quality: str) -> dict[str, Mapping[str, Any]]:

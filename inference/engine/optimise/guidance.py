@@ -24,10 +24,11 @@ GUIDANCE_INTERVAL = Optimisation(
     name="guidance_interval",
     summary="guidance in the first part of the steps only",
     stage="denoise",
-    loss=2.0,
+    loss=6.0,
     order=30,
     apply=_apply,
     options={"until": 0.5},
     needs=needs(guided=True),
     denoise=Speedup(whole=4 / 3),  # half of the steps run one branch of the two
+    recommended=False,
 )
