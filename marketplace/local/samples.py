@@ -95,7 +95,7 @@ def film(path: Path) -> None:
                     if number == len(sheets):
                         size = (COLUMNS * CLIP_SIDE, len(CLIP_PROMPTS) // COLUMNS * CLIP_SIDE)
                         sheets.append(Image.new("RGB", size))
-                    sheets[number].paste(frame.to_image(), _place(index, CLIP_SIDE))
+                    sheets[number].paste(frame.to_image(), _place(index, CLIP_SIDE))  # type: ignore[no-untyped-call]
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(path, "w", options={"movflags": "+faststart"}) as film:
         stream = film.add_stream("libx264", rate=rate, options={"crf": "15", "preset": "slow"})
@@ -103,7 +103,7 @@ def film(path: Path) -> None:
         stream.pix_fmt = "yuv420p"
         for sheet in sheets:
             big = sheet.resize((stream.width, stream.height), Image.Resampling.LANCZOS)
-            film.mux(stream.encode(av.VideoFrame.from_image(big)))
+            film.mux(stream.encode(av.VideoFrame.from_image(big)))  # type: ignore[no-untyped-call]
         film.mux(stream.encode())
 
 
