@@ -36,17 +36,12 @@ def test_only_candidates_of_the_quality_are_put_on(
     take_off(loaded)
     assert mounted <= set(DEFAULTS[quality])
     assert "channels_last" in mounted
-    assert ("guidance_interval" in mounted) == (quality == "fast")
+    assert ("fewer_steps" in mounted) == (quality == "fast")
     assert loaded.notes == []
 
 
 def test_what_cannot_pay_is_left_off() -> None:
     loaded = load(starter.path(), "flux")
-    # Without guidance there is no second branch to leave out.
-    loaded.defaults = {**starter.defaults(), "guidance": 1.0}
-    mount(loaded, Profile(quality="fast"))
-    assert "guidance_interval" not in loaded.mounted
-    take_off(loaded)
     loaded.device = dataclasses.replace(loaded.device, dtype=torch.bfloat16)
     mount(loaded, Profile(quality="fast"))
     assert not {"bf16_denoiser", "bf16_decoder"} & set(loaded.mounted)
@@ -57,5 +52,5 @@ def test_the_command_weighs_the_engines_own_optimisations(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = planned(capsys, "--model", "sdxl", "--device", "cpu", "--quality", "fast")
-    assert {"guidance_interval", "bf16_denoiser"} <= found <= set(REGISTRY)
+    assert {"fewer_steps", "bf16_denoiser"} <= found <= set(REGISTRY)
     assert found <= set(DEFAULTS["fast"])
