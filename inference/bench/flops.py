@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, mm_flop, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from inference.engine.forward import advance
 
@@ -18,10 +18,14 @@ def _attention(query: Any, key: Any, value: Any, *_args: Any, **_kwargs: Any) ->
     return int(sdpa_flop_count(query, key, value))
 
 
+def _products(left: Any, right: Any, *_args: Any, **_kwargs: Any) -> int:
+    return 2 * int(left[0]) * int(left[1]) * int(right[1])
+
+
 _MORE = {
     # torch 2.13 counts attention of CUDA devices only, and no products of whole numbers.
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention,
-    torch.ops.aten._int_mm: mm_flop,
+    torch.ops.aten._int_mm: _products,
 }
 
 
