@@ -278,11 +278,13 @@ def run(arguments: argparse.Namespace) -> int:
     from inference.bench.plot import frontier
     from inference.bench.statistics import CONFIDENCE
     from inference.bench.subjects import subjects
+    from inference.bench.variants import variants
     from inference.commands.run import fail
 
     os.environ.setdefault("ENGINE_COMPILE", "1")
     try:
         chosen = subjects(arguments.model)
+        variants(1, arguments.only)
     except KeyError as error:
         fail(str(error.args[0]))
     models: list[dict[str, Any]] = []

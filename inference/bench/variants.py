@@ -31,7 +31,7 @@ def fewer(steps: int) -> list[int]:
     """Return the numbers of steps of a control, the most first."""
     counts = [
         steps,
-        *(round(steps * share) for share in (7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8)),
+        *(round(steps * share) for share in (7 / 8, 6 / 8, 5 / 8, 4 / 8)),
     ]
     return sorted({count for count in counts if count >= 1}, reverse=True)
 
@@ -45,6 +45,9 @@ def variants(steps: int, only: list[str] | None = None) -> list[Variant]:
     from inference.engine.optimise import DEFAULTS, REGISTRY
     from inference.engine.profile import EXACT, Profile
 
+    for name in only or []:
+        if name not in (*REGISTRY, *DEFAULTS):
+            raise KeyError(f"no optimisation or quality {name!r}")
     plain, exact = Profile(optimisations={}), Profile(quality=EXACT)
     found = [
         Variant(f"plain, {count} steps", PLAIN, plain, count, series=PLAIN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import secrets
 import sys
 import time
@@ -79,6 +80,9 @@ def model_of(name: str, roots: list[Path]) -> tuple[Model, WeightsStore]:
     """Return what a name means: a directory, or a model that ships; `roots` may be read too."""
     from inference.engine.families import family_of
     from inference.engine.weights import Model, WeightsStore
+    from inference.engine.weights.settings import WeightsSettings
+
+    roots = [*roots, *WeightsSettings.from_env(os.environ).roots]
 
     directory = Path(name)
     if directory.is_dir():
@@ -95,9 +99,10 @@ def model_of(name: str, roots: list[Path]) -> tuple[Model, WeightsStore]:
 
 
 def lora_of(text: str) -> tuple[str, float, Path | None]:
-    """Return address, scale, and the file or directory if the address is one of this machine.
+    """Return address, scale, and the directory to read if the address is one of this machine.
 
-    What follows the last colon is the scale if it is a number.
+    What follows the last colon is the scale if it is a number. Raises ValueError where a path
+    leads nowhere.
     """
     where, scale = text, 1.0
     before, _, last = text.rpartition(":")
@@ -109,7 +114,9 @@ def lora_of(text: str) -> tuple[str, float, Path | None]:
     path = Path(where)
     if path.exists():
         path = path.resolve()
-        return path.as_uri(), scale, path
+        return path.as_uri(), scale, path if path.is_dir() else path.parent
+    if ":" not in where:
+        raise ValueError(f"--lora: there is no file or directory {where}")
     return where, scale, None
 
 
@@ -189,7 +196,7 @@ def run(arguments: argparse.Namespace) -> int:
     except InvalidRequestError as error:
         fail(str(error), USAGE)
     except EngineError as error:
-        fail(f"{error}" + (f": {error.__cause__}" if error.__cause__ else ""))
+        fail(str(error))
     except ValueError as error:
         fail(str(error), USAGE)
     except KeyboardInterrupt:

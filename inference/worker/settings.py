@@ -12,6 +12,7 @@ from typing import Self
 
 FORBIDDEN = ("DATABASE_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "SECRET_KEY")
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
+SCHEMES = ("redis://", "rediss://", "unix://", "redis+socket://")
 SLOTS = {"cpu": 8, "cuda": 16}
 """Jobs at a time, by kind of device: enough for the engine to fill its forward passes."""
 NVIDIA = Path("/dev/nvidiactl")
@@ -56,6 +57,9 @@ class WorkerSettings:
     def from_env(cls, env: Mapping[str, str]) -> Self:
         """Read the settings. Raises ValueError naming the variable that is wrong."""
         broker = env.get("BROKER_URL") or DEFAULT_BROKER
+        for name in ("BROKER_URL", "VALKEY_URL"):
+            if not (env.get(name) or broker).startswith(SCHEMES):
+                raise ValueError(f"{name} must begin with one of {', '.join(SCHEMES)}")
         classes = [c.strip() for c in (env.get("WORKER_CLASSES") or "small").split(",")]
         if not all(classes):
             raise ValueError("WORKER_CLASSES must be names separated by commas, such as small")

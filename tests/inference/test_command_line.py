@@ -47,7 +47,7 @@ def test_digest_prints_what_a_catalogue_registers(
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
-        (["--model", "no-such-model"], 1, "no model named 'no-such-model' ships"),
+        (["--model", "no-such-model"], 1, "there are: starter-image, starter-video"),
         (["--model", "noop", "--steps", "0"], 2, "steps must be between 1 and 200"),
         (["--model", "noop", "--out", "x.jpg"], 2, "--out must end in .png"),
         (["--model", "noop", "--out", "/no/such/x.png"], 2, "does not exist"),
@@ -59,7 +59,8 @@ def test_digest_prints_what_a_catalogue_registers(
         (["--model", "noop", "--strength", "0.5"], 2, "--strength needs --image"),
         (["--model", "noop", "--frames", "0"], 2, "num_frames must be between 1 and"),
         (["--model", "noop", "--frames", "5"], 2, "num_frames is not a field of this model"),
-        (["--model", "noop", "--lora", "x:9"], 2, "loras must be between -4 and 4, not 9"),
+        (["--model", "noop", "--lora", "starter:x:9"], 2, "loras must be between -4 and 4, not 9"),
+        (["--model", "noop", "--lora", "/no.safetensors"], 2, "there is no file or directory /no"),
     ],
 )
 def test_a_mistake_is_one_line_and_an_exit_status(

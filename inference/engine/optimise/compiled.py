@@ -61,9 +61,9 @@ def _wanted(row: Row) -> dict[str, Any]:
 
 
 def _needs(situation: Situation) -> str | None:
-    if os.environ.get("ENGINE_COMPILE", "0") != "1":
-        return "ENGINE_COMPILE is not 1"
-    return None if situation.device_kind == "cpu" else "it is for the CPU"
+    if situation.device_kind != "cpu":
+        return "it is for the CPU"
+    return None if os.environ.get("ENGINE_COMPILE", "0") == "1" else "ENGINE_COMPILE is not 1"
 
 
 def _missing(loaded: Loaded) -> str | None:

@@ -261,4 +261,7 @@ def _starter(name: str) -> Path:
     try:
         return Path(starter.path(name))
     except (KeyError, ValueError, OSError) as error:
-        raise WeightsUnavailableError(f"no model named {name!r} ships with Mercato") from error
+        there = ", ".join(starter.names()) or "none"
+        raise WeightsUnavailableError(
+            f"no model named {name!r} ships with Mercato; there are: {there}"
+        ) from error
