@@ -11,8 +11,10 @@ from django.db.models import Model as Row
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from billing.models import Account, Charge, Hold, Incident, MeterBatch, Transfer, Wallet
-from billing.services import credit_grant, credit_limit_set
+from billing.models import Account, Charge, Hold, Incident, MeterBatch, Transfer
+from billing.selectors import balance_of
+from billing.services import credit_grant
+from billing.wallets import credit_limit_set
 from marketplace.accounts.models import ApiKey, Membership, Organisation, User
 from marketplace.catalog.models import Licence, Model, Price, ReviewDecision, Status, Version
 from marketplace.catalog.services import version_decide
@@ -122,14 +124,11 @@ class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     def balance(self, obj: Organisation) -> str:
         """Write the wallet in a line."""
-        wallet = Wallet.objects.for_org(obj).first()
-        if wallet is None:
-            return "no wallet yet"
+        own = balance_of(obj.pk)
         return (
-            f"{format_usd(wallet.available_nano)} available: "
-            f"{format_usd(wallet.prepaid_nano)} prepaid, {format_usd(wallet.owed_nano)} owed of "
-            f"a limit of {format_usd(wallet.credit_limit_nano)}, "
-            f"{format_usd(wallet.held_nano)} held"
+            f"{format_usd(own.available_nano)} available: {format_usd(own.granted_nano)} granted, "
+            f"{format_usd(own.prepaid_nano)} prepaid, {format_usd(own.owed_nano)} owed of "
+            f"a limit of {format_usd(own.credit_limit_nano)}, {format_usd(own.held_nano)} held"
         )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
