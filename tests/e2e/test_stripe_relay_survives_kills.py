@@ -63,8 +63,8 @@ def until_told(market: World) -> None:
         hurry(market)
         time.sleep(0.5)
         ((unsealed,),) = market.sql(
-            "SELECT count(*) FROM billing_charge WHERE (granted_nano + prepaid_nano > 0 AND prepaid_batch_id "
-            "IS NULL) OR (postpaid_nano > 0 AND postpaid_batch_id IS NULL)"
+            "SELECT count(*) FROM billing_charge WHERE (granted_nano + prepaid_nano > 0 "
+            "AND prepaid_batch_id IS NULL) OR (postpaid_nano > 0 AND postpaid_batch_id IS NULL)"
         )
         states = dict(market.sql("SELECT delivery, count(*) FROM billing_meterbatch GROUP BY 1"))
         assert "failed" not in states, states
