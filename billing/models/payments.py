@@ -1,6 +1,6 @@
 """Money that comes in: top-ups, disputes, what Stripe tells us, and how a customer pays."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import F, Q
@@ -148,3 +148,9 @@ class StripeEvent(OutboxRow):
 
     def __str__(self) -> str:
         return f"{self.type} {self.id}"
+
+    @property
+    def snapshot(self) -> dict[str, Any]:
+        """The object as it was when Stripe sent this; empty for a thin event. Refetch it."""
+        found: dict[str, Any] = (self.payload.get("data") or {}).get("object") or {}
+        return {} if self.thin else found
