@@ -1,6 +1,8 @@
 """The one gateway of this process, and the Stripe customer of each organisation, made once."""
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 from django.conf import settings
@@ -9,6 +11,14 @@ from billing.models import Wallet
 from billing.stripe.gateway import GatewayUnavailable, StripeGateway, gateway_from_settings
 from billing.wallets import wallet_ensure
 from marketplace.accounts.models import Organisation
+from marketplace.core.errors import MarketError
+
+
+class PaymentsAway(MarketError):
+    """Stripe is not configured here, or does not answer now."""
+
+    status = 503
+    code = "payments_unavailable"
 
 
 @lru_cache(maxsize=4)
@@ -23,6 +33,25 @@ def gateway_shared() -> StripeGateway | None:
         settings.STRIPE_API_BASE,
         getattr(settings, "STRIPE_METER_EVENTS_BASE", ""),
     )
+
+
+def gateway_required() -> StripeGateway:
+    """Return the gateway. Raises PaymentsAway without Stripe."""
+    gateway = gateway_shared()
+    if gateway is None:
+        raise PaymentsAway("Payments are not set up on this installation: Stripe has no key here.")
+    return gateway
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn a GatewayUnavailable into the PaymentsAway that people are shown."""
+    try:
+        yield
+    except GatewayUnavailable as error:
+        raise PaymentsAway(
+            "Stripe does not answer at the moment. Nothing is lost: try again in a minute."
+        ) from error
 
 
 def email_of(org: Organisation) -> str:

@@ -297,6 +297,10 @@ STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
 STRIPE_WEBHOOK_SECRET = [
     part.strip() for part in env.list("STRIPE_WEBHOOK_SECRET", default=[]) if part.strip()
 ]
+# Have Stripe compute and collect tax on top of each payment (Stripe Tax must be set up there).
+STRIPE_AUTOMATIC_TAX = env.bool("STRIPE_AUTOMATIC_TAX", default=False)
+TOP_UP_MIN_CENTS = env.int("TOP_UP_MIN_CENTS", default=500)
+TOP_UP_MAX_CENTS = env.int("TOP_UP_MAX_CENTS", default=1_000_000)
 STRIPE_EVENT_KEEP_DAYS = env.int("STRIPE_EVENT_KEEP_DAYS", default=90)
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
 refuse_stand_in_in_production(

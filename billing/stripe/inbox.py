@@ -80,7 +80,6 @@ def events_process(budget_s: float = 30.0) -> int:
         return 0
     done = 0
     for event in StripeEvent.claim_while(budget_s, chunk=4):
-        event.mark_sending()
         try:
             _process(event, gateway)
             done += 1
