@@ -54,7 +54,7 @@ def profile_of(org: Organisation) -> BillingProfile:
 def _check(profile: BillingProfile) -> None:
     problems: dict[str, list[str]] = {}
     for name in FIELDS:
-        limit = BillingProfile._meta.get_field(name).max_length or 0
+        limit = getattr(BillingProfile._meta.get_field(name), "max_length", None) or 0
         if len(getattr(profile, name)) > limit:
             problems[name] = [f"At most {limit} characters."]
     if profile.email:

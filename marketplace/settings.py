@@ -233,6 +233,10 @@ _MEDIA_ORIGINS = (
     if S3_BUCKET
     else []
 )
+# A form that pays answers with the way to Stripe's page, which browsers count as its target.
+_STRIPE_PAGES = [env.str("STRIPE_API_BASE", default="")] if env.str("STRIPE_API_BASE", "") else [
+    "https://checkout.stripe.com", "https://connect.stripe.com",
+]  # fmt: skip
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -242,7 +246,7 @@ CONTENT_SECURITY_POLICY = {
         "script-src": ["'self'"],
         "connect-src": ["'self'"],
         "frame-ancestors": ["'none'"],
-        "form-action": ["'self'"],
+        "form-action": ["'self'", *_STRIPE_PAGES],
         "base-uri": ["'none'"],
         "object-src": ["'none'"],
     }
