@@ -69,6 +69,4 @@ def subscriber(standin: Handle, *, days_until_due: int | None = None) -> Subscri
     subscription = gateway.subscription_ensure(
         customer, price, org_id, days_until_due=days_until_due
     )
-    return Subscriber(
-        standin, gateway, org_id, customer, meter, event_name, price, subscription
-    )
+    return Subscriber(standin, gateway, org_id, customer, meter, event_name, price, subscription)

@@ -179,9 +179,7 @@ def test_tax_is_added_where_it_is_on_and_the_customer_has_a_country(own_standin:
     customer = one.gateway.customer_ensure(uuid.uuid4().hex, "Taxed", "t@example.com")
 
     def ensure() -> str:
-        return one.gateway.subscription_ensure(
-            customer, one.price, "taxed", automatic_tax=True
-        ).id
+        return one.gateway.subscription_ensure(customer, one.price, "taxed", automatic_tax=True).id
 
     with pytest.raises(GatewayRefused) as failure:
         ensure()
