@@ -50,7 +50,7 @@ def top_up_create(request: MemberRequest) -> HttpResponseBase:
                 org=request.org,
                 user=request.user,
                 cents=form.cents(),
-                key=str(form.cleaned_data["key"]),
+                key=f"{form.cleaned_data['key']}:{form.cents()}",
                 save_card=form.cleaned_data["save_card"],
             )
             return redirect(url)
