@@ -290,9 +290,16 @@ OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
+# Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
+STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
 refuse_stand_in_in_production(
-    SimpleNamespace(STRIPE_API_KEY=STRIPE_API_KEY, STRIPE_API_BASE=STRIPE_API_BASE, DEBUG=DEBUG),
+    SimpleNamespace(
+        STRIPE_API_KEY=STRIPE_API_KEY,
+        STRIPE_API_BASE=STRIPE_API_BASE,
+        STRIPE_METER_EVENTS_BASE=STRIPE_METER_EVENTS_BASE,
+        DEBUG=DEBUG,
+    ),
     local=LOCAL_STACK,
 )
 
