@@ -124,6 +124,7 @@ def of_subscription(
 ) -> Body:
     """Return the draft of a period, not put: also what a preview shows."""
     customer = work.get("customer", subscription["customer"])
+    days = subscription["days_until_due"]
     invoice = blank(
         work,
         customer,
@@ -132,6 +133,7 @@ def of_subscription(
         billing_reason=reason,
         collection_method=subscription["collection_method"],
         default_payment_method=subscription["default_payment_method"],
+        due_date=work.now() + days * 86400 if days is not None else None,
         period_start=period[0],
         period_end=period[1],
         parent={
@@ -273,8 +275,6 @@ def finalize(work: Work, invoice: Body, *, collect: bool) -> Body:
         "number": number,
         "status": "open",
     }
-    if invoice["collection_method"] == "send_invoice":
-        invoice["due_date"] = invoice["due_date"] or now + 30 * 86400
     invoice["status_transitions"]["finalized_at"] = now
     work.put(invoice)
     work.emit("invoice.finalized", invoice)
