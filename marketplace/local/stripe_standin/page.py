@@ -76,6 +76,7 @@ def state(
         "requests": dict(requests),
         "faults": [rule.describe() for rule in faults.rules],
         "clock_offset_s": store.clock_offset_s,
+        "now": store.now(),
     }
     if events:
         body["events"] = [asdict(event) for event in store.events]

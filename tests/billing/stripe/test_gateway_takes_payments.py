@@ -103,7 +103,7 @@ def test_a_page_that_nobody_used_expires_after_a_day(own_standin: Handle) -> Non
     gateway = StripeGateway(KEY, base=own_standin.url)
     buyer = Buyer(own_standin, gateway, "o", gateway.customer_ensure("o", "O", "o@example.com"))
     session = buyer.topup("t")
-    own_standin.control("POST", "clock", {"now": session.expires_at - 1})
+    own_standin.control("POST", "clock", {"now": session.expires_at - 1, "freeze": True})
     assert gateway.checkout_session_retrieve(session.id).status == "open"
     own_standin.control("POST", "clock", {"now": session.expires_at})
     assert gateway.checkout_session_retrieve(session.id).status == "expired"
