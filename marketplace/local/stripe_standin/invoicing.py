@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from marketplace.local.stripe_standin import charging
+from marketplace.local.stripe_standin import cards, charging
 from marketplace.local.stripe_standin.errors import ApiError
 from marketplace.local.stripe_standin.metering import usage
 from marketplace.local.stripe_standin.work import Body, Work
@@ -298,7 +298,7 @@ def mark_paid(work: Work, invoice: Body, amount: int) -> None:
     work.emit("invoice.paid", invoice)
 
 
-def pay(work: Work, invoice: Body, method: str | None) -> charging.Declined | None:
+def pay(work: Work, invoice: Body, method: str | None) -> cards.Declined | None:
     """Try to collect an open invoice; return why it was declined, or None when it is paid."""
     customer = work.get("customer", invoice["customer"])
     chosen = (
@@ -308,7 +308,7 @@ def pay(work: Work, invoice: Body, method: str | None) -> charging.Declined | No
     )
     invoice |= {"attempted": True, "attempt_count": invoice["attempt_count"] + 1}
     if chosen is None:
-        declined: charging.Declined | None = charging.Declined(
+        declined: cards.Declined | None = cards.Declined(
             "invoice_payment_intent_requires_action",
             "",
             "There is no default payment method set on this Customer.",
@@ -320,7 +320,7 @@ def pay(work: Work, invoice: Body, method: str | None) -> charging.Declined | No
             amount=invoice["amount_remaining"],
             currency=invoice["currency"],
             customer=invoice["customer"],
-            method=charging.payment_method(work, chosen, "payment_method"),
+            method=cards.payment_method(work, chosen, "payment_method"),
             description=f"Invoice {invoice['number']}",
             metadata={},
         )
