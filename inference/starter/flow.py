@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,13 +13,13 @@ from inference.starter import scenes
 from inference.starter.autoencoder import LATENT_CHANNELS, encode
 from inference.starter.captions import Writer
 from inference.starter.loop import (
+    Trained,
     descend,
     flow_times,
     follow,
     muon_and_adamw,
     rng_for,
     schedule,
-    set_rates,
     torch_rng,
 )
 from inference.starter.scenes import Scene
@@ -89,7 +88,7 @@ def make_latents(vae: AutoencoderKL, seed: int, count: int) -> Latents:
     return Latents(pack((raw - shift) * scale), told, shift, scale)
 
 
-class FlowStage:
+class FlowStage(Trained):
     """Flow matching with Muon on the blocks' matrices, AdamW on the rest, and an EMA."""
 
     name = "flow"
@@ -104,6 +103,7 @@ class FlowStage:
         self.model = build(heads, **widths).train()
         self.ema = build(heads, **widths).eval().requires_grad_(False)
         self.ema.load_state_dict(self.model.state_dict())
+        self.parts = {"model": self.model, "ema": self.ema}
         self.optimisers = muon_and_adamw(self.model, "transformer_blocks.")
         self.image_ids = FluxPipeline._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
 
@@ -132,8 +132,7 @@ class FlowStage:
 
     def step(self, index: int, total: int) -> float:
         """One flow-matching step (predict noise - data); returns the mean squared error."""
-        for optimiser in self.optimisers:
-            set_rates(optimiser, schedule(index, total, warmup=100))
+        self.set_rates(schedule(index, total, warmup=100))
         clean, texts, rng = self.batch_of(index)
         length = TEXT_LENGTHS[index % len(TEXT_LENGTHS)]
         pooled, tokens = self.embed(texts, length)
@@ -182,18 +181,3 @@ class FlowStage:
         found = FluxPipeline._unpack_latents(noisy - mix * guided, height, height, 8)
         raw: Tensor = found / self.latents.scale + self.latents.shift
         return raw
-
-    def state(self) -> dict[str, Any]:
-        """Weights, their EMA and both optimisers."""
-        return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)

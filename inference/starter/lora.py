@@ -25,7 +25,8 @@ from torch import Tensor
 from inference import starter
 from inference.starter import scenes
 from inference.starter.captions import Writer
-from inference.starter.evaluate import Prompt, Settings, draw, load, prompts, score
+from inference.starter.evaluate import EXAM, Prompt, draw, prompts
+from inference.starter.exam import Settings, load, score
 from inference.starter.flow import EMPTY_SHARE, SHIFT, pack
 from inference.starter.judge import judge
 from inference.starter.loop import flow_times, keep_memory, rng_for, schedule, torch_rng
@@ -146,7 +147,8 @@ def measure(folder: Path, count: int, seed: int) -> dict[str, dict[str, float]]:
             pipeline.load_lora_weights(folder, weight_name=FILE)
         images = draw(pipeline, [text for text, _ in told], seed, Settings())
         night = [replace(scene, background=BACKGROUND) for _, scene in told]
-        results[name] = score([judge(i, s) for i, s in zip(images, night, strict=True)])
+        verdicts = [judge(i, s) for i, s in zip(images, night, strict=True)]
+        results[name] = score(verdicts, EXAM.attributes)
     return results
 
 

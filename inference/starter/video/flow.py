@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +10,13 @@ from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor
 
 from inference.starter.loop import (
+    Trained,
     descend,
     flow_times,
     follow,
     muon_and_adamw,
     rng_for,
     schedule,
-    set_rates,
     torch_rng,
 )
 from inference.starter.video import scenes
@@ -82,7 +81,7 @@ def make_latents(vae: AutoencoderKLWan, seed: int, count: int) -> Latents:
     return Latents((raw - columns(mean)) / columns(std), told, mean, std)
 
 
-class FlowStage:
+class FlowStage(Trained):
     """Flow matching with Muon on the blocks' matrices, AdamW on the rest, and an EMA."""
 
     name = "flow"
@@ -103,6 +102,7 @@ class FlowStage:
         self.model = build(heads, layers, width).train()
         self.ema = build(heads, layers, width).eval().requires_grad_(False)
         self.ema.load_state_dict(self.model.state_dict())
+        self.parts = {"model": self.model, "ema": self.ema}
         self.optimisers = muon_and_adamw(self.model, "blocks.")
 
     def batch_of(self, index: int) -> tuple[Tensor, list[str], np.random.Generator]:
@@ -125,8 +125,7 @@ class FlowStage:
 
     def step(self, index: int, total: int) -> float:
         """One flow-matching step (predict noise - data); returns the mean squared error."""
-        for optimiser in self.optimisers:
-            set_rates(optimiser, schedule(index, total, warmup=100))
+        self.set_rates(schedule(index, total, warmup=100))
         clean, texts, rng = self.batch_of(index)
         with torch.no_grad():
             tokens = self.text.embed(texts, TEXT_LENGTHS[index % len(TEXT_LENGTHS)])
@@ -156,18 +155,3 @@ class FlowStage:
         )
         guided = without + rng.uniform(1, 3) * (with_text - without)
         return (noisy - mix * guided) * std + mean
-
-    def state(self) -> dict[str, Any]:
-        """Weights, their EMA and both optimisers."""
-        return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
