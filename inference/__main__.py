@@ -12,16 +12,15 @@ from inference.commands.run import fail
 
 
 def models(arguments: argparse.Namespace) -> int:
-    """List the models that ship, with what a catalogue needs to register them."""
+    """List the models and LoRAs that ship, with what a catalogue needs to register them."""
     from inference import starter
-    from inference.engine.families import family_of
     from inference.engine.weights import NOOP_DIGEST, digest_of
 
     rows = []
-    for name in starter.names():
+    for name in [*starter.names(), *starter.loras()]:
         directory = starter.path(name)
         size = sum(f.stat().st_size for f in directory.rglob("*") if f.is_file())
-        rows.append((name, f"starter:{name}", family_of(directory), size, digest_of(directory)))
+        rows.append((name, f"starter:{name}", _kind(directory), size, digest_of(directory)))
     rows.append(("noop", "noop:", "noop", 0, NOOP_DIGEST))
     if arguments.json:
         keys = ("name", "uri", "family", "bytes", "digest")
@@ -32,15 +31,23 @@ def models(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def digest(arguments: argparse.Namespace) -> int:
-    """Print the family and the digest of a pipeline directory, as a catalogue registers them."""
-    from inference.engine.errors import EngineError
+def _kind(directory: Path) -> str:
+    """Return the family of a pipeline directory, "lora" of one that holds LoRAs alone."""
     from inference.engine.families import family_of
+
+    if not (directory / "model_index.json").exists() and any(directory.glob("*.safetensors")):
+        return "lora"
+    return family_of(directory)
+
+
+def digest(arguments: argparse.Namespace) -> int:
+    """Print the family and the digest of a directory of weights, as a catalogue registers them."""
+    from inference.engine.errors import EngineError
     from inference.engine.weights import digest_of
 
     directory = Path(arguments.directory).resolve()
     try:
-        print(f"{family_of(directory)} {directory.as_uri()} {digest_of(directory)}")
+        print(f"{_kind(directory)} {directory.as_uri()} {digest_of(directory)}")
     except EngineError as error:
         fail(str(error))
     return 0
@@ -59,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_command(commands)
     calibrate.add_command(commands)
     passes.add_command(commands)
-    show = commands.add_parser("models", help="list the models that ship")
+    show = commands.add_parser("models", help="list the models and LoRAs that ship")
     show.set_defaults(command=models)
     show.add_argument("--json", action="store_true")
     check = commands.add_parser("digest", help="print what registers a directory of weights")
