@@ -11,8 +11,9 @@ import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from inference.starter.autoencoder import AutoencoderStage, DecoderStage
-from inference.starter.flow import SHIFT, FlowStage, Latents, make_latents
+from inference.starter.flow import FlowStage, Latents, make_latents
 from inference.starter.loop import keep_memory, seconds_spent, session
+from inference.starter.matching import SHIFT
 from inference.starter.scenes import Scene
 from inference.starter.text import TextStage
 

@@ -11,13 +11,14 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 
 from inference.starter.loop import session
+from inference.starter.matching import SHIFT
 from inference.starter.train import finish, options_of
 from inference.starter.video.autoencoder import (
     AutoencoderStage,
     DecoderStage,
     PictureStage,
 )
-from inference.starter.video.flow import SHIFT, FlowStage, Latents, make_latents
+from inference.starter.video.flow import FlowStage, Latents, make_latents
 from inference.starter.video.scenes import Clip
 from inference.starter.video.text import TextStage
 
