@@ -41,7 +41,8 @@ RANK = 4
 TARGETS = r".*(attn\.(to_[qkv]|add_[qkv]_proj)|(norm1|norm1_context|norm)\.linear)"
 PICTURES = 512
 BATCH = 16
-RATE = 3e-3
+RATE = 1.5e-3
+AVERAGED = 0.98  # share that the moving average of the weights keeps at each step
 TOKENS = 32
 
 
@@ -118,6 +119,7 @@ def train(target: Path, steps: int, minutes: float, seed: int, *, resume: bool) 
     transformer = pipeline.transformer
     weights = _adapt(transformer, target / FILE if resume else None)
     optimiser = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.0)
+    averages = [weight.detach().clone() for weight in weights]
     log.info("%d parameters, %d pictures", sum(p.numel() for p in weights), len(latents))
     began = time.monotonic()
     for index in range(steps):
@@ -136,8 +138,12 @@ def train(target: Path, steps: int, minutes: float, seed: int, *, resume: bool) 
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(averages, weights, 1 - AVERAGED)
         if index % 20 == 0:
             log.info("step %d loss %.4f at %.0f s", index, loss.item(), time.monotonic() - began)
+    with torch.no_grad():
+        torch._foreach_copy_(weights, averages)
     factors = {k: v.half() for k, v in get_peft_model_state_dict(transformer).items()}
     target.mkdir(parents=True, exist_ok=True)
     FluxPipeline.save_lora_weights(target, transformer_lora_layers=factors, weight_name=FILE)
