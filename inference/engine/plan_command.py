@@ -33,12 +33,11 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     memory = arguments.memory_gb
     if memory is not None and not 0 < memory < float("inf"):
         raise ValueError(f"memory-gb must be above 0, not {memory:g}")
-    return planner.plan(
-        sizes.name,
-        sizes.family,
-        Architecture.of_sizes(sizes),
-        roof_of(arguments.device),
-        Shape(
+    asked = planner.Question(
+        family=sizes.family,
+        architecture=Architecture.of_sizes(sizes),
+        roof=roof_of(arguments.device),
+        shape=Shape(
             width=_given(arguments.width, sizes.width),
             height=_given(arguments.height, sizes.height),
             num_frames=_given(arguments.num_frames, sizes.num_frames),
@@ -49,8 +48,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         steps=steps,
         guided=sizes.guided and guidance > 1,
         quality=arguments.quality,
-        memory_bytes=None if memory is None else memory * 1e9,
     )
+    return planner.plan(sizes.name, asked, memory_bytes=None if memory is None else memory * 1e9)
 
 
 def _run(arguments: argparse.Namespace) -> int:

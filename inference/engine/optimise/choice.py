@@ -45,11 +45,11 @@ def choices(
     """
     try:
         request = _usual(loaded)
-        considered: Sequence[planner.Choice] = planner.pick(
-            name_of(loaded.family),
-            Architecture.of_pipeline(loaded.base),
-            roof_for(loaded.device),
-            shape_of(loaded, request),
+        asked = planner.Question(
+            family=name_of(loaded.family),
+            architecture=Architecture.of_pipeline(loaded.base),
+            roof=roof_for(loaded.device),
+            shape=shape_of(loaded, request),
             specs=specs,
             candidates=candidates,
             steps=request.steps or loaded.family.steps,
@@ -57,6 +57,7 @@ def choices(
             quality=quality,
             dtype=str(loaded.device.dtype).removeprefix("torch."),
         )
+        considered: Sequence[planner.Choice] = planner.pick(asked)
     except Exception as error:  # a class that nobody has counted, or a copy that does not run
         log.info("not planned, all that fits is put on: %s", error)
         named = [spec for spec in specs if spec.name in candidates[quality]]

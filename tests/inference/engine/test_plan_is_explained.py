@@ -55,12 +55,11 @@ def plan(
     memory_bytes: float | None = None,
 ) -> planner.Plan:
     model = get(name)
-    return planner.plan(
-        name,
-        model.family,
-        architecture(name),
-        roofs.roof_of(device),
-        shape_of(name),
+    asked = planner.Question(
+        family=model.family,
+        architecture=architecture(name),
+        roof=roofs.roof_of(device),
+        shape=shape_of(name),
         specs=specs,
         candidates=CANDIDATES
         if specs is SOME
@@ -68,8 +67,8 @@ def plan(
         steps=model.steps,
         guided=model.guided,
         quality=quality,
-        memory_bytes=memory_bytes,
     )
+    return planner.plan(name, asked, memory_bytes=memory_bytes)
 
 
 def names(found: planner.Plan) -> set[str]:

@@ -107,25 +107,23 @@ def test_the_planner_picks_none_of_them_for_a_cpu(name: str) -> None:
 
 def test_the_planner_knows_what_the_h100_gains() -> None:
     from inference.engine.cost import Architecture
-    from inference.engine.planner import plan
+    from inference.engine.planner import Question, plan
     from inference.engine.shapes import Shape
     from inference.engine.sizes import get
 
     sizes = get("flux-dev")
-    shape = Shape(width=1024, height=1024, text_tokens=512)
-    parts = Architecture.of_sizes(sizes)
-    found = plan(
-        "flux-dev",
-        "flux",
-        parts,
-        ROOFS["h100"],
-        shape,
+    asked = Question(
+        family="flux",
+        architecture=Architecture.of_sizes(sizes),
+        roof=ROOFS["h100"],
+        shape=Shape(width=1024, height=1024, text_tokens=512),
         specs=list(REGISTRY.values()),
         candidates=DEFAULTS,
         steps=28,
         guided=False,
         quality="high",
     )
+    found = plan("flux-dev", asked)
     picked = {choice.name for choice in found.profile}
     assert {"compile_regional", "fp8_denoiser"} <= picked
     assert found.predicted_seconds < found.stock_seconds
