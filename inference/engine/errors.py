@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether the device, or the machine, had too little memory."""
+    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+
+
 class EngineError(Exception):
     """A request failed. `code` is a key of `inference.protocol.FAILURES`."""
 

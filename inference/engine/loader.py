@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from traceback import clear_frames
 
 from inference.engine.device import Device
-from inference.engine.errors import DeviceMemoryError, EngineError, WeightsUnavailableError
+from inference.engine.errors import (
+    DeviceMemoryError,
+    EngineError,
+    WeightsUnavailableError,
+    is_out_of_memory,
+)
 from inference.engine.families import get_family
 from inference.engine.loaded import Loaded
 from inference.engine.profile import Profile
@@ -31,16 +36,12 @@ class _Entry:
     """When it was last asked for, on the monotonic clock."""
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether the device, or the machine, had too little memory."""
-    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-
-
 class Loader:
     """At most `limit` pipelines, least recently used out first; what is in use stays.
 
-    All methods but the loading itself are for the engine thread. `wake` is called from the
-    loading thread whenever something has been loaded or has failed.
+    All methods but the loading itself are for the engine thread; the loading thread may call
+    `release_idle` besides, as `place` does that brings the weights to the device. `wake` is called
+    from the loading thread whenever something has been loaded or has failed.
     """
 
     def __init__(
@@ -49,13 +50,17 @@ class Loader:
         device: Device,
         limit: int,
         wake: Callable[[], None],
+        place: Callable[[Loaded, Callable[[], bool]], None],
         mount: Callable[[Loaded, Profile], None],
     ) -> None:
         self._weights = weights
         self._device = device
         self._limit = limit
         self._wake = wake
+        self._place = place
         self._mount = mount
+        # The loading thread makes room for what it loads while the engine's takes and leaves.
+        self._lock = threading.RLock()
         # Other threads list it; of an OrderedDict that is moved about meanwhile they could not.
         self._entries: dict[Key, _Entry] = {}
         self._orders: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
@@ -67,26 +72,35 @@ class Loader:
 
         The first call orders it. Raises EngineError where it cannot be loaded, once per order.
         """
-        entry = self._entries.get(key)
-        if entry is None:
-            if self._make_room():
-                self._entries[key] = _Entry(used=time.monotonic())
-                self._orders.put(key)
-            return None
-        entry.used = time.monotonic()
-        if entry.error is not None:
-            self._drop(key)
-            raise entry.error
-        return None if entry.loaded is None else (entry.loaded, entry.seconds)
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                if self._make_room():
+                    self._entries[key] = _Entry(used=time.monotonic())
+                    self._orders.put(key)
+                return None
+            entry.used = time.monotonic()
+            if entry.error is not None:
+                self._drop(key)
+                raise entry.error
+            return None if entry.loaded is None else (entry.loaded, entry.seconds)
+
+    def take(self, key: Key) -> tuple[Loaded, float] | None:
+        """Do as `get` does, and count one user more of what is there."""
+        with self._lock:
+            found = self.get(key)
+            if found is not None:
+                self._entries[key].users += 1
+            return found
 
     def crowded(self, key: Key) -> bool:
         """Tell whether `key` cannot even be ordered, for all that is loaded is in use."""
         return key not in self._entries and len(self._entries) >= self._limit
 
-    def hold(self, key: Key, by: int) -> None:
-        """Count one user more (1) or less (-1) of a loaded pipeline."""
-        if key in self._entries:
-            self._entries[key].users += by
+    def leave(self, key: Key) -> None:
+        """Count one user less of a pipeline that was taken."""
+        with self._lock:
+            self._entries[key].users -= 1
 
     def models(self) -> list[Model]:
         """Return the models that are on the device; safe from any thread."""
@@ -103,16 +117,17 @@ class Loader:
         self._thread.join()
 
     def release_idle(self) -> bool:
-        """Drop one pipeline that nobody uses; False where there is none."""
-        idle = [
-            (entry.used, key)
-            for key, entry in self._entries.items()
-            if not entry.users and (entry.loaded is not None or entry.error is not None)
-        ]
-        if not idle:
-            return False
-        self._drop(min(idle, key=lambda found: found[0])[1])
-        return True
+        """Drop one pipeline that nobody uses; False where there is none. Safe from any thread."""
+        with self._lock:
+            idle = [
+                (entry.used, key)
+                for key, entry in self._entries.items()
+                if not entry.users and (entry.loaded is not None or entry.error is not None)
+            ]
+            if not idle:
+                return False
+            self._drop(min(idle, key=lambda found: found[0])[1])
+            return True
 
     def _drop(self, key: Key) -> None:
         del self._entries[key]
@@ -150,10 +165,14 @@ class Loader:
         opened = self._weights.open_with_report(model)
         digest, directory = model.digest or model.uri, opened.directory
         try:
-            pipeline = family.load(directory, self._device)
+            pipeline = family.read(directory, self._device)
             loaded = Loaded(family, pipeline, self._device, digest, directory, opened.report)
             loaded.defaults = self._weights.defaults(model.uri)
+            self._place(loaded, self.release_idle)
             self._mount(loaded, profile)
+        except DeviceMemoryError:
+            self._device.release()
+            raise
         except Exception as error:
             if is_out_of_memory(error):
                 clear_frames(error.__traceback__)  # they hold what was loaded

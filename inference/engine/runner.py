@@ -25,6 +25,7 @@ from inference.engine.loader import Loader
 from inference.engine.lora.store import DEFAULT_BYTES, LoraStore
 from inference.engine.memory import Memory
 from inference.engine.optimise import mount, settled
+from inference.engine.placement import Placement
 from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult
 from inference.engine.roofs import roof_for
@@ -81,8 +82,14 @@ class Engine:
             raise
         self._weights = weights or WeightsStore()
         wake = self._inbox.put
+        roof = self.call(lambda: roof_for(self.device)).result()
         self._loader = Loader(
-            self._weights, self.device, limit, wake=lambda: wake(_wake), mount=mount
+            self._weights,
+            self.device,
+            limit,
+            wake=lambda: wake(_wake),
+            place=Placement(memory, roof),
+            mount=mount,
         )
         usual = BATCH_TOKENS[self.device.device.type]
         budget = Budget(
@@ -90,7 +97,6 @@ class Engine:
             fixed=bool(os.environ.get("ENGINE_BATCH_TOKENS")),
         )
         self._loras = LoraStore(self._weights, self.device, lora_bytes, lambda: wake(_wake))
-        roof = self.call(lambda: roof_for(self.device)).result()
         self._estimator = Estimator(roof, lambda: wake(_wake))
         admission = Admission(memory, self._estimator, self._loader.release_idle)
         self.calibration = admission.calibration

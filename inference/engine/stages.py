@@ -11,10 +11,10 @@ from inference.engine import memory_ladder as ladder
 from inference.engine.admission import Admission
 from inference.engine.batching import Budget, Fairness, choose, cost
 from inference.engine.device import Device
-from inference.engine.errors import DeviceMemoryError, EngineError
+from inference.engine.errors import DeviceMemoryError, EngineError, is_out_of_memory
 from inference.engine.forward import advance
 from inference.engine.loaded import Loaded
-from inference.engine.loader import Loader, is_out_of_memory
+from inference.engine.loader import Loader
 from inference.engine.lora.mount import wear
 from inference.engine.lora.store import LoraStore
 from inference.engine.request import Media
@@ -149,7 +149,7 @@ class Stages:
             ticket.loras = None
             self._loras.leave(ticket)
         if ticket.loaded is not None:
-            self._loader.hold((ticket.model, ticket.profile), -1)
+            self._loader.leave((ticket.model, ticket.profile))
 
     def _spend(self, ticket: Ticket, seconds: float) -> None:
         ticket.spent += seconds
@@ -198,7 +198,7 @@ class Stages:
             return True
         key = (ticket.model, ticket.profile)
         try:
-            found = self._loader.get(key)
+            found = self._loader.take(key)
         except EngineError as error:
             self._fail(ticket, error)
             return False
@@ -206,7 +206,6 @@ class Stages:
             ticket.waited_for_load = True
             return False
         ticket.loaded, seconds = found
-        self._loader.hold(key, 1)
         # Who came later than the order waited for a part of the loading only.
         ticket.load_s = min(seconds, time.monotonic() - ticket.submitted)
         return True

@@ -173,16 +173,19 @@ class Ours:
         from inference.engine.lora.store import DEFAULT_BYTES, LoraStore
         from inference.engine.memory import Memory
         from inference.engine.optimise import mount
+        from inference.engine.placement import Placement
         from inference.engine.roofs import roof_for
         from inference.engine.stages import Stages
         from inference.engine.weights import Model, WeightsStore
 
         self._device = device
         self._weights = WeightsStore([])
-        self._loader = _Loader(self._weights, device, 1, lambda: None, mount)
+        memory, roof = Memory(device), roof_for(device)
+        place = Placement(memory, roof)
+        self._loader = _Loader(self._weights, device, 1, lambda: None, place, mount)
         self._loader.base, self._loader.case = pipeline, cell.case
         self._loras = LoraStore(self._weights, device, DEFAULT_BYTES, lambda: None)
-        self._estimator = Estimator(roof_for(device), lambda: None)
+        self._estimator = Estimator(roof, lambda: None)
         self.tokens = cell.tokens
         usual = BATCH_TOKENS[device.device.type]
         self._stages = Stages(
@@ -190,7 +193,7 @@ class Ours:
             device,
             self._loader,
             self._loras,
-            Admission(Memory(device), self._estimator, self._loader.release_idle),
+            Admission(memory, self._estimator, self._loader.release_idle),
             Budget(cell.tokens or usual, fixed=cell.tokens is not None),
             cell.case.concurrency,
         )

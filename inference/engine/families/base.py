@@ -65,7 +65,15 @@ class Family(ABC):
     """
 
     def load(self, directory: Path | None, device: Device) -> Any:
-        """Load safetensors from `directory`; never pickle, network or code of the model's."""
+        """Return the stock pipeline of `directory`, whole on the device."""
+        pipeline = self.read(directory, device)
+        return None if pipeline is None else pipeline.to(device.device)
+
+    def read(self, directory: Path | None, device: Device) -> Any:
+        """Return the stock pipeline of `directory` in main memory, in the device's number format.
+
+        It reads safetensors; never pickle, network or code of the model's.
+        """
         diffusers = import_diffusers()
         assert directory is not None
         index = json.loads((directory / "model_index.json").read_text())
@@ -84,7 +92,7 @@ class Family(ABC):
             **{"dtype" if renamed else "torch_dtype": device.dtype},
         )
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(device.device)
+        return pipeline
 
     @abstractmethod
     def size_multiple(self, pipeline: Any) -> int:

@@ -45,12 +45,12 @@ class Wan(Family):
     guidance = 5.0
     frames = 81
 
-    def load(self, directory: Path | None, device: Device) -> Any:
+    def read(self, directory: Path | None, device: Device) -> Any:
         """Give a model that its index calls a distilled one the sampler it was distilled for.
 
         That is: predict the clean clip, and add fresh noise for the next timestep.
         """
-        pipeline = super().load(directory, device)
+        pipeline = super().read(directory, device)
         assert directory is not None
         if '"WanDMDPipeline"' in (directory / "model_index.json").read_text():
             from diffusers import FlowMatchEulerDiscreteScheduler
