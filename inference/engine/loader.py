@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 import time
@@ -22,6 +23,8 @@ from inference.engine.profile import Profile
 from inference.engine.weights import Model, WeightsStore
 
 Key = tuple[Model, Profile]
+REMEMBERED_S = 60.0
+"""How long weights that cannot be loaded as they are, are not tried again."""
 
 
 @dataclass(slots=True)
@@ -34,6 +37,22 @@ class _Entry:
     users: int = 0
     used: float = 0.0
     """When it was last asked for, on the monotonic clock."""
+    failed: float = 0.0
+    """When it could not be loaded."""
+
+    def failure(self, since: float) -> EngineError | None:
+        """Return the error for one who waits `since`, None where it is worth another try."""
+        if self.error is None:
+            return None
+        permanent = not self.error.retryable
+        if since > self.failed and not (
+            permanent and time.monotonic() - self.failed < REMEMBERED_S
+        ):
+            return None
+        # One exception for many would gather the frames of all that raise it.
+        error = copy.copy(self.error)
+        error.__cause__ = self.error.__cause__
+        return error
 
 
 class Loader:
@@ -67,28 +86,32 @@ class Loader:
         self._thread = threading.Thread(target=self._loop, name="loader", daemon=True)
         self._thread.start()
 
-    def get(self, key: Key) -> tuple[Loaded, float] | None:
+    def get(self, key: Key, since: float) -> tuple[Loaded, float] | None:
         """Return the pipeline and the seconds its loading took, None while it is not there.
 
-        The first call orders it. Raises EngineError where it cannot be loaded, once per order.
+        The first call orders it. `since` is when the caller began to wait, on the monotonic clock:
+        who waited when it failed gets the error of that one try, and so does who comes within
+        REMEMBERED_S of a failure that is no matter of luck. Raises EngineError.
         """
         with self._lock:
             entry = self._entries.get(key)
+            if entry is not None and entry.error is not None:
+                if (error := entry.failure(since)) is not None:
+                    raise error
+                self._drop(key)
+                entry = None
             if entry is None:
                 if self._make_room():
                     self._entries[key] = _Entry(used=time.monotonic())
                     self._orders.put(key)
                 return None
             entry.used = time.monotonic()
-            if entry.error is not None:
-                self._drop(key)
-                raise entry.error
             return None if entry.loaded is None else (entry.loaded, entry.seconds)
 
-    def take(self, key: Key) -> tuple[Loaded, float] | None:
+    def take(self, key: Key, since: float) -> tuple[Loaded, float] | None:
         """Do as `get` does, and count one user more of what is there."""
         with self._lock:
-            found = self.get(key)
+            found = self.get(key, since)
             if found is not None:
                 self._entries[key].users += 1
             return found
@@ -120,13 +143,13 @@ class Loader:
         """Drop one pipeline that nobody uses; False where there is none. Safe from any thread."""
         with self._lock:
             idle = [
-                (entry.used, key)
+                (entry.error is None, entry.used, key)
                 for key, entry in self._entries.items()
                 if not entry.users and (entry.loaded is not None or entry.error is not None)
             ]
             if not idle:
                 return False
-            self._drop(min(idle, key=lambda found: found[0])[1])
+            self._drop(min(idle, key=lambda found: found[:2])[2])
             return True
 
     def _drop(self, key: Key) -> None:
@@ -148,16 +171,25 @@ class Loader:
             try:
                 loaded = self._load(*key)
             except EngineError as error:
-                entry.error = error
+                self._refuse(entry, error)
             except Exception as error:
-                entry.error = WeightsUnavailableError(
+                failure = WeightsUnavailableError(
                     f"{key[0].uri} does not load ({type(error).__name__})"
                 )
-                entry.error.__cause__ = error
+                # What was read and verified and makes no pipeline, makes none the next time.
+                failure.retryable = isinstance(error, (OSError, RuntimeError))
+                failure.__cause__ = error
+                self._refuse(entry, failure)
             else:
                 entry.seconds = time.monotonic() - began
                 entry.loaded = loaded
             self._wake()
+
+    def _refuse(self, entry: _Entry, error: EngineError) -> None:
+        if error.__cause__ is not None:
+            clear_frames(error.__cause__.__traceback__)
+        entry.failed = time.monotonic()
+        entry.error = error
 
     def _load(self, model: Model, profile: Profile) -> Loaded:
         """Verify, load and set up. Raises EngineError."""

@@ -12,6 +12,7 @@ import math
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
@@ -155,11 +156,11 @@ class Engine:
     def load(self, model: Model, profile: Profile | None = None) -> Future[None]:
         """Verify and load `model` ahead of its first request."""
         future: Future[None] = Future()
-        key = (model, profile or Profile())
+        key, began = (model, profile or Profile()), time.monotonic()
 
         def look() -> None:
             try:
-                if self._loader.get(key) is not None:
+                if self._loader.get(key, began) is not None:
                     future.set_result(None)
                     return
             except EngineError as error:

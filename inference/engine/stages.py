@@ -198,7 +198,7 @@ class Stages:
             return True
         key = (ticket.model, ticket.profile)
         try:
-            found = self._loader.take(key)
+            found = self._loader.take(key, ticket.submitted)
         except EngineError as error:
             self._fail(ticket, error)
             return False

@@ -203,8 +203,9 @@ class Ours:
         self.notes = list(self.loaded.notes)
 
     def _wait_for_loaded(self) -> Loaded:
+        began = time.monotonic()
         try:
-            while (found := self._loader.get((self._model, self._profile))) is None:
+            while (found := self._loader.get((self._model, self._profile), began)) is None:
                 time.sleep(0.01)
         except Exception:
             self._stop()

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from inference.engine.canvas import extend
-from inference.engine.errors import InvalidRequestError, WeightsUnavailableError
+from inference.engine.errors import InvalidRequestError, WeightsMismatchError
 from inference.engine.request import MAX_SIDE, GenerationRequest
 from inference.engine.sample import NEGATIVE, POSITIVE, Condition, Inputs, Row, Sample, rows_key
 
@@ -80,7 +80,7 @@ class Family(ABC):
         name = self.aliases.get(index["_class_name"], index["_class_name"])
         if name not in self.pipelines.values():
             known = ", ".join(dict.fromkeys(self.pipelines.values()))
-            raise WeightsUnavailableError(f"a {name} is none of this family's {known}")
+            raise WeightsMismatchError(f"a {name} is none of this family's {known}")
         # The argument was renamed; the old name warns in newer versions.
         renamed = hasattr(diffusers.utils.deprecation_utils, "_resolve_dtype")
         pipeline = getattr(diffusers, name).from_pretrained(
