@@ -33,6 +33,8 @@ MEANS: Mapping[str, str] = {
     OFFLOAD_MODEL: "keep one part of the model on the device at a time",
     QUANTISE: "quantise the weights of the denoiser",
 }
+FEWER = "memory ran out: fewer requests at a time"
+"""What is told of a pass that was halved."""
 
 
 def _tile_vae(loaded: Loaded) -> bool:

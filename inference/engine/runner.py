@@ -140,6 +140,14 @@ class Engine:
         self._inbox.put(ticket)
         return ticket.future
 
+    @property
+    def lost(self) -> bool:
+        """Whether the device is of no use to this process any more: nothing but a new one helps.
+
+        All requests fail with a DeviceLostError then.
+        """
+        return self._stages is not None and self._stages.lost is not None
+
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Run `function` on the engine thread, between two turns."""
         future: Future[T] = Future()
