@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from inference.engine import memory_ladder as ladder
 from inference.engine.batching import batch_tokens
-from inference.engine.cost import Architecture, Prediction, forward_cost, predict
+from inference.engine.cost import Architecture, Prediction, forward_cost, multiples, predict
 from inference.engine.errors import DeviceMemoryError
 from inference.engine.memory_ladder import Layout
 from inference.engine.optimisation_specs import Situation
 from inference.engine.profile import EXACT, QUALITIES
+from inference.engine.request import MAX_FRAMES, MAX_SIDE
 from inference.engine.roofs import Roof
 from inference.engine.selection import (
     Choice,
@@ -138,9 +139,10 @@ def plan(name: str, asked: Question, *, memory_bytes: float | None = None) -> Pl
     """Plan a request to the model `name`; pure but for the counting that the cost model remembers.
 
     `memory_bytes` is what the engine may use, by default all of the device. Raises ValueError at a
-    dtype or class that is not known, and DeviceMemoryError, saying how many bytes are missing,
-    where even the last rung does not fit.
+    size that the model cannot draw, or a dtype or class that is not known, and DeviceMemoryError,
+    saying how many bytes are missing, where even the last rung does not fit.
     """
+    _check_size(asked)
     roof = asked.roof
     memory = roof.memory_bytes if memory_bytes is None else memory_bytes
     whole = asked.predict()
@@ -175,6 +177,20 @@ def plan(name: str, asked: Question, *, memory_bytes: float | None = None) -> Pl
         fallen_back=layout.taken,
         steps_of_fallback=layout.left(),
     )
+
+
+def _check_size(asked: Question) -> None:
+    """Raise ValueError, naming the field, at a size that the model cannot draw."""
+    shape = asked.shape
+    side, frames = multiples(asked.architecture, asked.dtype)
+    for name, value in (("width", shape.width), ("height", shape.height)):
+        if not side <= value <= MAX_SIDE or value % side:
+            raise ValueError(f"{name} must be a multiple of {side} up to {MAX_SIDE}, not {value}")
+    if not 1 <= shape.num_frames <= MAX_FRAMES or (shape.num_frames - 1) % frames:
+        raise ValueError(
+            f"num_frames must be {frames} times a number, plus 1, up to {MAX_FRAMES}, "
+            f"not {shape.num_frames}"
+        )
 
 
 def _fitting(
