@@ -85,7 +85,7 @@ class Question:
             memory_bytes=int(memory_bytes),
             steps=found.steps,
             guided=self.guided,
-            formats=frozenset(self.roof.flops),
+            capability=self.roof.capability,
         )
 
     def select(

@@ -6,14 +6,13 @@ text and the timestep.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.forward import current_rows
 from inference.engine.loaded import Loaded
-from inference.engine.optimisation_specs import Situation, Speedup
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 from inference.engine.optimise.compiling import Builds, cannot_compile
 from inference.engine.optimise.precompute import Precompute
@@ -60,13 +59,7 @@ def _wanted(row: Row) -> dict[str, Any]:
     return {"request": {name: getattr(request, name) for name in names}}
 
 
-def _needs(situation: Situation) -> str | None:
-    if situation.device_kind != "cpu":
-        return "it is for the CPU"
-    return None if os.environ.get("ENGINE_COMPILE", "0") == "1" else "ENGINE_COMPILE is not 1"
-
-
-def _missing(loaded: Loaded) -> str | None:
+def _lacks(loaded: Loaded) -> str | None:
     if len(loaded.denoisers) > 1:
         return "the model has two experts"
     for name in SKIPPING:
@@ -74,7 +67,7 @@ def _missing(loaded: Loaded) -> str | None:
             return f"{name} decides between blocks"
     if "int8_denoiser" in loaded.mounted:
         return "int8_denoiser is not compiled"
-    return cannot_compile(loaded)
+    return None if loaded.directory else "the model has no directory"
 
 
 def _apply(loaded: Loaded) -> Undo:
@@ -107,11 +100,11 @@ class CompiledDecoder(Builds):
         return self.eager(latents) if code is None else code(latents.contiguous())
 
 
-def _missing_decoder(loaded: Loaded) -> str | None:
+def _decoder_lacks(loaded: Loaded) -> str | None:
     kind = type(getattr(loaded.base, "vae", None)).__name__
     if kind != "AutoencoderKL":
         return f"it does not know the decoder of {kind}"
-    return cannot_compile(loaded)
+    return None if loaded.directory else "the model has no directory"
 
 
 def _apply_decoder(loaded: Loaded) -> Undo:
@@ -135,8 +128,8 @@ COMPILED = Optimisation(
     loss=0.0,
     order=60,
     apply=_apply,
-    missing=_missing,
-    needs=_needs,
+    lacks=_lacks,
+    needs=Needs(device="cpu", machine=cannot_compile),
     # 8.9 to 6.4 ms a pass of a model of 2.4 million weights, batch 2, on two EPYC cores.
     denoise=Speedup(whole=1.4),
 )
@@ -147,8 +140,8 @@ COMPILED_DECODER = Optimisation(
     loss=0.0,
     order=60,
     apply=_apply_decoder,
-    missing=_missing_decoder,
-    needs=_needs,
+    lacks=_decoder_lacks,
+    needs=Needs(device="cpu", machine=cannot_compile),
     decode=Speedup(whole=1.1),
     # Channels-last alone is faster, and asks for no compiler.
     recommended=False,

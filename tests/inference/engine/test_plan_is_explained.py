@@ -15,7 +15,7 @@ from inference.engine import memory_ladder, planner, roofs
 from inference.engine.device import Device
 from inference.engine.errors import DeviceMemoryError
 from inference.engine.families import get_family
-from inference.engine.optimisation_specs import Speedup, needs
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation
 from inference.engine.plan_command import add_command
 from inference.engine.shapes import multiples
@@ -114,9 +114,11 @@ def test_one_of_a_group_is_picked_and_it_is_the_faster() -> None:
 
 
 def test_what_the_device_lacks_is_named() -> None:
-    eight = spec("eight", denoise=TWICE, needs=needs(units="float8"))
+    eight = spec("eight", denoise=TWICE, needs=Needs(capability=(8, 9)))
     assert names(plan([eight])) == {"eight"}
-    assert reasons(plan([eight], device="a100")) == {"eight": "the device has no float8 units"}
+    assert reasons(plan([eight], device="a100")) == {
+        "eight": "it needs a device of compute capability 8.9 or more"
+    }
 
 
 def test_a_gain_counts_once_for_its_own_kind_of_work() -> None:
