@@ -351,7 +351,7 @@ def predict(
 ) -> Prediction:
     """Predict a request of `batch` pictures; `guided` runs each through the denoiser twice.
 
-    `correction` multiplies the seconds of a step (see Calibration). Raises ValueError where the
+    `correction` multiplies the seconds of a step (see Correction). Raises ValueError where the
     device has no units for `dtype`, or at a class that the cost model does not know.
     """
     from inference.engine import meter

@@ -36,7 +36,7 @@ class Question:
     """What to plan: a model of `family`, and a request of `shape` and `steps`, on `roof`.
 
     `candidates` are the names of those of `specs` that each quality may put on. `dtype` is by
-    default what the engine would load the model in; `correction` is what Calibration learned.
+    default what the engine would load the model in; `correction` is what Correction learned.
     Raises ValueError at a quality that is not known.
     """
 

@@ -100,7 +100,7 @@ class Engine:
         self._loras = LoraStore(self._weights, self.device, lora_bytes, lambda: wake(_wake))
         self._estimator = Estimator(roof, lambda: wake(_wake))
         admission = Admission(memory, self._estimator, self._loader.release_idle)
-        self.calibration = admission.calibration
+        self.correction = admission.correction
         self._stages = Stages(
             self._weights, self.device, self._loader, self._loras, admission, budget, active
         )
