@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from billing import services as billing
-from billing.rating import Rating
+from billing.rating import Rating, quantity_of
 from billing.split import Share
 from inference import protocol
 from marketplace.accounts.models import ApiKey, Organisation, User
@@ -86,10 +86,10 @@ def _check_limit(quote: Rating, max_charge_nano: int | None) -> None:
         )
 
 
-def _cap_of(api_key: ApiKey | None) -> billing.Cap | None:
+def _caps_of(api_key: ApiKey | None) -> list[billing.Cap]:
     if api_key is None or api_key.monthly_budget_nano is None:
-        return None
-    return billing.Cap(api_key.pk, api_key.monthly_budget_nano)
+        return []
+    return [billing.Cap(api_key.pk, api_key.monthly_budget_nano)]
 
 
 def job_submit(
@@ -150,7 +150,9 @@ def job_submit(
                 source_id=job.pk,
                 org_id=org.pk,
                 amount_nano=job.quote_nano,
-                cap=_cap_of(api_key),
+                caps=_caps_of(api_key),
+                model_id=version.model_id,
+                vendor_id=version.model.org_id,
             )
             dispatch.publish_after_commit(job)
     except IntegrityError:
@@ -280,6 +282,9 @@ def job_finished(message: protocol.JobFinished) -> bool:
             rating=rating,
             shares=[Share.from_dict(share) for share in job.shares],
             occurred_at=moment,
+            model_ref=job.version.model.ref,
+            unit=job.price.unit,
+            quantity=quantity_of(job.price.unit, usage),
         )
         if not settled:
             raise RuntimeError(f"job {job.pk} is live but its hold has ended")
@@ -293,6 +298,7 @@ def _release(job: Job) -> None:
         version_id=job.version_id,
         price_id=job.price_id,
         occurred_at=now(),
+        model_ref=job.version.model.ref,
     )
 
 
