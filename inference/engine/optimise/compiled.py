@@ -29,16 +29,19 @@ Predict = Callable[[Inputs, dict[str, Any]], Any]
 
 @dataclass(slots=True, kw_only=True)
 class Compiled(Builds):
-    """Stands for the denoiser's forward pass."""
+    """Stands for the denoiser's forward pass of two rows or more.
+
+    A row alone runs eagerly. On one EPYC core that others used too, starter-image: 49 ms of CPU
+    time, 71 ms doubled for the code for two, and 37 ms with code of its own, which would take
+    67 s more to compile for each shape.
+    """
 
     eager: Predict
 
     def __call__(self, inputs: Inputs, shared: dict[str, Any]) -> Any:
         """Return the prediction, by compiled code where it is there and fits."""
-        import torch
-
         rows = current_rows()
-        if rows is None or any(row.sample.request.loras for row in rows):
+        if rows is None or len(rows) == 1 or any(row.sample.request.loras for row in rows):
             return self.eager(inputs, shared)
         sample = rows[0].sample
         key = (rows_key(rows[:1]), sample.loaded.family.shared_key(sample))
@@ -48,9 +51,7 @@ class Compiled(Builds):
             return self.eager(inputs, shared)
         if isinstance(self.eager, Precompute):
             inputs = self.eager.reduced(inputs, shared)
-        if count == 1:  # the exported graph is for two rows or more
-            inputs = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
-        return code(*(inputs[name] for name in sorted(inputs)))[:count]
+        return code(*(inputs[name] for name in sorted(inputs)))
 
 
 def _wanted(row: Row) -> dict[str, Any]:
