@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from inference.commands import calibrate, passes, run
 from inference.commands.run import fail
@@ -60,18 +61,35 @@ def worker(_arguments: argparse.Namespace) -> int:
     return main()
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says the default of an option where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        if default is None or isinstance(default, bool) or default in ("", []):
+            return action.help
+        return super()._get_help_string(action)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Also what makes the parsers of commands, so that all help in the same way."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Help, **options)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m inference", description=__doc__)
+    parser = _Parser(prog="python -m inference", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     run.add_command(commands)
     calibrate.add_command(commands)
     passes.add_command(commands)
     show = commands.add_parser("models", help="list the models and LoRAs that ship")
     show.set_defaults(command=models)
-    show.add_argument("--json", action="store_true")
+    show.add_argument("--json", action="store_true", help="print JSON")
     check = commands.add_parser("digest", help="print what registers a directory of weights")
     check.set_defaults(command=digest)
-    check.add_argument("directory")
+    check.add_argument("directory", help="of a diffusers pipeline")
     from inference.bench import quality, speed
     from inference.bench.gpu import command as gpu_bench
     from inference.engine import plan_command

@@ -178,3 +178,17 @@ def test_a_clip_is_written_as_mp4(
     assert answer["usage"]["output_seconds"] == 1.25
     with av.open(out) as container:
         assert container.streams.video[0].frames == 5
+
+
+def test_help_says_what_an_option_is_by_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["inference", "run", "--help"])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().out
+    assert "what may be lost (default: exact)" in said
+    assert "number of outputs (default: 1)" in said
+    assert "default: None" not in said
+    assert "default: False" not in said

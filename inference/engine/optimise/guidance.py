@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inference.engine.loaded import Loaded
-from inference.engine.optimisation_specs import Speedup, needs
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 
 
@@ -28,7 +28,7 @@ GUIDANCE_INTERVAL = Optimisation(
     order=30,
     apply=_apply,
     options={"until": 0.5},
-    needs=needs(guided=True),
+    needs=Needs(guided=True),
     denoise=Speedup(whole=4 / 3),  # half of the steps run one branch of the two
     recommended=False,
 )
