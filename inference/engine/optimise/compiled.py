@@ -31,9 +31,8 @@ Predict = Callable[[Inputs, dict[str, Any]], Any]
 class Compiled(Builds):
     """Stands for the denoiser's forward pass of two rows or more.
 
-    A row alone runs eagerly. On one EPYC core that others used too, starter-image: 49 ms of CPU
-    time, 71 ms doubled for the code for two, and 37 ms with code of its own, which would take
-    67 s more to compile for each shape.
+    A row alone runs eagerly: the code for two would compute it twice, and code of its own would
+    be another minute of compiling for each shape, for requests without guidance that come alone.
     """
 
     eager: Predict
