@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from marketplace.catalog import selectors as catalog
+from marketplace.catalog import chains
 from marketplace.catalog.models import LicenceKind, Price, Unit, Version
 from marketplace.catalog.schemas import in_order
 
@@ -71,10 +71,10 @@ class Part:
 
 def split_of(version: Version, platform: str) -> list[Part]:
     """Return who gets which part of each charge of a version: vendor, royalties, platform."""
-    chain = {str(version.pk): version}
-    chain |= {str(ancestor.pk): ancestor for ancestor in catalog.ancestors(version)}
+    known = chains.chain_of(version)
+    chain = {str(row.pk): row for row in (version, *known.ancestors)}
     parts: list[tuple[str, str, int]] = []
-    for share in catalog.shares(version):
+    for share in known.shares:
         source = chain[share.version_id]
         own = share.version_id == str(version.pk)
         why = "makes this model" if own else f"royalty for {source}"

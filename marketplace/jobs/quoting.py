@@ -1,7 +1,7 @@
 """From an input to the most it can cost, and from a worker's report to what is rated. Pure.
 
 Inputs use the field names that the ecosystem uses (diffusers, fal): width, height, num_images,
-num_inference_steps, num_frames, fps.
+num_inference_steps, num_frames, fps, prompt.
 """
 
 import math
@@ -40,6 +40,12 @@ def output_count(schema: dict[str, Any], values: dict[str, Any]) -> int:
     return count
 
 
+def _characters(values: dict[str, Any]) -> int:
+    """Return the length of the prompt in Unicode code points."""
+    prompt = values.get("prompt")
+    return len(prompt) if isinstance(prompt, str) else 0
+
+
 def upper_bound(
     schema: dict[str, Any], values: dict[str, Any], max_engine_s: int
 ) -> dict[str, Any]:
@@ -51,31 +57,61 @@ def upper_bound(
         "images": count,
         "megapixels": str(Decimal(pixels * count) / 1_000_000),
         "output_seconds": str(Decimal(frames) / max(fps, 1) * count) if frames else "0",
+        "frames": max(frames, 1) * count,
+        "requests": 1,
+        "characters": _characters(values),
         "steps": _bound(schema, values, "num_inference_steps") * count,
         "engine_ms": max_engine_s * 1000,
     }
 
 
-def quote(terms: PriceTerms, bound: dict[str, Any]) -> Rating:
-    """Return the most that a job can cost. Raises InvalidInput if that is out of all bounds."""
+def quantity(terms: PriceTerms, bound: dict[str, Any]) -> Decimal:
+    """Return the most units that are counted. Raises InvalidInput if that is out of bounds."""
     try:
-        return terms.rate(quantity_of(terms.unit, bound))
+        return quantity_of(terms.unit, bound)
     except RatingError as error:
         raise InvalidInput(str(error), code="quote_out_of_range") from error
 
 
-def measured(usage: Usage, outputs: list[Output], max_engine_s: int) -> dict[str, Any]:
-    """Return what is rated: outputs as stored, time on the device within its limit."""
+def quote(terms: PriceTerms, bound: dict[str, Any], free: Decimal = Decimal(0)) -> Rating:
+    """Return the most that a job can cost of which `free` units cost nothing.
+
+    Raises InvalidInput if that is out of all bounds.
+    """
+    try:
+        return terms.quote(quantity(terms, bound), free)
+    except RatingError as error:
+        raise InvalidInput(str(error), code="quote_out_of_range") from error
+
+
+def measured(
+    usage: Usage,
+    outputs: list[Output],
+    *,
+    schema: dict[str, Any],
+    values: dict[str, Any],
+    max_engine_s: int,
+) -> dict[str, Any]:
+    """Return what is rated: outputs as stored, time on the device within its limit.
+
+    A clip has its seconds times the rate that was asked for in frames, a picture has one.
+    """
     pixels = sum((o.width or 0) * (o.height or 0) for o in outputs)
+    fps = max(_bound(schema, values, "fps"), 1)
     return {
         "images": len(outputs),
         "megapixels": str(Decimal(pixels) / 1_000_000),
         "output_seconds": str(sum(Decimal(str(o.seconds or 0)) for o in outputs)),
+        "frames": sum(max(round(Decimal(str(o.seconds or 0)) * fps), 1) for o in outputs),
+        "requests": 1,
+        "characters": _characters(values),
         "steps": max(usage.steps, 0),
         "engine_ms": min(max(usage.engine_ms, 0), max_engine_s * 1000),
     }
 
 
-def charge(terms: PriceTerms, usage: dict[str, Any], quote_nano: int) -> Rating:
+def charge(
+    terms: PriceTerms, usage: dict[str, Any], quote_nano: int, free: Decimal = Decimal(0)
+) -> Rating:
     """Return the charge for measured usage, never above the quote."""
-    return clamp(terms.rate(quantity_of(terms.unit, usage)), quote_nano)
+    return clamp(terms.rate(quantity_of(terms.unit, usage), free), quote_nano)

@@ -171,12 +171,16 @@ def _input_names(version: Version) -> dict[str, str]:
 def quote(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
     """Answer what the filled-in playground can cost at most, as a fragment."""
     _, version = _listed(request, vendor, name)
+    org = request.org or None  # type: ignore[attr-defined]
     form = PlaygroundForm(version.input_schema, request.POST, prefix="in")
     context: dict[str, Any] = {"version": version}
     if form.is_valid():
         try:
             context["quote"] = quote_make(
-                version=version, price=catalog.price_current(version), given=form.given()
+                version=version,
+                price=catalog.price_current(version, org),
+                given=form.given(),
+                org=org,
             )[1]
         except MarketError as error:
             context["problem"] = error.message
