@@ -1,5 +1,6 @@
 """What is checked of a call before it becomes a job."""
 
+import hashlib
 import json
 from typing import Any
 
@@ -28,6 +29,11 @@ def bound_of(version: Version, given: Any) -> tuple[dict[str, Any], dict[str, An
     return values, quoting.upper_bound(version.input_schema, values, version.max_engine_s)
 
 
+def digest_of(*parts: Any) -> str:
+    """Return what tells one request from another, in hexadecimal."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
 def replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
     """Return the job that this key made before. Raises InvalidInput if the request differs."""
     job: Job | None = Job.objects.for_org(org).filter(idempotency_key=idempotency_key).first()
@@ -46,11 +52,13 @@ def allowed_models(api_key: ApiKey | None) -> list[str]:
 
 
 def check_key(api_key: ApiKey | None, ref: str) -> None:
+    """Raise NotAllowed unless the key may run the model."""
     if (allowed := allowed_models(api_key)) and ref.partition(":")[0] not in allowed:
         raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
 
 
 def check_webhook(url: str) -> None:
+    """Raise InvalidInput unless the address may be called."""
     try:
         http.check_url(url)
     except http.OutboundRefused as error:
@@ -58,6 +66,7 @@ def check_webhook(url: str) -> None:
 
 
 def check_limit(quote: Rating, max_charge_nano: int | None) -> None:
+    """Raise InvalidInput if the quote is more than the caller allows."""
     if max_charge_nano is not None and quote.amount_nano > max_charge_nano:
         raise InvalidInput(
             f"This would cost up to {format_usd(quote.amount_nano)}, more than you allow.",
@@ -67,6 +76,7 @@ def check_limit(quote: Rating, max_charge_nano: int | None) -> None:
 
 
 def cap_of(api_key: ApiKey | None) -> billing.Cap | None:
+    """Return the monthly limit of the key, if it has one."""
     if api_key is None or api_key.monthly_budget_nano is None:
         return None
     return billing.Cap(api_key.pk, api_key.monthly_budget_nano)

@@ -1,7 +1,5 @@
 """Everything that changes a job. Each function is one transaction with billing inside it."""
 
-import hashlib
-import json
 import uuid
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -94,8 +92,7 @@ def job_submit(
     NotAllowed, InvalidInput or InsufficientFunds, and then nothing was written.
     """
     requests.check_key(api_key, ref)
-    same = json.dumps([ref, given, webhook_url], sort_keys=True)
-    digest = hashlib.sha256(same.encode()).hexdigest()
+    digest = requests.digest_of(ref, given, webhook_url)
     if idempotency_key and (earlier := requests.replay(org, idempotency_key, digest)):
         return earlier, True
     offer = catalog.offer(ref=ref, org=org)

@@ -9,7 +9,7 @@ from django.conf import settings
 from billing.selectors import Balance, Day
 from marketplace.accounts.models import ApiKey
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.models import Model, Price, Version
+from marketplace.catalog.models import Licence, LicenceAcceptance, Model, Price, Version
 from marketplace.jobs import selectors
 from marketplace.jobs.models import File, Job
 
@@ -20,9 +20,28 @@ def price(row: Price | None) -> dict[str, Any] | None:
         return None
     return {
         "unit": row.unit,
+        "scheme": row.scheme,
         "unit_price_usd": f"{row.unit_price.normalize():f}",
+        "package_size": f"{row.package_size.normalize():f}" if row.package_size else None,
         "minimum_usd": f"{row.minimum.normalize():f}",
         "tiers": row.tiers,
+        "free_quota": f"{row.free_quota.normalize():f}",
+        "negotiated": row.org_id is not None,
+        "ends_at": row.ends_at,
+    }
+
+
+def licence(row: Licence) -> dict[str, Any]:
+    """Return terms without their text."""
+    return {
+        "id": row.pk,
+        "title": row.title,
+        "kind": row.kind,
+        "number": row.number,
+        "text_digest": row.text_digest,
+        "revenue_share_bps": row.revenue_share_bps,
+        "royalty_bps": row.royalty_bps,
+        "must_be_accepted": row.must_be_accepted,
     }
 
 
@@ -36,17 +55,22 @@ def version(row: Version, prices: Mapping[Any, Price]) -> dict[str, Any]:
         "weights_digest": row.weights_digest,
         "input_schema": row.input_schema,
         "price": price(prices.get(row.pk)),
-        "licence": {
-            "title": row.licence.title,
-            "kind": row.licence.kind,
-            "number": row.licence.number,
-            "text_digest": row.licence.text_digest,
-            "revenue_share_bps": row.licence.revenue_share_bps,
-            "royalty_bps": row.licence.royalty_bps,
-        },
+        "licence": licence(row.licence),
         "base": str(row.base) if row.base else None,
+        "parents": [str(link.parent) for link in row.parent_links.all()],
         "lora": row.lora,
         "listed_at": row.listed_at,
+    }
+
+
+def acceptance(row: LicenceAcceptance) -> dict[str, Any]:
+    """Return an acceptance."""
+    return {
+        "id": row.pk,
+        "licence": row.licence_id,
+        "text_digest": row.text_digest,
+        "declared_use": row.declared_use,
+        "accepted_at": row.accepted_at,
     }
 
 
