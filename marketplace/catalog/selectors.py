@@ -43,6 +43,14 @@ def price_current(version: Version, org: Any | None = None) -> Price | None:
     return public.order_by("-created_at", "-id").first()
 
 
+def negotiated(version: Version) -> list[Price]:
+    """Return the prices of single organisations that hold now, by their names."""
+    rows = Price.objects.filter(version=version, org__isnull=False).select_related("org")
+    newest = rows.order_by("org_id", "-created_at", "-id").distinct("org_id")
+    held = [row for row in newest if row.ends_at is None or row.ends_at > now()]
+    return sorted(held, key=lambda row: row.org.name if row.org else "")
+
+
 def terms(price: Price) -> PriceTerms:
     """Return a price as the pure value that rating works on."""
     return PriceTerms.from_parts(

@@ -164,7 +164,10 @@ class PriceInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Price
     extra = 0
     can_delete = False
-    fields = ("created_at", "unit", "unit_price", "minimum", "tiers", "created_by")
+    fields = (
+        "created_at", "org", "ends_at", "unit", "scheme", "unit_price", "package_size", "tiers",
+        "minimum", "free_quota", "created_by",
+    )  # fmt: skip
     readonly_fields = fields
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
