@@ -51,6 +51,12 @@ def negotiated(version: Version) -> list[Price]:
     return sorted(held, key=lambda row: row.org.name if row.org else "")
 
 
+def parents_of(version: Version) -> list[Version]:
+    """Return what a version was made from besides its base, in its vendor's order."""
+    links = version.parent_links.select_related("parent__model__org")
+    return [link.parent for link in links]
+
+
 def terms(price: Price) -> PriceTerms:
     """Return a price as the pure value that rating works on."""
     return PriceTerms.from_parts(

@@ -54,11 +54,13 @@ class PromotionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         """Fix what was redeemed: code and worth."""
         return ("code", "credit", "uses") if obj else ()
 
-    def get_form(self, request: HttpRequest, obj: Any = None, **kwargs: Any) -> Any:
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> Any:
         """Change a code without its amount."""
         if obj is not None:
             kwargs["form"] = forms.ModelForm
-        return super().get_form(request, obj, **kwargs)
+        return super().get_form(request, obj, change, **kwargs)
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """End it instead: grants refer to it."""

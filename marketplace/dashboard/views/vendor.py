@@ -147,9 +147,7 @@ def _version_page(
         "price_words": present.price_words(public),
         "prices": [(price, present.price_words(price)) for price in prices],
         "customers": catalog.negotiated(found),
-        "parents": [
-            link.parent for link in found.parent_links.select_related("parent__model__org")
-        ],
+        "parents": catalog.parents_of(found),
         "priced": public is not None,
         "decisions": found.decisions.select_related("by"),
         "split": present.split_of(chain_of(found), settings.SITE_NAME),

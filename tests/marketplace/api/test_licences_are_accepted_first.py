@@ -6,11 +6,10 @@ from django.db import DatabaseError, transaction
 from marketplace.accounts import services as accounts
 from marketplace.catalog import services
 from marketplace.catalog.models import LicenceAcceptance
-from marketplace.core.errors import NotAllowed
 from marketplace.jobs import dispatch
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
-from tests.cast import listed_version, open_licence
+from tests.cast import SCHEMA, listed_version, open_licence
 
 
 @pytest.fixture(autouse=True)
@@ -149,9 +148,34 @@ def test_an_acceptance_is_never_changed(cast, api, licence):
             change()
 
 
-def test_a_lora_under_such_terms_is_not_worn_before_they_are_accepted(cast, model):
-    with pytest.raises(NotAllowed):
-        jobs.job_submit(org=cast.developer, ref=model.model.ref, given={"prompt": "x"})
+def test_a_lora_made_under_such_terms_is_not_worn_before_they_are_accepted(
+    cast, api, model, licence
+):
+    fields = {**SCHEMA["properties"], "loras": {"type": "array", "maxItems": 4}}
+    base = listed_version(
+        cast.vendor,
+        open_licence(cast.vendor, royalty=0),
+        cast.sam,
+        name="base",
+        input_schema={**SCHEMA, "properties": fields},
+    )
+    lora = listed_version(
+        cast.stranger,
+        open_licence(cast.stranger, royalty=0),
+        cast.sam,
+        name="look",
+        base=model,
+        lora=True,
+        weights_uri="file:///weights/look.safetensors",
+        weights_digest="sha256:" + "5" * 64,
+    )
+    worn = {"prompt": "x", "loras": [{"uri": str(lora)}]}
+    body = {"model": base.model.ref, "input": worn}
+    refused = api.post("/v1/jobs", body, format="json")
+    assert refused.status_code == 422
+    assert "not accepted its licence" in refused.json()["error"]["message"]
+    accept(api, licence)
+    assert api.post("/v1/jobs", body, format="json").status_code in (201, 202)
 
 
 @pytest.mark.parametrize("name", ["nonsense", "00000000-0000-0000-0000-000000000000"])
