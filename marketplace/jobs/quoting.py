@@ -8,7 +8,16 @@ import math
 from decimal import Decimal
 from typing import Any
 
-from billing.rating import PriceTerms, Rating, RatingError, clamp, quantity_of
+from billing.rating import (
+    MAX_QUANTITY,
+    NANO,
+    Line,
+    PriceTerms,
+    Rating,
+    RatingError,
+    clamp,
+    quantity_of,
+)
 from inference.protocol import Output, Usage
 from marketplace.core.errors import InvalidInput
 
@@ -96,22 +105,40 @@ def measured(
 
     A clip has its seconds times the rate that was asked for in frames, a picture has one.
     """
-    pixels = sum((o.width or 0) * (o.height or 0) for o in outputs)
     fps = max(_bound(schema, values, "fps"), 1)
+    pixels = sum((o.width or 0) * (o.height or 0) for o in outputs)
+    seconds = [_seconds(o) for o in outputs]
     return {
         "images": len(outputs),
-        "megapixels": str(Decimal(pixels) / 1_000_000),
-        "output_seconds": str(sum(Decimal(str(o.seconds or 0)) for o in outputs)),
-        "frames": sum(max(round(Decimal(str(o.seconds or 0)) * fps), 1) for o in outputs),
+        "megapixels": str(_sane(Decimal(pixels) / 1_000_000)),
+        "output_seconds": str(_sane(sum(seconds, Decimal(0)))),
+        "frames": int(_sane(Decimal(sum(max(round(length * fps), 1) for length in seconds)))),
         "requests": 1,
         "characters": _characters(values),
-        "steps": max(usage.steps, 0),
+        "steps": int(_sane(Decimal(usage.steps))),
         "engine_ms": min(max(usage.engine_ms, 0), max_engine_s * 1000),
     }
+
+
+def _seconds(output: Output) -> Decimal:
+    """Return the length of an output; a worker may report any number."""
+    length = output.seconds or 0
+    return _sane(Decimal(str(length))) if math.isfinite(length) else Decimal(0)
+
+
+def _sane(quantity: Decimal) -> Decimal:
+    """Return what a worker counted within what rating takes: its report must end the job."""
+    return min(max(quantity, Decimal(0)), MAX_QUANTITY)
 
 
 def charge(
     terms: PriceTerms, usage: dict[str, Any], quote_nano: int, free: Decimal = Decimal(0)
 ) -> Rating:
     """Return the charge for measured usage, never above the quote."""
-    return clamp(terms.rate(quantity_of(terms.unit, usage), free), quote_nano)
+    try:
+        rating = terms.rate(quantity_of(terms.unit, usage), free)
+    except RatingError:
+        # More than a million dollars: the quote is less, and is what it costs.
+        whole = f"{Decimal(quote_nano) / NANO:f}"
+        return Rating(quote_nano, (Line("as quoted", "1", whole, whole),))
+    return clamp(rating, quote_nano)

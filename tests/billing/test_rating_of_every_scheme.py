@@ -38,7 +38,7 @@ def prices(draw, schemes=SCHEMES):
     else:
         parts["unit_price"] = draw(money)
     if scheme == "package":
-        parts["package_size"] = draw(st.decimals(min_value="0.000001", max_value=1000, places=6))
+        parts["package_size"] = draw(st.decimals(min_value=2, max_value=1000, places=6))
     return PriceTerms.from_parts(**parts)
 
 

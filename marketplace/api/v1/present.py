@@ -6,7 +6,7 @@ from typing import Any
 
 from django.conf import settings
 
-from billing.selectors import Balance, Day
+from billing.selectors import Balance, Day, charge_of
 from marketplace.accounts.models import ApiKey
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Licence, LicenceAcceptance, Model, Price, Version
@@ -105,9 +105,10 @@ def output(row: File) -> dict[str, Any]:
     }
 
 
-def job(row: Job, *, with_position: bool = False) -> dict[str, Any]:
-    """Return a job. The queue position costs a query, so lists leave it out."""
+def job(row: Job, *, with_position: bool = False, with_lines: bool = False) -> dict[str, Any]:
+    """Return a job. Queue position and lines of the charge cost a query: lists leave them out."""
     base = f"{settings.PUBLIC_URL}/v1/jobs/{row.pk}"
+    charge = charge_of(row.pk) if with_lines and row.is_ended else None
     error = {"code": row.error_code, "message": row.error_message} if row.error_code else None
     return {
         "id": str(row.pk),
@@ -120,6 +121,7 @@ def job(row: Job, *, with_position: bool = False) -> dict[str, Any]:
         "error": error,
         "quote_nano_usd": row.quote_nano,
         "charge_nano_usd": row.charge_nano,
+        "charge_lines": charge.lines if charge else None,
         "queue_position": selectors.queue_position(row) if with_position else None,
         "attempt": row.attempt,
         "usage": row.usage,

@@ -228,6 +228,9 @@ class Job(serializers.Serializer):  # type: ignore[type-arg]
     error = JobError(allow_null=True)
     quote_nano_usd = serializers.IntegerField()
     charge_nano_usd = serializers.IntegerField(allow_null=True)
+    charge_lines = Line(
+        many=True, allow_null=True, help_text="What the charge is made of; not in lists."
+    )
     queue_position = serializers.IntegerField(
         allow_null=True, help_text="Jobs before this one; told by GET and events while queued."
     )

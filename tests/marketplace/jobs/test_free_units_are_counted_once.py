@@ -16,6 +16,7 @@ from marketplace.core.errors import InsufficientFunds, InvalidInput
 from marketplace.core.money import to_nano
 from marketplace.jobs import dispatch, services
 from marketplace.jobs.models import Job
+from marketplace.jobs.selectors import free_units_drift
 from tests.cast import make_cast, report_failed, report_finished, report_started
 
 PRICE = to_nano("0.004")
@@ -58,6 +59,30 @@ def test_free_units_cost_nothing_and_the_rest_is_charged(cast):
         ("image, free this month", 1),
         ("image", 3),
     ]
+
+
+def test_a_month_that_does_not_agree_with_its_jobs_is_found(cast):
+    offer_free(cast, 3)
+    job = submit(cast, 2)
+    for wrong in ({"held": 1}, {"used": 1}):
+        right = FreeQuotaUse.objects.values("held", "used").get()
+        FreeQuotaUse.objects.update(**wrong)
+        assert len(free_units_drift()) == 1
+        FreeQuotaUse.objects.update(**right)
+    services.job_finished(report_finished(job, count=1))
+    FreeQuotaUse.objects.update(used=0)
+    assert len(free_units_drift()) == 1
+    FreeQuotaUse.objects.update(used=1)
+
+
+def test_the_api_shows_the_lines_of_a_charge(api, cast):
+    offer_free(cast, 1)
+    job = submit(cast, 2)
+    assert api.get(f"/v1/jobs/{job.pk}").json()["charge_lines"] is None
+    services.job_finished(report_finished(job, count=2))
+    shown = api.get(f"/v1/jobs/{job.pk}").json()
+    assert [line["what"] for line in shown["charge_lines"]] == ["image, free this month", "image"]
+    assert sum(Decimal(line["amount_usd"]) for line in shown["charge_lines"]) == Decimal("0.004")
 
 
 def test_whoever_has_no_money_can_use_what_is_free(cast):
