@@ -2,15 +2,18 @@
 
 import uuid
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import F, QuerySet
 
 from billing.invariants import incident_open
-from billing.models import Charge, Funding, MeterBatch, Wallet
+from billing.models import Charge, Funding, MeterBatch, Refund, Wallet
 from billing.stripe.gateway import (
     GatewayUnavailable,
     Outcome,
@@ -45,23 +48,43 @@ def _boundary() -> datetime:
     return moment.replace(second=0, microsecond=0) if settings.METER_SEAL_AFTER_S else moment
 
 
+_AMOUNT = {
+    Funding.PREPAID: F("granted_nano") + F("prepaid_nano"),
+    Funding.POSTPAID: F("postpaid_nano"),
+}
+
+
+def _unsealed(funding: Funding, before: datetime) -> Iterator[tuple[QuerySet[Any], int]]:
+    """Yield the charges and the refunds that are in no batch of `funding` yet, with their sign.
+
+    What a credit note gave back is not metered again: Stripe has the note.
+    """
+    due = {f"{funding.value}_batch__isnull": True, "occurred_at__lt": before}
+    refunds = Refund.objects.filter(**due)
+    if funding == Funding.POSTPAID:
+        refunds = refunds.filter(credit_note__isnull=True)
+    for rows, sign in ((Charge.objects.filter(**due), 1), (refunds, -1)):
+        some = rows.annotate(part=_AMOUNT[funding]).filter(part__gt=0)
+        yield some.select_for_update(of=("self",)).order_by("org_id", "occurred_at"), sign
+
+
 def _seal_funding(funding: Funding, before: datetime) -> int:
-    """Seal all charges of one funding that occurred before `before`. Returns charges sealed."""
-    name = funding.value
-    rows = list(
-        Charge.objects.select_for_update(of=("self",))
-        .filter(**{f"{name}_batch__isnull": True, f"{name}_nano__gt": 0}, occurred_at__lt=before)
-        .order_by("org_id", "occurred_at")
-        .values_list("pk", "org_id", "occurred_at", f"{name}_nano")[:_SEAL_LIMIT]
-    )
-    groups: dict[tuple[uuid.UUID, datetime], list[tuple[uuid.UUID, int]]] = defaultdict(list)
-    for pk, org_id, occurred_at, amount in rows:
-        groups[org_id, occurred_at.replace(second=0, microsecond=0)].append((pk, amount))
+    """Seal what one funding paid or got back before `before`. Returns how many rows."""
+    name, sealed = funding.value, 0
+    groups: dict[tuple[uuid.UUID, datetime], list[tuple[QuerySet[Any], Any, int]]]
+    groups = defaultdict(list)
+    for rows, sign in _unsealed(funding, before):
+        for pk, org_id, occurred_at, part in rows.values_list(
+            "pk", "org_id", "occurred_at", "part"
+        )[:_SEAL_LIMIT]:
+            minute = occurred_at.replace(second=0, microsecond=0)
+            groups[org_id, minute].append((rows.model.objects, pk, sign * part))
+            sealed += 1
     for (org_id, minute), members in sorted(groups.items(), key=lambda g: (str(g[0][0]), g[0][1])):
         last = MeterBatch.objects.filter(org_id=org_id, funding=name).order_by("-sequence").first()
         sequence = last.sequence + 1 if last else 1
         past = last.cumulative_nano if last else 0
-        amount = sum(nano for _, nano in members)
+        amount = sum(part for *_, part in members)
         micro = (past + amount) // 1000 - past // 1000
         batch = MeterBatch.objects.create(
             id=derived_id("meter", org_id, name, sequence),
@@ -75,8 +98,11 @@ def _seal_funding(funding: Funding, before: datetime) -> int:
             # Less than a micro-dollar: nothing to tell yet, the next batch carries it.
             delivery=Delivery.PENDING if micro else Delivery.DELIVERED,
         )
-        Charge.objects.filter(pk__in=[pk for pk, _ in members]).update(**{f"{name}_batch": batch})
-    return len(rows)
+        for manager in (Charge.objects, Refund.objects):
+            mine = [pk for rows, pk, _ in members if rows.model is manager.model]
+            if mine:
+                manager.filter(pk__in=mine).update(**{f"{name}_batch": batch})
+    return sealed
 
 
 def batches_seal() -> int:

@@ -5,18 +5,28 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from django.db.models import Count, OuterRef, Q, QuerySet, Subquery, Sum
-from django.db.models.functions import TruncDate
+from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Sum, When
+from django.db.models.functions import Coalesce, TruncDate
 
-from billing.models import AccountKind, Charge, MeterBatch, Transfer, TransferKind, Wallet
+from billing.models import (
+    AccountKind,
+    Charge,
+    Grant,
+    MeterBatch,
+    Transfer,
+    TransferKind,
+    WalletShard,
+)
+from marketplace.core.clock import now
 from marketplace.core.outbox import Delivery
 
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What an organisation can spend, in nano-USD."""
+    """What an organisation can spend, in nano-USD; `available_nano` counts unscoped grants in."""
 
     prepaid_nano: int
+    granted_nano: int
     owed_nano: int
     held_nano: int
     credit_limit_nano: int
@@ -24,14 +34,35 @@ class Balance:
 
 
 def balance_of(org_id: uuid.UUID) -> Balance:
-    """Return the balance; all zero for an organisation without a wallet."""
-    wallet = Wallet.objects.for_org(org_id).first() or Wallet(org_id=org_id)
+    """Return the balance; all zero for an organisation without a wallet.
+
+    `granted_nano` is all that unexpired grants have left, holds included; grants for one model
+    or vendor only are in it, but not in `available_nano`.
+    """
+    wallet = WalletShard.objects.for_org(org_id).aggregate(
+        **{name: Coalesce(Sum(f"{name}_nano"), 0) for name in ("prepaid", "owed", "held", "limit")}
+    )
+    valid = Q(expires_at__isnull=True) | Q(expires_at__gt=now())
+    anywhere = valid & Q(model_id__isnull=True, vendor_id__isnull=True)
+    grants = (
+        Grant.objects.for_org(org_id)
+        .filter(remaining_nano__gt=0)
+        .aggregate(
+            left=Coalesce(Sum("remaining_nano", filter=valid), 0),
+            held=Coalesce(Sum("held_nano"), 0),
+            free=Coalesce(Sum(F("remaining_nano") - F("held_nano"), filter=anywhere), 0),
+        )
+    )
+    prepaid, owed, held, limit = (
+        int(wallet[name]) for name in ("prepaid", "owed", "held", "limit")
+    )
     return Balance(
-        wallet.prepaid_nano,
-        wallet.owed_nano,
-        wallet.held_nano,
-        wallet.credit_limit_nano,
-        wallet.available_nano,
+        prepaid,
+        int(grants["left"]),
+        owed,
+        held + int(grants["held"]),
+        limit,
+        prepaid + limit - owed - held + int(grants["free"]),
     )
 
 
@@ -57,29 +88,34 @@ def spending_by_day(org_id: uuid.UUID, since: datetime) -> list[Day]:
     return [Day(row["day"], row["count"], int(row["amount"])) for row in rows]
 
 
+_EARNED = Q(credit__kind=AccountKind.PAYABLE, kind=TransferKind.SHARE)
+_TAKEN_BACK = Q(debit__kind=AccountKind.PAYABLE, kind=TransferKind.REFUND_SHARE)
+_NET = Case(When(kind=TransferKind.SHARE, then=F("amount_nano")), default=-F("amount_nano"))
+
+
+def _earned(org_id: uuid.UUID) -> "QuerySet[Transfer]":
+    """Return the shares of a vendor and what refunds took back of them."""
+    return Transfer.objects.filter(
+        (_EARNED & Q(credit__org_id=org_id)) | (_TAKEN_BACK & Q(debit__org_id=org_id))
+    )
+
+
 def earnings_by_day(org_id: uuid.UUID, since: datetime) -> list[Day]:
-    """Return what a vendor earned per day in shares and royalties, oldest first."""
+    """Return what a vendor earned per day in shares and royalties less refunds, oldest first."""
     rows = (
-        Transfer.objects.filter(
-            credit__org_id=org_id,
-            credit__kind=AccountKind.PAYABLE,
-            kind=TransferKind.SHARE,
-            occurred_at__gte=since,
-        )
+        _earned(org_id)
+        .filter(occurred_at__gte=since)
         .annotate(day=TruncDate("occurred_at"))
         .values("day")
-        .annotate(count=Count("pk"), amount=Sum("amount_nano"))
+        .annotate(count=Count("pk"), amount=Sum(_NET))
         .order_by("day")
     )
     return [Day(row["day"], row["count"], int(row["amount"])) for row in rows]
 
 
 def earnings_total(org_id: uuid.UUID) -> int:
-    """Return all that a vendor has earned."""
-    total = Transfer.objects.filter(
-        credit__org_id=org_id, credit__kind=AccountKind.PAYABLE, kind=TransferKind.SHARE
-    ).aggregate(total=Sum("amount_nano"))["total"]
-    return int(total or 0)
+    """Return all that a vendor has earned, less refunds."""
+    return int(_earned(org_id).aggregate(total=Sum(_NET))["total"] or 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,10 +191,13 @@ def charge_of(source_id: uuid.UUID) -> Charge | None:
 def oldest_unsealed() -> datetime | None:
     """Return when the oldest charge that is in no batch yet occurred."""
     moments = [
-        Charge.objects.filter(**{f"{name}_batch__isnull": True, f"{name}_nano__gt": 0})
+        Charge.objects.filter(unsealed)
         .order_by("occurred_at")
         .values_list("occurred_at", flat=True)
         .first()
-        for name in ("prepaid", "postpaid")
+        for unsealed in (
+            Q(prepaid_batch__isnull=True) & (Q(prepaid_nano__gt=0) | Q(granted_nano__gt=0)),
+            Q(postpaid_batch__isnull=True, postpaid_nano__gt=0),
+        )
     ]
     return min((moment for moment in moments if moment), default=None)

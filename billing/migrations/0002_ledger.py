@@ -6,7 +6,7 @@ from django.db import migrations
 
 from marketplace.core.immutable import protect
 
-FUNCTIONS = Path(__file__).parent.parent / "sql" / "functions.sql"
+FUNCTIONS = Path(__file__).parent.parent / "sql" / "0002_ledger.sql"
 OUTBOX = (
     "delivery", "attempts", "next_attempt_at", "first_attempt_at", "delivered_at", "last_error",
     "replayed_at_attempt",

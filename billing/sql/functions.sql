@@ -1,6 +1,6 @@
 -- The hot path of billing: one function call to reserve, one to settle. Locks are taken in the
--- order hold, cap, wallet. The wallet is the hot row and its lock spans the commit, so callers
--- reserve and settle last in their transaction.
+-- order hold, caps (by subject), grants (as they are used), shard of the wallet. The shard is the
+-- hot row and its lock spans the commit, so callers reserve and settle last in their transaction.
 
 CREATE OR REPLACE FUNCTION billing_account(p_org uuid, p_kind text) RETURNS bigint
 LANGUAGE plpgsql AS $$
@@ -21,7 +21,7 @@ END $$;
 -- Post one ledger row. Returns false if the same (source, kind, leg) was posted before.
 CREATE OR REPLACE FUNCTION billing_post(
     p_debit bigint, p_credit bigint, p_amount bigint, p_kind text,
-    p_source uuid, p_leg int, p_occurred timestamptz
+    p_source uuid, p_leg int, p_occurred timestamptz, p_reverses uuid DEFAULT NULL
 ) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -29,84 +29,258 @@ BEGIN
         RETURN false;
     END IF;
     INSERT INTO billing_transfer
-        (id, debit_id, credit_id, amount_nano, kind, source_id, leg, occurred_at, created_at)
+        (id, debit_id, credit_id, amount_nano, kind, source_id, leg, reverses_id, occurred_at,
+         created_at)
     VALUES (
         md5(p_source::text || ':' || p_kind || ':' || p_leg)::uuid,
-        p_debit, p_credit, p_amount, p_kind, p_source, p_leg, p_occurred, clock_timestamp()
+        p_debit, p_credit, p_amount, p_kind, p_source, p_leg, p_reverses, p_occurred,
+        clock_timestamp()
     ) ON CONFLICT ON CONSTRAINT transfer_once DO NOTHING;
     RETURN FOUND;
 END $$;
 
--- Add prepaid credit (a top-up or a grant) once per source. Returns whether it was new.
-CREATE OR REPLACE FUNCTION billing_credit(
-    p_org uuid, p_from text, p_kind text, p_source uuid, p_amount bigint, p_occurred timestamptz
+-- Make sure that an organisation has a wallet with its first shard.
+CREATE OR REPLACE FUNCTION billing_wallet_ensure(p_org uuid) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM billing_walletshard WHERE org_id = p_org) THEN
+        RETURN;
+    END IF;
+    INSERT INTO billing_wallet (org_id, shard_count, stripe_customer_id, stripe_customer_attempt)
+        VALUES (p_org, 1, '', 0) ON CONFLICT (org_id) DO NOTHING;
+    INSERT INTO billing_walletshard
+        (org_id, shard, prepaid_nano, owed_nano, held_nano, limit_nano)
+        VALUES (p_org, 0, 0, 0, 0, 0) ON CONFLICT ON CONSTRAINT wallet_shard DO NOTHING;
+END $$;
+
+CREATE OR REPLACE FUNCTION billing_shard_of(p_org uuid, p_source uuid) RETURNS int
+LANGUAGE sql STABLE AS $$
+    SELECT (hashtext(p_source::text) & 2147483647) % shard_count
+    FROM billing_wallet WHERE org_id = p_org
+$$;
+
+-- Book money received as prepaid, once per source. Returns whether it was new.
+CREATE OR REPLACE FUNCTION billing_top_up(
+    p_org uuid, p_source uuid, p_amount bigint, p_now timestamptz
 ) RETURNS boolean
 LANGUAGE plpgsql AS $$
-DECLARE
-    v_debit bigint := billing_account(NULL, p_from);
-    v_credit bigint := billing_account(p_org, 'wallet');
 BEGIN
     IF p_amount <= 0 THEN
-        RAISE EXCEPTION 'a credit must be positive';
+        RAISE EXCEPTION 'a top-up must be positive';
     END IF;
-    IF NOT billing_post(v_debit, v_credit, p_amount, p_kind, p_source, 0, p_occurred) THEN
+    IF NOT billing_post(billing_account(NULL, 'cash'), billing_account(p_org, 'wallet'),
+                        p_amount, 'top_up', p_source, 0, p_now) THEN
         RETURN false;
     END IF;
-    INSERT INTO billing_wallet
-        (org_id, prepaid_nano, owed_nano, held_nano, credit_limit_nano,
-         stripe_customer_id, stripe_customer_attempt)
-        VALUES (p_org, p_amount, 0, 0, 0, '', 0)
-        ON CONFLICT (org_id) DO UPDATE
-        SET prepaid_nano = billing_wallet.prepaid_nano + p_amount;
+    PERFORM billing_wallet_ensure(p_org);
+    UPDATE billing_walletshard SET prepaid_nano = prepaid_nano + p_amount
+        WHERE org_id = p_org AND shard = billing_shard_of(p_org, p_source);
     RETURN true;
 END $$;
 
--- Reserve. Returns 'ok', 'funds' or 'budget'; the caller rolls back on anything but 'ok'.
-CREATE OR REPLACE FUNCTION billing_reserve(
-    p_source uuid, p_org uuid, p_amount bigint,
-    p_cap uuid, p_cap_limit bigint, p_month date
-) RETURNS text
+-- Give credit, once per grant id. Returns whether it was new.
+CREATE OR REPLACE FUNCTION billing_grant(
+    p_grant uuid, p_org uuid, p_amount bigint, p_priority int, p_expires timestamptz,
+    p_model uuid, p_vendor uuid, p_note text, p_now timestamptz
+) RETURNS boolean
 LANGUAGE plpgsql AS $$
 BEGIN
+    IF p_amount <= 0 THEN
+        RAISE EXCEPTION 'a grant must be positive';
+    END IF;
+    IF NOT billing_post(billing_account(NULL, 'promotion'), billing_account(p_org, 'grant'),
+                        p_amount, 'grant', p_grant, 0, p_now) THEN
+        RETURN false;
+    END IF;
+    PERFORM billing_wallet_ensure(p_org);
+    INSERT INTO billing_grant
+        (id, org_id, amount_nano, remaining_nano, held_nano, priority, expires_at, model_id,
+         vendor_id, note, expiries, created_at)
+        VALUES (p_grant, p_org, p_amount, p_amount, 0, p_priority, p_expires, p_model,
+                p_vendor, p_note, 0, p_now);
+    RETURN true;
+END $$;
+
+-- Take back what an expired grant has left and no job holds. Returns how much that was.
+CREATE OR REPLACE FUNCTION billing_grant_expire(p_grant uuid, p_now timestamptz) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_grant billing_grant%ROWTYPE;
+    v_left bigint;
+BEGIN
+    SELECT * INTO v_grant FROM billing_grant WHERE id = p_grant FOR UPDATE;
+    v_left := v_grant.remaining_nano - v_grant.held_nano;
+    IF v_left IS NULL OR v_left = 0 OR v_grant.expires_at IS NULL
+       OR v_grant.expires_at > p_now THEN
+        RETURN 0;
+    END IF;
+    PERFORM billing_post(billing_account(v_grant.org_id, 'grant'),
+                         billing_account(NULL, 'promotion'),
+                         v_left, 'expire', p_grant, v_grant.expiries, p_now);
+    UPDATE billing_grant SET remaining_nano = held_nano, expiries = expiries + 1
+        WHERE id = p_grant;
+    RETURN v_left;
+END $$;
+
+-- Find p_amount in the shards of a wallet and hold it in one of them, the one that p_source
+-- falls on if it can be. Returns the shard, or null if all together are short.
+CREATE OR REPLACE FUNCTION billing_wallet_hold(
+    p_org uuid, p_source uuid, p_amount bigint
+) RETURNS int
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_shard int := billing_shard_of(p_org, p_source);
+    v_other billing_walletshard%ROWTYPE;
+    v_need bigint;
+    v_part bigint;
+    v_prepaid bigint;
+BEGIN
+    IF v_shard IS NULL THEN
+        RETURN NULL;
+    END IF;
+    UPDATE billing_walletshard SET held_nano = held_nano + p_amount
+        WHERE org_id = p_org AND shard = v_shard
+          AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount;
+    IF FOUND THEN
+        RETURN v_shard;
+    END IF;
+    IF (SELECT shard_count FROM billing_wallet WHERE org_id = p_org) = 1 THEN
+        RETURN NULL;
+    END IF;
+    -- Short: lock all shards in order and move what is missing into this one.
+    PERFORM FROM billing_walletshard WHERE org_id = p_org ORDER BY shard FOR UPDATE;
+    IF (SELECT sum(prepaid_nano + limit_nano - owed_nano - held_nano)
+        FROM billing_walletshard WHERE org_id = p_org) < p_amount THEN
+        RETURN NULL;
+    END IF;
+    SELECT p_amount - (prepaid_nano + limit_nano - owed_nano - held_nano) INTO v_need
+        FROM billing_walletshard WHERE org_id = p_org AND shard = v_shard;
+    FOR v_other IN SELECT * FROM billing_walletshard
+        WHERE org_id = p_org AND shard <> v_shard
+          AND prepaid_nano + limit_nano - owed_nano - held_nano > 0 ORDER BY shard
+    LOOP
+        EXIT WHEN v_need <= 0;
+        v_part := LEAST(v_need, v_other.prepaid_nano + v_other.limit_nano - v_other.owed_nano
+                                - v_other.held_nano);
+        v_prepaid := LEAST(v_part, v_other.prepaid_nano);
+        UPDATE billing_walletshard SET prepaid_nano = prepaid_nano - v_prepaid,
+                                       limit_nano = limit_nano - (v_part - v_prepaid)
+            WHERE id = v_other.id;
+        UPDATE billing_walletshard SET prepaid_nano = prepaid_nano + v_prepaid,
+                                       limit_nano = limit_nano + (v_part - v_prepaid)
+            WHERE org_id = p_org AND shard = v_shard;
+        v_need := v_need - v_part;
+    END LOOP;
+    UPDATE billing_walletshard SET held_nano = held_nano + p_amount
+        WHERE org_id = p_org AND shard = v_shard
+          AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount;
+    RETURN CASE WHEN FOUND THEN v_shard END;
+END $$;
+
+-- Reserve. Returns 'ok', 'funds', or 'cap:' and the subject whose limit is reached; the caller
+-- rolls back on anything but 'ok'. p_model and p_vendor say which grants may pay.
+CREATE OR REPLACE FUNCTION billing_reserve(
+    p_source uuid, p_org uuid, p_amount bigint, p_caps uuid[], p_limits bigint[],
+    p_model uuid, p_vendor uuid, p_now timestamptz
+) RETURNS text
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_month date := date_trunc('month', p_now AT TIME ZONE 'UTC')::date;
+    v_need bigint := p_amount;
+    v_part bigint;
+    v_position int := 0;
+    v_shard int;
+    v_cap record;
+    v_grant record;
+BEGIN
     INSERT INTO billing_hold
-        (source_id, org_id, amount_nano, state, cap_subject_id, cap_month, created_at)
-        VALUES (p_source, p_org, p_amount, 'open', p_cap,
-                CASE WHEN p_cap IS NULL THEN NULL ELSE p_month END, clock_timestamp());
+        (source_id, org_id, amount_nano, wallet_nano, shard, state, cap_subjects, cap_month,
+         created_at)
+        VALUES (p_source, p_org, p_amount, 0, 0, 'open', p_caps,
+                CASE WHEN p_caps = '{}' THEN NULL ELSE v_month END, p_now);
     IF p_amount = 0 THEN
         RETURN 'ok';
     END IF;
-    IF p_cap IS NOT NULL THEN
+    FOR v_cap IN SELECT subject, most FROM unnest(p_caps, p_limits) AS c (subject, most)
+        ORDER BY subject
+    LOOP
         INSERT INTO billing_spendcap (subject_id, month, spent_nano, held_nano)
-            VALUES (p_cap, p_month, 0, 0) ON CONFLICT ON CONSTRAINT cap_month DO NOTHING;
+            VALUES (v_cap.subject, v_month, 0, 0) ON CONFLICT ON CONSTRAINT cap_month DO NOTHING;
         UPDATE billing_spendcap SET held_nano = held_nano + p_amount
-            WHERE subject_id = p_cap AND month = p_month
-              AND spent_nano + held_nano + p_amount <= p_cap_limit;
+            WHERE subject_id = v_cap.subject AND month = v_month
+              AND spent_nano + held_nano + p_amount <= v_cap.most;
         IF NOT FOUND THEN
-            RETURN 'budget';
+            RETURN 'cap:' || v_cap.subject;
         END IF;
+    END LOOP;
+    FOR v_grant IN SELECT id, remaining_nano - held_nano AS free FROM billing_grant
+        WHERE org_id = p_org AND remaining_nano > held_nano AND remaining_nano > 0
+          AND (expires_at IS NULL OR expires_at > p_now)
+          AND (model_id IS NULL OR model_id = p_model)
+          AND (vendor_id IS NULL OR vendor_id = p_vendor)
+        ORDER BY priority, expires_at NULLS LAST, id FOR UPDATE
+    LOOP
+        EXIT WHEN v_need = 0;
+        v_part := LEAST(v_need, v_grant.free);
+        CONTINUE WHEN v_part <= 0;
+        UPDATE billing_grant SET held_nano = held_nano + v_part WHERE id = v_grant.id;
+        INSERT INTO billing_draw (source_id, grant_id, position, held_nano, captured_nano)
+            VALUES (p_source, v_grant.id, v_position, v_part, 0);
+        v_position := v_position + 1;
+        v_need := v_need - v_part;
+    END LOOP;
+    IF v_need = 0 THEN
+        RETURN 'ok';
     END IF;
-    UPDATE billing_wallet SET held_nano = held_nano + p_amount
-        WHERE org_id = p_org
-          AND prepaid_nano + credit_limit_nano - owed_nano - held_nano >= p_amount;
-    IF NOT FOUND THEN
+    v_shard := billing_wallet_hold(p_org, p_source, v_need);
+    IF v_shard IS NULL THEN
         RETURN 'funds';
     END IF;
+    UPDATE billing_hold SET wallet_nano = v_need, shard = v_shard WHERE source_id = p_source;
     RETURN 'ok';
+END $$;
+
+-- Capture p_amount of a hold's draws on grants, in their order, and let go of the rest of them.
+-- Returns how much the grants paid.
+CREATE OR REPLACE FUNCTION billing_draws_capture(
+    p_source uuid, p_org uuid, p_amount bigint, p_clearing bigint, p_occurred timestamptz
+) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_draw record;
+    v_part bigint;
+    v_paid bigint := 0;
+BEGIN
+    FOR v_draw IN SELECT * FROM billing_draw WHERE source_id = p_source ORDER BY position LOOP
+        v_part := LEAST(v_draw.held_nano, p_amount - v_paid);
+        UPDATE billing_grant SET held_nano = held_nano - v_draw.held_nano,
+                                 remaining_nano = remaining_nano - v_part
+            WHERE id = v_draw.grant_id;
+        IF v_part > 0 THEN
+            UPDATE billing_draw SET captured_nano = v_part WHERE id = v_draw.id;
+            PERFORM billing_post(billing_account(p_org, 'grant'), p_clearing, v_part,
+                                 'fund_grant', p_source, v_draw.position, p_occurred);
+            v_paid := v_paid + v_part;
+        END IF;
+    END LOOP;
+    RETURN v_paid;
 END $$;
 
 -- End a hold: capture p_amount of it (0 releases it whole), write the charge and its transfers.
 -- p_shares is [{"org_id", "amount_nano", ...}], nearest vendor first; the platform keeps the
 -- rest. Returns false, changing nothing, if the hold has ended before: the exactly-once fence.
 CREATE OR REPLACE FUNCTION billing_settle(
-    p_source uuid, p_vendor uuid, p_version uuid, p_price uuid,
-    p_amount bigint, p_lines jsonb, p_shares jsonb, p_occurred timestamptz
+    p_source uuid, p_vendor uuid, p_version uuid, p_price uuid, p_model_ref text, p_unit text,
+    p_quantity numeric, p_amount bigint, p_lines jsonb, p_shares jsonb, p_occurred timestamptz
 ) RETURNS boolean
 LANGUAGE plpgsql AS $$
 DECLARE
     v_hold billing_hold%ROWTYPE;
+    v_granted bigint := 0;
     v_prepaid bigint := 0;
+    v_postpaid bigint;
     v_vendors bigint;
-    v_clearing bigint;
+    v_clearing bigint := billing_account(NULL, 'clearing');
     v_share jsonb;
     v_leg int := 0;
 BEGIN
@@ -126,38 +300,47 @@ BEGIN
     IF v_vendors > p_amount THEN
         RAISE EXCEPTION 'shares of % exceed the charge of %', v_vendors, p_amount;
     END IF;
-    IF v_hold.cap_subject_id IS NOT NULL AND v_hold.amount_nano > 0 THEN
+    IF v_hold.amount_nano > 0 AND v_hold.cap_subjects <> '{}' THEN
+        PERFORM FROM billing_spendcap
+            WHERE subject_id = ANY (v_hold.cap_subjects) AND month = v_hold.cap_month
+            ORDER BY subject_id FOR UPDATE;
         UPDATE billing_spendcap
             SET held_nano = held_nano - v_hold.amount_nano, spent_nano = spent_nano + p_amount
-            WHERE subject_id = v_hold.cap_subject_id AND month = v_hold.cap_month;
+            WHERE subject_id = ANY (v_hold.cap_subjects) AND month = v_hold.cap_month;
     END IF;
-    IF v_hold.amount_nano > 0 THEN
-        SELECT LEAST(prepaid_nano, p_amount) INTO STRICT v_prepaid
-            FROM billing_wallet WHERE org_id = v_hold.org_id FOR UPDATE;
-        UPDATE billing_wallet
-            SET held_nano = held_nano - v_hold.amount_nano,
+    IF v_hold.amount_nano > v_hold.wallet_nano THEN
+        v_granted := billing_draws_capture(p_source, v_hold.org_id, p_amount, v_clearing,
+                                           p_occurred);
+    END IF;
+    v_postpaid := p_amount - v_granted;
+    IF v_hold.wallet_nano > 0 THEN
+        SELECT LEAST(prepaid_nano, v_postpaid) INTO STRICT v_prepaid FROM billing_walletshard
+            WHERE org_id = v_hold.org_id AND shard = v_hold.shard FOR UPDATE;
+        UPDATE billing_walletshard
+            SET held_nano = held_nano - v_hold.wallet_nano,
                 prepaid_nano = prepaid_nano - v_prepaid,
-                owed_nano = owed_nano + (p_amount - v_prepaid)
-            WHERE org_id = v_hold.org_id;
+                owed_nano = owed_nano + (v_postpaid - v_prepaid)
+            WHERE org_id = v_hold.org_id AND shard = v_hold.shard;
+        v_postpaid := v_postpaid - v_prepaid;
     END IF;
     INSERT INTO billing_charge
-        (source_id, org_id, vendor_id, version_id, price_id, quote_nano, amount_nano,
-         prepaid_nano, postpaid_nano, vendors_nano, fee_nano, lines, shares, occurred_at)
+        (source_id, org_id, vendor_id, version_id, price_id, model_ref, unit, quantity,
+         quote_nano, amount_nano, granted_nano, prepaid_nano, postpaid_nano, vendors_nano,
+         fee_nano, lines, shares, occurred_at)
     VALUES
-        (p_source, v_hold.org_id, p_vendor, p_version, p_price, v_hold.amount_nano, p_amount,
-         v_prepaid, p_amount - v_prepaid, v_vendors, p_amount - v_vendors, p_lines, p_shares,
-         p_occurred);
+        (p_source, v_hold.org_id, p_vendor, p_version, p_price, p_model_ref, p_unit, p_quantity,
+         v_hold.amount_nano, p_amount, v_granted, v_prepaid, v_postpaid, v_vendors,
+         p_amount - v_vendors, p_lines, p_shares, p_occurred);
     IF p_amount = 0 THEN
         RETURN true;
     END IF;
-    v_clearing := billing_account(NULL, 'clearing');
     IF v_prepaid > 0 THEN
         PERFORM billing_post(billing_account(v_hold.org_id, 'wallet'), v_clearing,
                              v_prepaid, 'fund_prepaid', p_source, 0, p_occurred);
     END IF;
-    IF p_amount > v_prepaid THEN
+    IF v_postpaid > 0 THEN
         PERFORM billing_post(billing_account(v_hold.org_id, 'receivable'), v_clearing,
-                             p_amount - v_prepaid, 'fund_postpaid', p_source, 0, p_occurred);
+                             v_postpaid, 'fund_postpaid', p_source, 0, p_occurred);
     END IF;
     FOR v_share IN SELECT * FROM jsonb_array_elements(p_shares) LOOP
         PERFORM billing_post(v_clearing, billing_account((v_share->>'org_id')::uuid, 'payable'),

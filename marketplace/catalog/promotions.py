@@ -4,7 +4,6 @@ Credit, not a discount: the charge stays what it is, so every vendor is paid in 
 """
 
 from datetime import timedelta
-from typing import Any
 
 import redis.exceptions
 import structlog
@@ -42,16 +41,6 @@ def _refuse(why: str) -> InvalidInput:
     return InvalidInput(why, code="promotion_refused", fields={"code": [why]})
 
 
-def _terms(promotion: Promotion) -> dict[str, Any]:
-    """Return how long the credit of a code lasts and what it pays for, where it says so."""
-    terms: dict[str, Any] = {}
-    if promotion.credit_days is not None:
-        terms["expires_at"] = now() + timedelta(days=promotion.credit_days)
-    if promotion.model_id is not None:
-        terms["scope"] = {"model_id": str(promotion.model_id)}
-    return terms
-
-
 def promotion_redeem(*, org: Organisation, code: str, user: User | None = None) -> Promotion:
     """Give `org` the credit of a code, once. Raises InvalidInput, WrongState or TooManyRequests."""
     _limit(org)
@@ -63,6 +52,7 @@ def promotion_redeem(*, org: Organisation, code: str, user: User | None = None) 
         raise _refuse("This code cannot be used yet.")
     if promotion.ends_at is not None and promotion.ends_at <= moment:
         raise _refuse("This code has expired.")
+    days = promotion.credit_days
     try:
         with transaction.atomic():
             PromotionUse.objects.create(promotion=promotion, org=org, user=user)
@@ -75,7 +65,9 @@ def promotion_redeem(*, org: Organisation, code: str, user: User | None = None) 
                 org_id=org.pk,
                 amount_nano=promotion.amount_nano,
                 source=f"promotion:{promotion.pk}:{org.pk}",
-                **_terms(promotion),
+                expires_at=None if days is None else moment + timedelta(days=days),
+                model_id=promotion.model_id,
+                note=f"Promotion code {promotion.code}",
             )
     except IntegrityError as error:
         if not PromotionUse.objects.for_org(org).filter(promotion=promotion).exists():

@@ -23,7 +23,7 @@ class PromotionForm(forms.ModelForm):  # type: ignore[type-arg]
         """How much and to whom, not how often it was used."""
 
         model = Promotion
-        fields = ("code", "starts_at", "ends_at", "max_uses", "note")
+        fields = ("code", "starts_at", "ends_at", "max_uses", "credit_days", "model", "note")
 
     def clean_code(self) -> str:
         """Codes are written in capitals."""
@@ -43,16 +43,19 @@ class PromotionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     list_display = ("code", "credit", "starts_at", "ends_at", "uses", "max_uses", "note")
     search_fields = ("code", "note")
+    raw_id_fields = ("model",)
     form = PromotionForm
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Ask for the amount of a new code, show that of an old one."""
+        worth = ("credit_days", "model")
         rest = ("starts_at", "ends_at", "max_uses", "note")
-        return ("code", "credit", "uses", *rest) if obj else ("code", "amount_usd", *rest)
+        first = ("code", "credit", "uses") if obj else ("code", "amount_usd")
+        return (*first, *worth, *rest)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Fix what was redeemed: code and worth."""
-        return ("code", "credit", "uses") if obj else ()
+        return ("code", "credit", "uses", "credit_days", "model") if obj else ()
 
     def get_form(
         self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any

@@ -75,8 +75,8 @@ def check_limit(quote: Rating, max_charge_nano: int | None) -> None:
         )
 
 
-def cap_of(api_key: ApiKey | None) -> billing.Cap | None:
-    """Return the monthly limit of the key, if it has one."""
+def caps_of(api_key: ApiKey | None) -> list[billing.Cap]:
+    """Return the monthly limits of the key, if it has one."""
     if api_key is None or api_key.monthly_budget_nano is None:
-        return None
-    return billing.Cap(api_key.pk, api_key.monthly_budget_nano)
+        return []
+    return [billing.Cap(api_key.pk, api_key.monthly_budget_nano)]

@@ -69,7 +69,9 @@ def _insert(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> Non
         source_id=job.pk,
         org_id=job.org_id,
         amount_nano=job.quote_nano,
-        cap=requests.cap_of(job.api_key),
+        caps=requests.caps_of(job.api_key),
+        model_id=job.version.model_id,
+        vendor_id=job.version.model.org_id,
     )
     dispatch.publish_after_commit(job)
 
@@ -257,7 +259,8 @@ def job_finished(message: protocol.JobFinished) -> bool:
         )
         terms = catalog.terms(job.price)
         rating = quoting.charge(terms, usage, job.quote_nano, job.free_quantity)
-        _count_free(job, quoting.quantity(terms, usage))
+        counted = quoting.quantity(terms, usage)
+        _count_free(job, counted)
         moment = now()
         _keep(job, message.outputs, moment)
         _end(
@@ -278,6 +281,9 @@ def job_finished(message: protocol.JobFinished) -> bool:
             rating=rating,
             shares=[Share.from_dict(share) for share in job.shares],
             occurred_at=moment,
+            model_ref=job.version.model.ref,
+            unit=job.price.unit,
+            quantity=counted,
         )
         if not settled:
             raise RuntimeError(f"job {job.pk} is live but its hold has ended")
@@ -292,6 +298,7 @@ def _release(job: Job) -> None:
         version_id=job.version_id,
         price_id=job.price_id,
         occurred_at=now(),
+        model_ref=job.version.model.ref,
     )
 
 

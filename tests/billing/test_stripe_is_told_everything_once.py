@@ -6,7 +6,8 @@ import pytest
 
 from billing import meters
 from billing.models import Charge, Incident, MeterBatch, Wallet
-from billing.services import credit_limit_set
+from billing.selectors import balance_of
+from billing.wallets import credit_limit_set
 from marketplace.core.clock import now
 from marketplace.core.money import to_nano
 from marketplace.jobs import services
@@ -69,7 +70,7 @@ def test_prepaid_and_owed_usage_go_to_different_meters(cast, standin):
     meters.batches_relay()
     assert told(standin, cast, "prepaid") == 1_000_000
     assert told(standin, cast, "postpaid") == 4_000
-    assert Wallet.objects.get(org=cast.developer).owed_nano == 4_000_000
+    assert balance_of(cast.developer.pk).owed_nano == 4_000_000
 
 
 def test_a_lost_answer_is_sent_again_and_counted_once(cast, standin):

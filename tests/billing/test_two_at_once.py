@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from billing.models import Hold, SpendCap, Wallet
+from billing.models import Hold, SpendCap, WalletShard
 from marketplace.accounts import services as accounts
 from marketplace.core.errors import InsufficientFunds, WrongState
 from marketplace.jobs import services as jobs
@@ -55,7 +55,7 @@ def test_a_wallet_that_covers_seven_starts_seven() -> None:
     cast = make_cast(prepaid="0.031")
     results = at_once([lambda: submit(cast)] * 20)
     assert kinds(results) == {"Job": 7, "InsufficientFunds": 13}
-    assert Wallet.objects.get(org=cast.developer).held_nano == 7 * PRICE_NANO
+    assert WalletShard.objects.get(org=cast.developer).held_nano == 7 * PRICE_NANO
     assert Hold.objects.count() == Job.objects.count() == 7
 
 
@@ -80,7 +80,7 @@ def test_one_idempotency_key_is_one_job() -> None:
     assert kinds(results) == {"Job": 10}
     assert {job.pk for job in results} == {Job.objects.get().pk}
     assert Hold.objects.get().amount_nano == PRICE_NANO
-    assert Wallet.objects.get(org=cast.developer).held_nano == PRICE_NANO
+    assert WalletShard.objects.get(org=cast.developer).held_nano == PRICE_NANO
 
 
 @pytest.mark.usefixtures("transactional_db")
@@ -108,7 +108,7 @@ def test_starting_ending_and_cancelling_at_once_does_not_deadlock() -> None:
     ended = Counter(Job.objects.filter(pk__in=[j.pk for j in old]).values_list("status", flat=True))
     charged = ended["succeeded"]
     assert charged + ended["cancelled"] == 6
-    wallet = Wallet.objects.get(org=cast.developer)
+    wallet = WalletShard.objects.get(org=cast.developer)
     assert wallet.held_nano == 6 * PRICE_NANO
     assert wallet.prepaid_nano == 10**9 - charged * PRICE_NANO
     cap = SpendCap.objects.get(subject_id=key.pk)

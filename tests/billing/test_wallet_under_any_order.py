@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from billing import services
 from billing.invariants import audit
-from billing.models import Hold, SpendCap, Wallet
+from billing.models import Hold, SpendCap
 from billing.rating import Rating
+from billing.selectors import balance_of
 from billing.services import Cap
 from billing.split import Share
+from billing.wallets import credit_limit_set
 from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds
 
@@ -53,22 +55,19 @@ class Market:
         self.funds += amount
 
     def limit(self, amount):
-        wallet = Wallet.objects.for_org(self.org).first()
-        if wallet is None or wallet.owed_nano + wallet.held_nano <= amount + wallet.prepaid_nano:
-            services.credit_limit_set(org_id=self.org.pk, limit_nano=amount)
+        credit_limit_set(org_id=self.org.pk, limit_nano=amount)
 
     def reserve(self, amount):
         from django.db import transaction
 
         source = uuid.uuid4()
-        wallet = Wallet.objects.for_org(self.org).first()
-        free = wallet.available_nano if wallet else 0
+        free = balance_of(self.org.pk).available_nano
         held = sum(self.open.values())
         fits = amount == 0 or (amount <= free and self.spent + held + amount <= 6000)
         try:
             with transaction.atomic():
                 services.hold_reserve(
-                    source_id=source, org_id=self.org.pk, amount_nano=amount, cap=self.cap
+                    source_id=source, org_id=self.org.pk, amount_nano=amount, caps=[self.cap]
                 )
             assert fits
             self.open[source] = amount
@@ -119,10 +118,9 @@ def test_any_order_of_steps_keeps_every_rule(cast, steps):
             getattr(market, name.replace(" ", "_"))(amount)
         broken = [finding for finding in audit() if finding.rows]
         assert not broken, broken
-        wallet = Wallet.objects.for_org(market.org).first()
-        if wallet is not None:
-            assert wallet.prepaid_nano - wallet.owed_nano == market.funds - market.spent
-            assert wallet.held_nano == sum(market.open.values())
+        own = balance_of(market.org.pk)
+        assert own.prepaid_nano + own.granted_nano - own.owed_nano == market.funds - market.spent
+        assert own.held_nano == sum(market.open.values())
         cap = SpendCap.objects.filter(subject_id=market.cap.subject_id).first()
         if cap is not None:
             assert cap.spent_nano == market.spent

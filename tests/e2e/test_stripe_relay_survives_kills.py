@@ -63,8 +63,8 @@ def until_told(market: World) -> None:
         hurry(market)
         time.sleep(0.5)
         ((unsealed,),) = market.sql(
-            "SELECT count(*) FROM billing_charge WHERE (prepaid_nano > 0 AND prepaid_batch_id "
-            "IS NULL) OR (postpaid_nano > 0 AND postpaid_batch_id IS NULL)"
+            "SELECT count(*) FROM billing_charge WHERE (granted_nano + prepaid_nano > 0 "
+            "AND prepaid_batch_id IS NULL) OR (postpaid_nano > 0 AND postpaid_batch_id IS NULL)"
         )
         states = dict(market.sql("SELECT delivery, count(*) FROM billing_meterbatch GROUP BY 1"))
         assert "failed" not in states, states
@@ -85,7 +85,8 @@ def compare(market: World, standin: Handle) -> None:
     sealed = market.sql("SELECT id::text FROM billing_meterbatch WHERE micro_usd > 0")
     assert {batch for (batch,) in sealed} == set(identifiers)
     owed = market.sql(
-        "SELECT w.stripe_customer_id, sum(c.prepaid_nano)::bigint, sum(c.postpaid_nano)::bigint "
+        "SELECT w.stripe_customer_id, sum(c.granted_nano + c.prepaid_nano)::bigint, "
+        "sum(c.postpaid_nano)::bigint "
         "FROM billing_charge c JOIN billing_wallet w USING (org_id) GROUP BY 1"
     )
     expected = {

@@ -179,7 +179,7 @@ class World:
         """Return what left the developer's wallet so far, in nano-USD."""
         ((amount,),) = self.sql(
             "SELECT COALESCE(sum(t.amount_nano), 0)::bigint FROM billing_transfer t "
-            "JOIN billing_account a ON a.id = t.debit_id WHERE a.kind = 'wallet'"
+            "JOIN billing_account a ON a.id = t.debit_id WHERE a.kind IN ('wallet', 'grant')"
         )
         return int(amount)
 

@@ -291,6 +291,7 @@ class Balance(serializers.Serializer):  # type: ignore[type-arg]
     """What the organisation can spend."""
 
     prepaid_nano_usd = serializers.IntegerField()
+    granted_nano_usd = serializers.IntegerField()
     owed_nano_usd = serializers.IntegerField()
     held_nano_usd = serializers.IntegerField()
     credit_limit_nano_usd = serializers.IntegerField()

@@ -4,17 +4,17 @@ from datetime import timedelta
 
 import pytest
 
-from billing.models import Transfer
+from billing.models import Grant, Transfer
 from billing.selectors import balance_of, earnings_total
 from marketplace.accounts import services as accounts
 from marketplace.catalog import promotions
 from marketplace.catalog.promotion_models import Promotion, PromotionUse
 from marketplace.catalog.promotions import promotion_redeem
 from marketplace.core.clock import now
-from marketplace.core.errors import InvalidInput, TooManyRequests, WrongState
+from marketplace.core.errors import InsufficientFunds, InvalidInput, TooManyRequests, WrongState
 from marketplace.core.money import to_nano
 from marketplace.jobs import services as jobs
-from tests.cast import make_cast, person, report_finished
+from tests.cast import listed_version, make_cast, person, report_finished
 from tests.marketplace.jobs.test_free_units_are_counted_once import at_once
 
 
@@ -59,6 +59,22 @@ def test_a_code_that_does_not_hold_is_refused_and_gives_nothing(cast, extra, wor
     assert list(refusal.value.fields) == ["code"]
     assert not PromotionUse.objects.exists()
     assert balance_of(cast.stranger.pk).available_nano == 0
+
+
+def test_credit_of_a_code_pays_for_its_model_alone(cast):
+    other = listed_version(cast.vendor, cast.licence, cast.sam, name="other")
+    code(model=cast.version.model)
+    promotion_redeem(org=cast.stranger, code="SPRING-2027")
+    with pytest.raises(InsufficientFunds):
+        jobs.job_submit(org=cast.stranger, ref=other.model.ref, given={"prompt": "x"})
+    assert jobs.job_submit(org=cast.stranger, ref=cast.ref, given={"prompt": "x"})[0].quote_nano
+
+
+def test_credit_of_a_code_lasts_as_long_as_it_says(cast):
+    code(credit_days=30)
+    promotion_redeem(org=cast.stranger, code="SPRING-2027")
+    grant = Grant.objects.get(org=cast.stranger)
+    assert timedelta(days=29) < grant.expires_at - now() <= timedelta(days=30)
 
 
 def test_guessing_is_stopped(cast, monkeypatch):

@@ -27,22 +27,22 @@ def filled_in(client, page, grant):
 
 
 def test_a_form_sent_twice_grants_once(client, page, cast):
-    before = balance_of(cast.developer.pk).prepaid_nano
+    before = balance_of(cast.developer.pk).granted_nano
     form = filled_in(client, page, "2.5")
     assert [client.post(page, form).status_code for _ in range(2)] == [302, 302]
-    assert balance_of(cast.developer.pk).prepaid_nano - before == 2_500_000_000
+    assert balance_of(cast.developer.pk).granted_nano - before == 2_500_000_000
 
 
 def test_the_form_shown_again_grants_again(client, page, cast):
-    before = balance_of(cast.developer.pk).prepaid_nano
+    before = balance_of(cast.developer.pk).granted_nano
     for _ in range(2):
         client.post(page, filled_in(client, page, "1"))
-    assert balance_of(cast.developer.pk).prepaid_nano - before == 2_000_000_000
+    assert balance_of(cast.developer.pk).granted_nano - before == 2_000_000_000
 
 
 def test_a_form_without_its_nonce_grants_nothing(client, page, cast):
-    before = balance_of(cast.developer.pk).prepaid_nano
+    before = balance_of(cast.developer.pk).granted_nano
     form = filled_in(client, page, "1")
     del form["nonce"]
     assert client.post(page, form).status_code == 200
-    assert balance_of(cast.developer.pk).prepaid_nano == before
+    assert balance_of(cast.developer.pk).granted_nano == before

@@ -19,16 +19,27 @@ def staff(cast):
 
 def test_a_code_is_made_and_its_worth_stays(staff, cast):
     form = {"code": "launch-10", "amount_usd": "10", "max_uses": "100", "note": "", **TIME}
+    form |= {"credit_days": "90", "model": str(cast.version.model_id)}
     answer = staff.post(f"{PLACE}add/", form)
     assert answer.status_code == 302, answer.content.decode()
     made = Promotion.objects.get()
     assert (made.code, made.amount_nano, made.created_by) == (
         "LAUNCH-10", to_nano("10"), cast.sam,
     )  # fmt: skip
-    changed = {"code": "OTHER", "amount_usd": "99", "max_uses": "5", "note": "less", **TIME}
+    assert (made.credit_days, made.model) == (90, cast.version.model)
+    changed = {
+        "code": "OTHER",
+        "credit_days": "1",
+        "model": "",
+        "amount_usd": "99",
+        "max_uses": "5",
+        "note": "less",
+        **TIME,
+    }
     assert staff.post(f"{PLACE}{made.pk}/change/", changed).status_code == 302
     made.refresh_from_db()
     assert (made.code, made.amount_nano, made.max_uses) == ("LAUNCH-10", to_nano("10"), 5)
+    assert (made.credit_days, made.model) == (90, cast.version.model)
     assert staff.post(f"{PLACE}{made.pk}/delete/", {"post": "yes"}).status_code == 403
 
 

@@ -23,10 +23,10 @@ def test_staff_see_the_market_and_the_ledger(sam, make_job):
 def test_a_broken_rule_shows_on_the_ledger_page(sam, cast):
     from django.db import transaction
 
-    from billing.models import Wallet
+    from billing.models import WalletShard
 
     with transaction.atomic():
-        Wallet.objects.filter(org=cast.developer).update(held_nano=5)
+        WalletShard.objects.filter(org=cast.developer).update(held_nano=5)
         assert "broken by 1 row" in sam.get("/console/ledger/").content.decode()
         transaction.set_rollback(True)
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from billing.models import Charge, Hold, Transfer, Wallet
+from billing.models import Charge, Hold, Transfer, WalletShard
 from billing.selectors import balance_of, earnings_total
 from marketplace.core.errors import InsufficientFunds, InvalidInput
 from marketplace.core.money import to_nano
@@ -116,7 +116,7 @@ def test_attempts_are_bounded(cast, settings):
 
 
 def test_a_job_that_the_balance_cannot_cover_is_refused_and_nothing_is_written(cast):
-    Wallet.objects.filter(org=cast.developer).update(held_nano=0)
+    WalletShard.objects.filter(org=cast.developer).update(held_nano=0)
     for _ in range(62):
         submit(cast, num_images=4)
     with pytest.raises(InsufficientFunds) as refusal:

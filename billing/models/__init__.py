@@ -1,0 +1,62 @@
+"""Tables of money: an append-only ledger, and what is derived from it or leads to it."""
+
+from billing.models.charges import Charge, Funding, MeterBatch, Refund, RefundReason
+from billing.models.incidents import Incident, SpendAlert
+from billing.models.invoices import CreditNote, Invoice, InvoiceLine, InvoiceStatus
+from billing.models.ledger import Account, AccountKind, Transfer, TransferKind
+from billing.models.payments import (
+    BillingProfile,
+    Dispute,
+    DisputeState,
+    StripeEvent,
+    TopUp,
+    TopUpState,
+)
+from billing.models.vendors import (
+    Payout,
+    PayoutAccount,
+    PayoutState,
+    Statement,
+    StatementEntry,
+    StatementLine,
+    StatementStatus,
+)
+from billing.models.wallets import Draw, Grant, Hold, HoldState, SpendCap, Wallet, WalletShard
+
+__all__ = [
+    "Account",
+    "AccountKind",
+    "BillingProfile",
+    "Charge",
+    "CreditNote",
+    "Dispute",
+    "DisputeState",
+    "Draw",
+    "Funding",
+    "Grant",
+    "Hold",
+    "HoldState",
+    "Incident",
+    "Invoice",
+    "InvoiceLine",
+    "InvoiceStatus",
+    "MeterBatch",
+    "Payout",
+    "PayoutAccount",
+    "PayoutState",
+    "Refund",
+    "RefundReason",
+    "SpendAlert",
+    "SpendCap",
+    "Statement",
+    "StatementEntry",
+    "StatementLine",
+    "StatementStatus",
+    "StripeEvent",
+    "TopUp",
+    "TopUpState",
+    "Transfer",
+    "TransferKind",
+    "Wallet",
+    "WalletShard",
+]

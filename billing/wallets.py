@@ -1,0 +1,184 @@
+"""Changes of wallets that are not on the hot path: limits, shards, debts paid, money taken back."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection, transaction
+from django.db.models import Sum
+
+from billing.ledger import Side, post
+from billing.models import AccountKind, Grant, TransferKind, Wallet, WalletShard
+from marketplace.core.clock import now
+from marketplace.core.errors import InvalidInput
+
+MAX_NANO = 10**18
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What a whole wallet has, in nano-USD; holds stay in the shards they are in."""
+
+    prepaid: int
+    owed: int
+    limit: int
+
+
+def _locked(org_id: uuid.UUID) -> tuple[Wallet, list[WalletShard]]:
+    """Lock a wallet with all its shards, in the order in which the SQL functions lock them."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT billing_wallet_ensure(%s)", [org_id])
+    wallet = Wallet.objects.select_for_update().get(org_id=org_id)
+    return wallet, list(
+        WalletShard.objects.select_for_update().filter(org_id=org_id).order_by("shard")
+    )
+
+
+def _spread(wallet: Wallet, shards: list[WalletShard], totals: _Totals) -> None:
+    """Write `totals` over the shards so that what is available is about equal in each.
+
+    Every shard but the first gets what it holds and its part of the rest, prepaid money first;
+    the first takes what is left and all of the debt.
+    """
+    held = sum(shard.held_nano for shard in shards)
+    spare = max(0, totals.prepaid + totals.limit - totals.owed - held) // wallet.shard_count
+    prepaid, limit = totals.prepaid, totals.limit
+    for shard in shards[1:]:
+        want = shard.held_nano + (spare if shard.shard < wallet.shard_count else 0)
+        shard.prepaid_nano = min(want, prepaid)
+        shard.limit_nano = min(want - shard.prepaid_nano, limit)
+        shard.owed_nano = 0
+        prepaid -= shard.prepaid_nano
+        limit -= shard.limit_nano
+    shards[0].prepaid_nano, shards[0].limit_nano, shards[0].owed_nano = prepaid, limit, totals.owed
+    WalletShard.objects.bulk_update(shards, ["prepaid_nano", "limit_nano", "owed_nano"])
+
+
+def _totals(shards: list[WalletShard]) -> _Totals:
+    return _Totals(
+        sum(shard.prepaid_nano for shard in shards),
+        sum(shard.owed_nano for shard in shards),
+        sum(shard.limit_nano for shard in shards),
+    )
+
+
+@transaction.atomic
+def credit_limit_set(*, org_id: uuid.UUID, limit_nano: int) -> None:
+    """Let an organisation owe up to `limit_nano`, to be invoiced afterwards."""
+    if not 0 <= limit_nano < MAX_NANO:
+        raise InvalidInput("The limit is out of range.", fields={"limit": ["Out of range."]})
+    wallet, shards = _locked(org_id)
+    totals = _totals(shards)
+    totals.limit = limit_nano
+    _spread(wallet, shards, totals)
+
+
+@transaction.atomic
+def shard_count_set(*, org_id: uuid.UUID, count: int) -> None:
+    """Spread a wallet over `count` shards, so that as many calls can settle at once."""
+    if not 1 <= count <= 64:
+        raise InvalidInput("1 to 64 shards.", fields={"shards": ["Between 1 and 64."]})
+    wallet, shards = _locked(org_id)
+    there = {shard.shard for shard in shards}
+    WalletShard.objects.bulk_create(
+        [WalletShard(org_id=org_id, shard=n) for n in range(count) if n not in there]
+    )
+    wallet.shard_count = count
+    wallet.save(update_fields=["shard_count"])
+    wallet, shards = _locked(org_id)
+    _spread(wallet, shards, _totals(shards))
+
+
+def rebalance(*, org_id: uuid.UUID) -> None:
+    """Even out the shards of a wallet."""
+    with transaction.atomic():
+        wallet, shards = _locked(org_id)
+        _spread(wallet, shards, _totals(shards))
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What a change of a wallet is posted as: kind, source and leg make it happen once."""
+
+    kind: TransferKind
+    source_id: uuid.UUID
+    leg: int = 0
+    reverses: uuid.UUID | None = None
+    occurred_at: datetime | None = None
+
+
+@transaction.atomic
+def owed_change(*, org_id: uuid.UUID, why: Why, against: AccountKind, change_nano: int) -> bool:
+    """Raise or lower what an organisation owes, against an account of the platform, once.
+
+    Returns whether it was new. Raises ValueError if more would be taken off than is owed.
+    """
+    wallet, shards = _locked(org_id)
+    own = Side(AccountKind.RECEIVABLE, org_id)
+    if not _post_change(own, Side(against), change_nano, why):
+        return False
+    totals = _totals(shards)
+    totals.owed += change_nano
+    if totals.owed < 0:
+        raise ValueError(f"{org_id} owes less than {-change_nano}")
+    _spread(wallet, shards, totals)
+    return True
+
+
+@transaction.atomic
+def prepaid_change(*, org_id: uuid.UUID, why: Why, against: AccountKind, change_nano: int) -> bool:
+    """Add to or take from prepaid money, against an account of the platform, once.
+
+    Returns whether it was new. Raises ValueError if more would be taken than is there.
+    """
+    wallet, shards = _locked(org_id)
+    own = Side(AccountKind.WALLET, org_id)
+    if not _post_change(own, Side(against), -change_nano, why):
+        return False
+    totals = _totals(shards)
+    totals.prepaid += change_nano
+    if totals.prepaid < 0:
+        raise ValueError(f"{org_id} has less prepaid than {-change_nano}")
+    _spread(wallet, shards, totals)
+    return True
+
+
+def _post_change(own: Side, other: Side, debit_nano: int, why: Why) -> bool:
+    """Post `debit_nano` from `own` to `other`, or the other way round if it is negative."""
+    debit, credit = (own, other) if debit_nano > 0 else (other, own)
+    return post(
+        debit, credit, abs(debit_nano), why.kind, why.source_id,
+        leg=why.leg, reverses=why.reverses, occurred_at=why.occurred_at,
+    )  # fmt: skip
+
+
+def free_prepaid(org_id: uuid.UUID) -> int:
+    """Return how much prepaid money no job holds and no debt needs. Locks the wallet."""
+    _, shards = _locked(org_id)
+    totals = _totals(shards)
+    held = sum(shard.held_nano for shard in shards)
+    return max(0, min(totals.prepaid, totals.prepaid + totals.limit - totals.owed - held))
+
+
+def grants_expire(limit: int = 1000) -> int:
+    """Take back what expired grants have left. Returns how many were touched."""
+    due = (
+        Grant.objects.filter(expires_at__lte=now(), remaining_nano__gt=0)
+        .order_by("expires_at")
+        .values_list("pk", flat=True)[:limit]
+    )
+    done = 0
+    for grant_id in due:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT billing_grant_expire(%s, %s)", [grant_id, now()])
+            done += bool(cursor.fetchone()[0])
+    return done
+
+
+def granted_left(org_id: uuid.UUID) -> int:
+    """Return what unexpired grants have left that no job holds."""
+    rows = Grant.objects.for_org(org_id).filter(remaining_nano__gt=0)
+    sums = rows.exclude(expires_at__lte=now()).aggregate(
+        remaining=Sum("remaining_nano"), held=Sum("held_nano")
+    )
+    return int(sums["remaining"] or 0) - int(sums["held"] or 0)
