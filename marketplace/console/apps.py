@@ -14,7 +14,3 @@ class ConsoleConfig(AppConfig):
     """Our pages and commands; an app of its own, because AdminConfig stands for Django's."""
 
     name = "marketplace.console"
-
-    def ready(self) -> None:
-        """Register the part of the console that is not in `admin`."""
-        import marketplace.console.terms_admin  # noqa: F401

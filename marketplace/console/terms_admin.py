@@ -8,7 +8,7 @@ from django.http import HttpRequest
 
 from marketplace.catalog.models import FreeQuotaUse, LicenceAcceptance
 from marketplace.catalog.promotion_models import Promotion
-from marketplace.console.admin import ReadOnly
+from marketplace.console.rows import ReadOnly
 from marketplace.core.money import format_usd
 
 

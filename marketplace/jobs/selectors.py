@@ -97,4 +97,4 @@ def free_units_drift() -> list[tuple[Any, ...]]:
     """Return the months whose free units are not those of the jobs and their charges: none."""
     with connection.cursor() as cursor:
         cursor.execute(_DRIFT)
-        return cursor.fetchall()
+        return list(cursor.fetchall())

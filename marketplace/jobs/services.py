@@ -102,9 +102,8 @@ def job_submit(
     acceptance.require(org, offer.licences)
     values, bound = requests.bound_of(version, given)
     files.inputs_check(org=org, schema=version.input_schema, values=values)
-    values = loras.pin(
-        org=org, version=version, values=values, allowed=requests.allowed_models(api_key)
-    )
+    allowed = requests.allowed_models(api_key)
+    values = loras.pin(org=org, version=version, values=values, allowed=allowed)
     if webhook_url:
         requests.check_webhook(webhook_url)
     moment = now()
