@@ -21,6 +21,8 @@ PAGES = {
     "keys": "/dashboard/keys/",
     "usage": "/dashboard/usage/",
     "billing": "/dashboard/billing/",
+    "billing-details": "/dashboard/billing/profile/",
+    "recharge": "/dashboard/billing/recharge/",
     "team": "/dashboard/team/",
     "settings": "/dashboard/settings/",
     "vendor": "/vendor/",
