@@ -20,6 +20,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="kill the process, lose answers, double webhooks, take Stripe down for 26 hours",
     )
+    parser.add_argument(
+        "--exhaust",
+        action="store_true",
+        help="kill the process at every single failpoint of every act, one after the other",
+    )
     parser.add_argument("--months", type=int, default=1, help="how many, each with its own seed")
 
 
@@ -56,22 +61,18 @@ def _month(world: object, options: argparse.Namespace, seed: int) -> bool:
         customers=options.customers,
         jobs=options.jobs,
         faults=options.faults,
+        exhaust=options.exhaust,
         start=datetime(2026, 9, 1, tzinfo=UTC),
         say=_say,
     )
     try:
         report = month.run()
         broken = report.broken
-        print(
-            json.dumps(
-                {
-                    "simulation": "month", "seed": seed, "customers": options.customers,
-                    "jobs": options.jobs, "faults": options.faults, "kills": report.kills,
-                    "failpoints": report.failpoints, "done": dict(report.done),
-                    "broken": len(broken),
-                }
-            )
-        )  # fmt: skip
+        found = {
+            name: getattr(options, name) for name in ("customers", "jobs", "faults", "exhaust")
+        }
+        found |= {"kills": report.kills, "failpoints": report.failpoints, "done": report.done}
+        print(json.dumps({"simulation": "month", "seed": seed, **found, "broken": len(broken)}))
     except BrokenRules as error:
         broken = error.args[0]
     except BaseException:

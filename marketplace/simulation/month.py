@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, connectio
 
 from billing import invariants
 from billing.models import Hold
+from billing.stripe.inbox import event_store
 from marketplace.celery import app
 from marketplace.core import clock
 from marketplace.core.clock import now
@@ -26,7 +28,7 @@ from marketplace.simulation.traffic import Traffic
 log = structlog.get_logger("mercato.simulation")
 OUTAGE = timedelta(hours=26)
 """Longer than Stripe remembers identifiers and Idempotency-Keys."""
-KILL_SHARE = 0.05
+KILL_SHARE = 0.15
 TAIL = timedelta(days=12)
 """How long after the month's end its money may take to settle."""
 
@@ -75,10 +77,12 @@ class Month:
         customers: int,
         jobs: int,
         faults: bool,
+        exhaust: bool,
         start: datetime,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.world, self.seed, self.faults, self.say = world, seed, faults, say
+        self.world, self.seed, self.say = world, seed, say
+        self.faults, self.exhaust = faults, exhaust
         self.rng = random.Random(seed)
         self.start, self.end = start, _next_month(start)
         self.customers, self.jobs = customers, jobs
@@ -111,7 +115,7 @@ class Month:
             self._survive(self._hear)
             if self.rng.random() < 0.15:
                 self._survive(self._beat())
-            if count % max(1, self.jobs // 4) == 0:
+            if count % max(1, self.jobs // 2) == 0:
                 self.say(f"{moment:%d %b %H:%M}  {dict(self.done)}")
                 self._audit()
 
@@ -156,29 +160,41 @@ class Month:
             event_store(*self.mail[0], settings.STRIPE_WEBHOOK_SECRET)
             self.mail.pop(0)
 
-    def _beat(self) -> Callable[[], None]:
+    def _beat(self) -> Callable[[], Any]:
         """Choose a scheduled task, in any order: each must stand any order."""
         name = self.rng.choice([*billing_tasks(), "jobs.sweep"])
         return sweep if name == "jobs.sweep" else app.tasks[name]
 
     def _survive(self, act: Callable[[], Any]) -> None:
         """Do something; when the process is killed in it, begin anew with what is stored."""
+        if self.exhaust:
+            for point in itertools.count():
+                if not self._killed_at(point, act):
+                    return
         if self.faults and self.rng.random() < KILL_SHARE:
-            self.failpoints.arm(self.rng.randrange(40))
+            self._killed_at(self.rng.randrange(30), act)
+        else:
+            self._killed_at(None, act)
+
+    def _killed_at(self, point: int | None, act: Callable[[], Any]) -> bool:
+        """Do something with the process killed at a failpoint of it. Returns whether it was."""
+        self.failpoints.arm(point)
         try:
             act()
         except Killed:
             self.done["killed"] += 1
             die()
+            return True
         except (OperationalError, InterfaceError) as error:
             self.done[f"database: {type(error).__name__}"] += 1
             connection.close()
         finally:
             self.failpoints.arm(None)
+        return False
 
     def _settle(self) -> None:
         """Let the month end, and everything that waits come to its end."""
-        self.faults = False
+        self.faults = self.exhaust = False
         while self.traffic.pending or self.traffic.running or self.traffic.reports:
             self._tick(now() + timedelta(seconds=1))
             for act in (self.traffic.resubmit, self.traffic.work, self.traffic.report):

@@ -28,7 +28,6 @@ class Command(BaseCommand):
         for name in ("customers", "jobs", "months", "seed"):
             if options[name] is not None:
                 command += [f"--{name}", str(options[name])]
-        if options["faults"]:
-            command.append("--faults")
+        command += [f"--{name}" for name in ("faults", "exhaust") if options[name]]
         if subprocess.run(command, check=False).returncode:
             raise CommandError("The simulated month broke a rule, or itself; see above.")
