@@ -7,6 +7,7 @@ and the organisation's own limit for a month.
 
 import uuid
 from datetime import datetime, timedelta
+from itertools import chain
 
 import structlog
 from django.conf import settings
@@ -18,7 +19,7 @@ from billing.customers import customer_of, explained, gateway_required, gateway_
 from billing.mail import mail_after_commit
 from billing.models import BillingProfile, StripeEvent, TopUp, TopUpState
 from billing.selectors import balance_of
-from billing.stripe.attempts import made_once
+from billing.stripe.attempts import made_once, within
 from billing.stripe.gateway import GatewayRefused, PaymentDeclined, StripeGateway
 from billing.stripe.inbox import handles
 from billing.stripe.records import PaymentMethod
@@ -32,7 +33,7 @@ from billing.topups import (
 )
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
-from marketplace.core.errors import InvalidInput
+from marketplace.core.errors import InvalidInput, NotFound
 from marketplace.core.ids import derived_id, parse_id
 from marketplace.core.money import format_usd
 
@@ -41,6 +42,7 @@ log = structlog.get_logger("mercato.billing.recharge")
 BURST = 3
 BURST_WITHIN = timedelta(minutes=10)
 REST_AFTER_DECLINE = timedelta(hours=1)
+_BUDGET_S = 30.0
 
 
 def _month_start() -> datetime:
@@ -162,11 +164,12 @@ def recharge_apply(top_up: TopUp, heard: Heard) -> None:
 
 
 def recharges_run() -> int:
-    """Settle recharges on their way, then begin those that are due. Returns how many ended."""
+    """Begin recharges that are due, and settle those on their way. Returns how many ended."""
     gateway = gateway_shared()
     if gateway is None:
         return 0
-    waiting = [(row, True) for row in TopUp.objects.filter(automatic=True, state="pending")]
+    pending = TopUp.objects.filter(automatic=True, state=TopUpState.PENDING).order_by("?")
+    waiting = [(row, True) for row in pending]
     profiles = BillingProfile.objects.filter(
         recharge_below_nano__isnull=False, recharge_cents__gt=0
     ).exclude(payment_method_id="")
@@ -177,9 +180,9 @@ def recharges_run() -> int:
             - F("org__wallet_shards__owed_nano") - F("org__wallet_shards__held_nano")
         )
     ).filter(money__lt=F("recharge_below_nano"))  # fmt: skip
-    begun = [(row, False) for profile in short if (row := _begin(profile))]
+    begun = ((row, False) for profile in short.order_by("?") if (row := _begin(profile)))
     ended = 0
-    for top_up, look_first in [*waiting, *begun]:
+    for top_up, look_first in within(_BUDGET_S, chain(begun, waiting)):
         try:
             _settle(gateway, top_up, look_first=look_first)
             ended += 1
@@ -267,11 +270,12 @@ def card_forget(*, org: Organisation) -> None:
 @handles("checkout.session.completed")
 def _card_saved(event: StripeEvent, gateway: StripeGateway) -> None:
     """Take the newest card when one was saved, on a page for it or along with a top-up."""
-    session = gateway.checkout_session_retrieve(event.object_id)
-    org = Organisation.objects.filter(pk=parse_id(session.metadata.get("org_id"))).first()
-    if org is None or session.status != "complete":
+    metadata: dict[str, str] = event.snapshot.get("metadata") or {}
+    org = Organisation.objects.filter(pk=parse_id(metadata.get("org_id"))).first()
+    if org is None:
         return
-    if session.customer != customer_of(gateway, org.pk):
+    session = gateway.checkout_session_retrieve(event.object_id)
+    if session.status != "complete" or session.customer != customer_of(gateway, org.pk):
         return
     if session.mode == "payment":
         paid_with = gateway.payment_intent_retrieve(session.payment_intent).payment_method
@@ -284,9 +288,12 @@ def _card_saved(event: StripeEvent, gateway: StripeGateway) -> None:
 @handles("payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled")
 def _recharge_changed(event: StripeEvent, gateway: StripeGateway) -> None:
     """Hear of a recharge at once, and of the decline that its own call may have missed."""
-    intent = gateway.payment_intent_retrieve(event.object_id)
-    if intent.metadata.get("purpose") != "recharge":
+    metadata: dict[str, str] = event.snapshot.get("metadata") or {}
+    if metadata.get("purpose") != "recharge":
         return
-    top_up = TopUp.objects.filter(pk=parse_id(intent.metadata.get("mercato_id"))).first()
-    if top_up is not None and top_up.state != TopUpState.PAID:
+    top_up = TopUp.objects.filter(pk=parse_id(metadata.get("mercato_id"))).first()
+    if top_up is None:
+        raise NotFound(f"Stripe knows of a recharge {metadata.get('mercato_id')} that we do not.")
+    if top_up.state != TopUpState.PAID:
+        intent = gateway.payment_intent_retrieve(event.object_id)
         recharge_apply(top_up, heard_of_intent(gateway, intent))

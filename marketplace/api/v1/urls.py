@@ -2,7 +2,13 @@
 
 from django.urls import path
 
-from marketplace.api.v1 import account_views, jobs_views, licences_views, models_views
+from marketplace.api.v1 import (
+    account_views,
+    billing_views,
+    jobs_views,
+    licences_views,
+    models_views,
+)
 
 urlpatterns = [
     path("models", models_views.ModelList.as_view()),
@@ -19,6 +25,10 @@ urlpatterns = [
     path("files/<str:file_id>", account_views.FileDetail.as_view()),
     path("usage", account_views.Usage.as_view()),
     path("earnings", account_views.Earnings.as_view()),
+    path("billing/top-ups", billing_views.TopUpList.as_view()),
+    path("billing/top-ups/<str:top_up_id>", billing_views.TopUpDetail.as_view()),
+    path("billing/profile", billing_views.Profile.as_view()),
+    path("billing/recharge", billing_views.Recharge.as_view()),
     path("keys", account_views.KeyList.as_view()),
     path("keys/<str:key_id>", account_views.KeyDetail.as_view()),
 ]

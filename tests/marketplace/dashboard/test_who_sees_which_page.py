@@ -12,6 +12,8 @@ MEMBERS = [
     "/dashboard/keys/",
     "/dashboard/usage/",
     "/dashboard/billing/",
+    "/dashboard/billing/profile/",
+    "/dashboard/billing/recharge/",
     "/dashboard/team/",
     "/dashboard/settings/",
     "/dashboard/organisations/new/",
