@@ -169,6 +169,9 @@ CELERY_BEAT_SCHEDULE = {
         ("deliver-webhooks", "jobs.deliver_webhooks", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
         ("seal-meters", "billing.seal_batches", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
         ("relay-meters", "billing.relay_batches", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("close-statements", "billing.close_statements", 3600.0, protocol.QUEUE_CONTROL),
+        ("send-payouts", "billing.send_payouts", 60.0, protocol.QUEUE_OUTBOUND),
+        ("mail-vendors", "billing.mail_vendors", 60.0, protocol.QUEUE_OUTBOUND),
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
         ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
     ]
@@ -290,6 +293,10 @@ OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
+# Vendors' statements are closed this long after a month's end, when invoices have been.
+STATEMENT_DELAY_DAYS = env.int("STATEMENT_DELAY_DAYS", default=3)
+# Payouts above this wait for staff; 0: none does.
+PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
 refuse_stand_in_in_production(
     SimpleNamespace(STRIPE_API_KEY=STRIPE_API_KEY, STRIPE_API_BASE=STRIPE_API_BASE, DEBUG=DEBUG),
