@@ -1,4 +1,4 @@
-"""What must always be true of statements and payouts, as SQL that selects the rows that break it."""
+"""What must always hold of statements and payouts, as SQL that selects what breaks it."""
 
 # ruff: noqa: S608 -- only constants of this module go into the queries
 
