@@ -172,6 +172,8 @@ CELERY_BEAT_SCHEDULE = {
         ("close-statements", "billing.close_statements", 3600.0, protocol.QUEUE_CONTROL),
         ("send-payouts", "billing.send_payouts", 60.0, protocol.QUEUE_OUTBOUND),
         ("mail-vendors", "billing.mail_vendors", 60.0, protocol.QUEUE_OUTBOUND),
+        ("hear-stripe", "billing.process_stripe_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("forget-stripe", "billing.prune_stripe_events", 3600.0, protocol.QUEUE_CONTROL),
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
         ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
     ]
@@ -297,6 +299,16 @@ STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
 STATEMENT_DELAY_DAYS = env.int("STATEMENT_DELAY_DAYS", default=3)
 # Payouts above this wait for staff; 0: none does.
 PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)
+# What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot
+# and thin events have one each), and the old and the new one while one is changed.
+STRIPE_WEBHOOK_SECRET = [
+    part.strip() for part in env.list("STRIPE_WEBHOOK_SECRET", default=[]) if part.strip()
+]
+# Have Stripe compute and collect tax on top of each payment (Stripe Tax must be set up there).
+STRIPE_AUTOMATIC_TAX = env.bool("STRIPE_AUTOMATIC_TAX", default=False)
+TOP_UP_MIN_CENTS = env.int("TOP_UP_MIN_CENTS", default=500)
+TOP_UP_MAX_CENTS = env.int("TOP_UP_MAX_CENTS", default=1_000_000)
+STRIPE_EVENT_KEEP_DAYS = env.int("STRIPE_EVENT_KEEP_DAYS", default=90)
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
 refuse_stand_in_in_production(
     SimpleNamespace(STRIPE_API_KEY=STRIPE_API_KEY, STRIPE_API_BASE=STRIPE_API_BASE, DEBUG=DEBUG),
