@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import structlog
@@ -18,8 +18,15 @@ from billing.models import (
     Statement,
     StatementStatus,
 )
+from billing.services import month_of
 from billing.statements import queries
-from billing.statements.draft import Draft, draft_of, month_end, month_start
+from billing.statements.draft import (
+    Draft,
+    draft_of,
+    month_end,
+    month_start,
+    previous_month,
+)
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
 from marketplace.core.ids import derived_id
@@ -150,3 +157,9 @@ def statements_close(*, month: date, org_id: uuid.UUID | None = None) -> Iterato
         if statement is not None:
             log.info("statement closed", number=statement.number, cents=statement.payout_cents)
             yield statement
+
+
+def statements_close_due() -> int:
+    """Close the last month if it ended STATEMENT_DELAY_DAYS ago or more. Returns how many."""
+    month = month_of(now() - timedelta(days=settings.STATEMENT_DELAY_DAYS))
+    return sum(1 for _ in statements_close(month=previous_month(month)))
