@@ -4,34 +4,26 @@ import random
 import uuid
 from datetime import UTC, date, datetime
 from typing import Any
+from unittest.mock import patch
 
-from billing.ledger import Side, post
+from django.utils import timezone
+
 from billing.models import (
-    AccountKind,
     Charge,
     Invoice,
     InvoiceStatus,
     PayoutAccount,
     Refund,
     RefundReason,
-    Transfer,
-    TransferKind,
 )
 from billing.rating import Rating
+from billing.refunds import charge_refund
 from billing.services import charge_settle, credit_top_up, hold_reserve
 from billing.split import Share
 from billing.wallets import credit_limit_set
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import Organisation
 from tests.cast import person
-
-MIRRORS = {
-    TransferKind.FUND_GRANT: TransferKind.REFUND_GRANT,
-    TransferKind.FUND_PREPAID: TransferKind.REFUND_PREPAID,
-    TransferKind.FUND_POSTPAID: TransferKind.REFUND_POSTPAID,
-    TransferKind.SHARE: TransferKind.REFUND_SHARE,
-    TransferKind.FEE: TransferKind.REFUND_FEE,
-}
 
 
 def moment(text: str) -> datetime:
@@ -83,36 +75,13 @@ def call(
     return Charge.objects.get(pk=source)
 
 
-def refund(charge: Charge, at: datetime) -> Refund:
-    """Give a charge back whole: every transfer of it mirrored."""
-    made = Refund.objects.create(
-        id=uuid.uuid5(charge.pk, "refund"), charge=charge, org=charge.org,
-        amount_nano=charge.amount_nano, granted_nano=charge.granted_nano,
-        prepaid_nano=charge.prepaid_nano, postpaid_nano=charge.postpaid_nano,
-        vendors_nano=charge.vendors_nano, fee_nano=charge.fee_nano,
-        reason=RefundReason.STAFF, occurred_at=at,
-    )  # fmt: skip
-    rows = Transfer.objects.filter(source_id=charge.pk).select_related("debit", "credit")
-    for row in rows:
-        post(
-            Side(AccountKind(row.credit.kind), row.credit.org_id),
-            Side(AccountKind(row.debit.kind), row.debit.org_id),
-            row.amount_nano, MIRRORS[TransferKind(row.kind)], made.pk,
-            leg=row.leg, reverses=row.pk, occurred_at=at,
+def refund(charge: Charge, at: datetime, amount: int | None = None) -> Refund:
+    """Give a charge back, whole or in part, at a moment."""
+    with patch.object(timezone, "now", lambda: at):
+        return charge_refund(
+            source_id=charge.pk, key=f"{at}:{amount}", reason=RefundReason.STAFF,
+            amount_nano=amount,
         )  # fmt: skip
-    _wallet_back(charge)
-    return made
-
-
-def _wallet_back(charge: Charge) -> None:
-    from django.db.models import F
-
-    from billing.models import WalletShard
-
-    WalletShard.objects.filter(org=charge.org, shard=0).update(
-        prepaid_nano=F("prepaid_nano") + charge.prepaid_nano,
-        owed_nano=F("owed_nano") - charge.postpaid_nano,
-    )
 
 
 def invoice(payer: Organisation, month: date, status: str = InvoiceStatus.OPEN) -> Invoice:
@@ -122,8 +91,8 @@ def invoice(payer: Organisation, month: date, status: str = InvoiceStatus.OPEN) 
     )
     owed = sum(row.postpaid_nano for row in charges)
     made = Invoice.objects.create(
-        id=uuid.uuid4(), org=payer, month=month, status=status, postpaid_nano=owed,
-        due_cents=max(1, round(owed / 10**7)),
+        id=(pk := uuid.uuid4()), org=payer, month=month, status=status, postpaid_nano=owed,
+        due_cents=max(1, round(owed / 10**7)), number=pk.hex[:20],
     )  # fmt: skip
     charges.update(invoice=made)
     return made
