@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from billing import invariants, meters, payouts
+from billing import invariants, meters, payouts, recharge, returns, topups
 from billing.statements import close, mail
 from billing.stripe import inbox
 
@@ -47,6 +47,25 @@ def send_payouts() -> None:
 def mail_vendors() -> None:
     """Write to vendors about statements, payouts and refused ones."""
     mail.vendors_mail()
+
+
+@shared_task(name="billing.poll_top_ups")
+def poll_top_ups() -> None:
+    """Ask Stripe about top-ups that wait, and about fees that were not known yet."""
+    topups.top_ups_poll()
+    topups.fees_poll()
+
+
+@shared_task(name="billing.recharge")
+def recharge_balances() -> None:
+    """Recharge balances that run low."""
+    recharge.recharges_run()
+
+
+@shared_task(name="billing.send_returns")
+def send_returns() -> None:
+    """Have Stripe send back what staff returned."""
+    returns.returns_send()
 
 
 @shared_task(name="billing.audit")

@@ -173,6 +173,9 @@ CELERY_BEAT_SCHEDULE = {
         ("send-payouts", "billing.send_payouts", 60.0, protocol.QUEUE_OUTBOUND),
         ("mail-vendors", "billing.mail_vendors", 60.0, protocol.QUEUE_OUTBOUND),
         ("hear-stripe", "billing.process_stripe_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("poll-top-ups", "billing.poll_top_ups", 60.0, protocol.QUEUE_OUTBOUND),
+        ("recharge", "billing.recharge", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-returns", "billing.send_returns", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
         ("forget-stripe", "billing.prune_stripe_events", 3600.0, protocol.QUEUE_CONTROL),
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
         ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
@@ -233,6 +236,10 @@ _MEDIA_ORIGINS = (
     if S3_BUCKET
     else []
 )
+# A form that pays answers with the way to Stripe's page, which browsers count as its target.
+_STRIPE_PAGES = [env.str("STRIPE_API_BASE", default="")] if env.str("STRIPE_API_BASE", "") else [
+    "https://checkout.stripe.com", "https://connect.stripe.com",
+]  # fmt: skip
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -242,7 +249,7 @@ CONTENT_SECURITY_POLICY = {
         "script-src": ["'self'"],
         "connect-src": ["'self'"],
         "frame-ancestors": ["'none'"],
-        "form-action": ["'self'"],
+        "form-action": ["'self'", *_STRIPE_PAGES],
         "base-uri": ["'none'"],
         "object-src": ["'none'"],
     }

@@ -3,7 +3,7 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from marketplace.dashboard.views import developer, docs, payouts, public, team, vendor
+from marketplace.dashboard.views import developer, docs, payments, payouts, public, team, vendor
 
 _MODEL = "models/<slug:vendor>/<str:name>/"
 _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
@@ -27,6 +27,11 @@ urlpatterns = [
     path("dashboard/keys/<uuid:key_id>/revoke/", developer.key_revoke, name="key-revoke"),
     path("dashboard/usage/", developer.usage, name="usage"),
     path("dashboard/billing/", developer.billing_page, name="billing"),
+    path("dashboard/billing/top-ups/", payments.top_up_create, name="top-up-create"),
+    path("dashboard/billing/top-ups/<uuid:top_up_id>/", payments.top_up, name="top-up"),
+    path("dashboard/billing/profile/", payments.profile, name="billing-profile"),
+    path("dashboard/billing/recharge/", payments.recharge_page, name="recharge"),
+    path("dashboard/billing/card/", payments.card, name="card"),
     path("dashboard/team/", team.team, name="team"),
     path("dashboard/team/<int:membership_id>/role/", team.member_role, name="member-role"),
     path("dashboard/team/<int:membership_id>/remove/", team.member_remove, name="member-remove"),
