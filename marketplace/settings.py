@@ -351,6 +351,7 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {"StatementStatusEnum": "billing.models.StatementStatus"},
 }
 
 # Logs: one JSON line each, with the id of the request that caused it

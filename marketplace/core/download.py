@@ -19,9 +19,7 @@ async def _pieces(file: IO[bytes]) -> AsyncIterator[bytes]:
 
 def send_file(file: IO[bytes], name: str, content_type: str) -> StreamingHttpResponse:
     """Return a download of `file` from where it stands; closes it. `name` is ASCII."""
-    return StreamingHttpResponse(
-        _pieces(file), content_type=content_type, headers=_named(name)
-    )
+    return StreamingHttpResponse(_pieces(file), content_type=content_type, headers=_named(name))
 
 
 def send_bytes(content: bytes, name: str, content_type: str) -> HttpResponse:
