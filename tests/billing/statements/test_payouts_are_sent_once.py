@@ -20,6 +20,7 @@ from billing.statements.close import statement_close
 from billing.stripe.gateway import gateway_from_settings
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
+from tests.billing.statements.dying import Killed, killed_at
 from tests.billing.statements.market import buyer, call, moment, organisation
 from tests.stripe_standin import Handle
 
@@ -125,6 +126,23 @@ def test_a_sender_that_dies_after_stripe_took_it_is_followed_by_one_that_looks(
     Payout.objects.update(key_attempt=7)
     assert again() == 1
     assert sent_to(vendor) == [800]
+
+
+def test_killed_at_every_query_it_is_sent_and_booked_once(vendor, standin):
+    fund(standin)
+    for step in range(1, 100):
+        Payout.objects.update(next_attempt_at=now())
+        with killed_at(step) as seen:
+            try:
+                payouts.payouts_send()
+            except Killed:
+                continue
+        if len(seen) < step:
+            break
+    assert step > 5
+    assert Payout.objects.get().state == "sent"
+    assert sent_to(vendor) == [800]
+    assert Transfer.objects.filter(kind="payout").count() == 1
 
 
 def test_while_the_balance_is_short_it_waits_and_after_a_day_staff_know(vendor, standin, at):
