@@ -11,6 +11,7 @@ from django.conf import settings
 from billing.models import BillingProfile, Wallet
 from billing.stripe.gateway import (
     GatewayError,
+    GatewayRefused,
     GatewayUnavailable,
     StripeGateway,
     gateway_from_settings,
@@ -53,9 +54,12 @@ def gateway_required() -> StripeGateway:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn a GatewayUnavailable into the PaymentsAway that people are shown."""
+    """Turn errors of the gateway into the PaymentsAway that people are shown."""
     try:
         yield
+    except GatewayRefused as error:
+        log.error("Stripe refused", error=str(error))
+        raise PaymentsAway(f"Stripe refused this: {error}.", code="payments_refused") from error
     except GatewayUnavailable as error:
         raise PaymentsAway(
             "Stripe does not answer at the moment. Nothing is lost: try again in a minute."

@@ -32,7 +32,7 @@ from billing.topups import (
 )
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
-from marketplace.core.errors import InvalidInput
+from marketplace.core.errors import InvalidInput, NotFound
 from marketplace.core.ids import derived_id, parse_id
 from marketplace.core.money import format_usd
 
@@ -267,11 +267,12 @@ def card_forget(*, org: Organisation) -> None:
 @handles("checkout.session.completed")
 def _card_saved(event: StripeEvent, gateway: StripeGateway) -> None:
     """Take the newest card when one was saved, on a page for it or along with a top-up."""
-    session = gateway.checkout_session_retrieve(event.object_id)
-    org = Organisation.objects.filter(pk=parse_id(session.metadata.get("org_id"))).first()
-    if org is None or session.status != "complete":
+    metadata: dict[str, str] = event.snapshot.get("metadata") or {}
+    org = Organisation.objects.filter(pk=parse_id(metadata.get("org_id"))).first()
+    if org is None:
         return
-    if session.customer != customer_of(gateway, org.pk):
+    session = gateway.checkout_session_retrieve(event.object_id)
+    if session.status != "complete" or session.customer != customer_of(gateway, org.pk):
         return
     if session.mode == "payment":
         paid_with = gateway.payment_intent_retrieve(session.payment_intent).payment_method
@@ -284,9 +285,12 @@ def _card_saved(event: StripeEvent, gateway: StripeGateway) -> None:
 @handles("payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled")
 def _recharge_changed(event: StripeEvent, gateway: StripeGateway) -> None:
     """Hear of a recharge at once, and of the decline that its own call may have missed."""
-    intent = gateway.payment_intent_retrieve(event.object_id)
-    if intent.metadata.get("purpose") != "recharge":
+    metadata: dict[str, str] = event.snapshot.get("metadata") or {}
+    if metadata.get("purpose") != "recharge":
         return
-    top_up = TopUp.objects.filter(pk=parse_id(intent.metadata.get("mercato_id"))).first()
-    if top_up is not None and top_up.state != TopUpState.PAID:
+    top_up = TopUp.objects.filter(pk=parse_id(metadata.get("mercato_id"))).first()
+    if top_up is None:
+        raise NotFound(f"Stripe knows of a recharge {metadata.get('mercato_id')} that we do not.")
+    if top_up.state != TopUpState.PAID:
+        intent = gateway.payment_intent_retrieve(event.object_id)
         recharge_apply(top_up, heard_of_intent(gateway, intent))

@@ -306,6 +306,8 @@ STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
 STATEMENT_DELAY_DAYS = env.int("STATEMENT_DELAY_DAYS", default=3)
 # Payouts above this wait for staff; 0: none does.
 PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)
+# Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
+STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
 # What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot
 # and thin events have one each), and the old and the new one while one is changed.
 STRIPE_WEBHOOK_SECRET = [
@@ -318,7 +320,12 @@ TOP_UP_MAX_CENTS = env.int("TOP_UP_MAX_CENTS", default=1_000_000)
 STRIPE_EVENT_KEEP_DAYS = env.int("STRIPE_EVENT_KEEP_DAYS", default=90)
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
 refuse_stand_in_in_production(
-    SimpleNamespace(STRIPE_API_KEY=STRIPE_API_KEY, STRIPE_API_BASE=STRIPE_API_BASE, DEBUG=DEBUG),
+    SimpleNamespace(
+        STRIPE_API_KEY=STRIPE_API_KEY,
+        STRIPE_API_BASE=STRIPE_API_BASE,
+        STRIPE_METER_EVENTS_BASE=STRIPE_METER_EVENTS_BASE,
+        DEBUG=DEBUG,
+    ),
     local=LOCAL_STACK,
 )
 

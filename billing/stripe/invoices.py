@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from billing.stripe.client import Connection
 from billing.stripe.errors import GatewayRefused, translated
-from billing.stripe.records import CreditNote, Invoice, InvoiceLine, plain
+from billing.stripe.records import CreditNote, Invoice, InvoiceLine, id_of, plain
 
 Settle = Literal["refund", "balance", "out_of_band"]
 """Where the money of a credit note on a paid invoice goes: the card, the next invoice, or us."""
@@ -149,6 +149,15 @@ class InvoiceCalls(Connection):
             lambda: self._client.v1.invoices.pay(invoice_id, cast("Any", params)),
             done=lambda invoice: invoice.status == "paid",
         )
+
+    def invoice_payments(self, invoice_id: str) -> tuple[str, ...]:
+        """Return the PaymentIntents that paid an invoice, newest first."""
+        with translated():
+            page = self._client.v1.invoice_payments.list(
+                {"invoice": invoice_id, "status": "paid", "limit": _PAGE}
+            )
+            rows = [plain(row)["payment"] for row in page.auto_paging_iter()]
+        return tuple(id_of(row.get("payment_intent")) for row in rows if "payment_intent" in row)
 
     def invoice_void(self, invoice_id: str) -> Invoice:
         """Declare an open invoice void: nothing is owed for it."""

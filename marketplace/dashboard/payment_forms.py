@@ -41,6 +41,11 @@ class TopUpForm(forms.Form):
         usd: Decimal = self.cleaned_data.get("preset") or self.cleaned_data["amount"]
         return int(usd * 100)
 
+    def key_of_all(self) -> str:
+        """Return a key that differs as soon as something else is asked for."""
+        data = self.cleaned_data
+        return f"{data['key']}:{self.cents()}:{int(data['save_card'])}"
+
     def initial_key(self) -> str:
         """Return a key for a form without fields of its own."""
         return str(uuid.uuid4())

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from tests.billing.payin import SECRET
-from tests.stripe_standin import Handle, own_standin, shared_standin, standin
+from tests.stripe_standin import Handle, _second_standin, own_standin, shared_standin, standin
 
-__all__ = ["own_standin", "shared_standin", "standin"]
+__all__ = ["_second_standin", "own_standin", "shared_standin", "standin"]
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ PAGES = {
     "jobs": ("Jobs", "Submit, follow, cancel, and be told when it is done."),
     "inputs": ("Pictures, clips and LoRAs", "What an input may hold besides a prompt."),
     "billing": ("Billing", "Quotes, holds, charges, and the ledger behind them."),
+    "stripe": ("Stripe", "What is set up there, what is asked of it, and its stand-in."),
     "vendors": ("Selling models", "List a model, set a price, and be paid."),
     "engine": ("The engine", "What makes models faster, and what each of it may cost."),
     "weights": ("Weights and LoRAs", "Where weights may be, and how they are checked."),

@@ -10,7 +10,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from billing import recharge, topups
-from billing.customers import PaymentsAway, explained, gateway_shared
+from billing.customers import PaymentsAway, gateway_shared
 from billing.models import BillingProfile, Dispute, TopUp, TopUpState
 from billing.profiles import FIELDS, profile_of, profile_save
 from billing.stripe.gateway import GatewayError
@@ -50,7 +50,7 @@ def top_up_create(request: MemberRequest) -> HttpResponseBase:
                 org=request.org,
                 user=request.user,
                 cents=form.cents(),
-                key=f"{form.cleaned_data['key']}:{form.cents()}",
+                key=form.key_of_all(),
                 save_card=form.cleaned_data["save_card"],
             )
             return redirect(url)
@@ -170,8 +170,7 @@ def card(request: MemberRequest) -> HttpResponseBase:
         messages.success(request, "The card is not charged any more.")
         return redirect("recharge")
     try:
-        with explained():
-            return redirect(recharge.card_begin(org=request.org, key=request.POST.get("key", "")))
+        return redirect(recharge.card_begin(org=request.org, key=request.POST.get("key", "")))
     except MarketError as error:
         messages.error(request, error.message)
         return redirect("recharge")

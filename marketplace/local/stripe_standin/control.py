@@ -59,6 +59,10 @@ class Control:
                 return Answer(200, to_json([rule.describe() for rule in self.faults.rules]), {})
             case ("POST", "clock"):
                 return self._set_clock(request.body)
+            case ("DELETE", "state"):
+                self.store.clear()
+                self.faults.rules.clear()
+                return Answer(200, "{}", {})
             case ("POST", "tick"):
                 done = clock.tick(self.store, self.base, report_now=True)
                 return Answer(200, to_json({"done": done}), {})
