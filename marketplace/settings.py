@@ -358,7 +358,11 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_NAME_OVERRIDES": {"StatementStatusEnum": "billing.models.StatementStatus"},
+    "ENUM_NAME_OVERRIDES": {
+        "PayoutStateEnum": "billing.models.PayoutState",
+        "StatementStatusEnum": "billing.models.StatementStatus",
+        "TopUpStateEnum": "billing.models.TopUpState",
+    },
 }
 
 # Logs: one JSON line each, with the id of the request that caused it

@@ -2,11 +2,13 @@
 
 from django.urls import path
 
-<<<<<<< HEAD
-from marketplace.api.v1 import account_views, jobs_views, models_views, vendor_views
-=======
-from marketplace.api.v1 import account_views, billing_views, jobs_views, models_views
->>>>>>> payin
+from marketplace.api.v1 import (
+    account_views,
+    billing_views,
+    jobs_views,
+    models_views,
+    vendor_views,
+)
 
 urlpatterns = [
     path("models", models_views.ModelList.as_view()),
@@ -21,17 +23,14 @@ urlpatterns = [
     path("files/<str:file_id>", account_views.FileDetail.as_view()),
     path("usage", account_views.Usage.as_view()),
     path("earnings", account_views.Earnings.as_view()),
-<<<<<<< HEAD
     path("vendor/statements", vendor_views.StatementList.as_view()),
     path("vendor/statements/preview", vendor_views.StatementPreview.as_view()),
     path("vendor/statements/<str:statement_id>.csv", vendor_views.StatementCsv.as_view()),
     path("vendor/statements/<str:statement_id>", vendor_views.StatementDetail.as_view()),
-=======
     path("billing/top-ups", billing_views.TopUpList.as_view()),
     path("billing/top-ups/<str:top_up_id>", billing_views.TopUpDetail.as_view()),
     path("billing/profile", billing_views.Profile.as_view()),
     path("billing/recharge", billing_views.Recharge.as_view()),
->>>>>>> payin
     path("keys", account_views.KeyList.as_view()),
     path("keys/<str:key_id>", account_views.KeyDetail.as_view()),
 ]
