@@ -54,7 +54,7 @@ def account(request: MemberRequest) -> HttpResponseBase:
     found = selectors.payout_account_of(request.org)
     if request.method == "GET" and "from" in request.GET:
         return _returned(request)
-    form, status = MinimumForm(initial={"minimum": found.minimum_cents / 100}), 200
+    form, status = MinimumForm(initial={"minimum": f"{found.minimum_cents / 100:.2f}"}), 200
     if request.method == "POST":
         form, status = MinimumForm(request.POST), 422
         if form.is_valid():
