@@ -19,6 +19,7 @@ from marketplace.core.money import format_usd
 log = structlog.get_logger("mercato.billing.connect")
 
 MINIMUM_CENTS, MAXIMUM_CENTS = 100, 1_000_000
+_CLOSED = "Your account at Stripe was closed. Open a new one."
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _WORDS = {
     "external_account": "a bank account to pay to",
@@ -105,7 +106,7 @@ def _open(
             ) from error
         raise
     PayoutAccount.objects.filter(pk=org.pk, stripe_account_id="").update(
-        stripe_account_id=made, country=country
+        stripe_account_id=made, country=country, problem=""
     )
     account.refresh_from_db()
     return account
@@ -135,7 +136,12 @@ def _store(org_id: uuid.UUID, found: VendorAccount) -> PayoutAccount:
     account.requirements = list(found.requirements)
     account.country = found.country or account.country
     account.seen_at = now()
-    account.save(update_fields=["enabled", "requirements", "country", "seen_at"])
+    if found.closed:
+        # Another account needs another key: under the old one Stripe would return this one.
+        account.stripe_account_id, account.requirements = "", []
+        account.key_attempt += 1
+        account.problem, account.problem_mailed_at = _CLOSED, None
+    account.save()
     return account
 
 

@@ -5,26 +5,28 @@ One statement of SQL reads, sums and, at a close, writes, so that all of it sees
 
 # ruff: noqa: S608 -- only constants of this module go into the queries
 
-_COLUMNS = """t.id, t.kind, t.occurred_at, t.source_id, o.id AS original_id,
-       COALESCE(o.source_id, t.source_id) AS charge_id, COALESCE(o.leg, t.leg) AS leg"""
+# What comes in is for a charge of its own; only what takes a share back has an original.
+_IN = """t.id, t.kind, t.occurred_at, t.source_id, NULL::uuid AS original_id,
+       t.source_id AS charge_id, t.leg, t.amount_nano AS amount"""
+_OUT = """t.id, t.kind, t.occurred_at, t.source_id, o.id,
+       COALESCE(o.source_id, t.source_id), COALESCE(o.leg, t.leg), -t.amount_nano"""
 _ORIGINAL = "LEFT JOIN billing_transfer o ON o.id = t.reverses_id AND t.kind = 'refund_share'"
+_FREE = """t.occurred_at < %(before)s AND t.kind <> 'payout' AND NOT EXISTS (
+        SELECT FROM billing_statemententry e WHERE e.transfer_id = t.id)"""
 
 _UNSTATED = f"""
-    SELECT {_COLUMNS}, t.amount_nano AS amount
-    FROM billing_transfer t {_ORIGINAL}
-    WHERE t.credit_id = %(account)s AND t.occurred_at < %(before)s AND t.kind <> 'payout'
-      AND NOT EXISTS (SELECT FROM billing_statemententry e WHERE e.transfer_id = t.id)
+    SELECT {_IN} FROM billing_transfer t WHERE t.credit_id = %(account)s AND {_FREE}
     UNION ALL
-    SELECT {_COLUMNS}, -t.amount_nano
-    FROM billing_transfer t {_ORIGINAL}
-    WHERE t.debit_id = %(account)s AND t.occurred_at < %(before)s AND t.kind <> 'payout'
-      AND NOT EXISTS (SELECT FROM billing_statemententry e WHERE e.transfer_id = t.id)"""
+    SELECT {_OUT} FROM billing_transfer t {_ORIGINAL}
+    WHERE t.debit_id = %(account)s AND {_FREE}"""
 
+_ENTRIES = "billing_statemententry e JOIN billing_transfer t ON t.id = e.transfer_id"
 _STATED = f"""
-    SELECT {_COLUMNS}, CASE WHEN t.credit_id = %(account)s THEN t.amount_nano
-                            ELSE -t.amount_nano END AS amount, e.line
-    FROM billing_statemententry e JOIN billing_transfer t ON t.id = e.transfer_id {_ORIGINAL}
-    WHERE e.statement_id = %(statement)s"""
+    SELECT {_IN}, e.line FROM {_ENTRIES}
+    WHERE e.statement_id = %(statement)s AND t.credit_id = %(account)s
+    UNION ALL
+    SELECT {_OUT}, e.line FROM {_ENTRIES} {_ORIGINAL}
+    WHERE e.statement_id = %(statement)s AND t.debit_id = %(account)s"""
 
 _NO_VERSION = "'00000000-0000-0000-0000-000000000000'::uuid"
 
@@ -86,17 +88,13 @@ CLOSE = f"""{_TRACED}, entry AS (
     ) {_ANSWER}"""
 """As PREVIEW, and binds the transfers and lines to `statement`, which is inserted after it."""
 
-WANTED = """
+WANTED = f"""
     SELECT o.id FROM accounts_organisation o
     JOIN billing_account a ON a.org_id = o.id AND a.kind = 'payable'
     WHERE NOT EXISTS (SELECT FROM billing_statement s
                       WHERE s.org_id = o.id AND s.month >= %(month)s)
-      AND (EXISTS (SELECT FROM billing_transfer t WHERE t.credit_id = a.id
-                   AND t.occurred_at < %(before)s AND t.kind <> 'payout' AND NOT EXISTS (
-                       SELECT FROM billing_statemententry e WHERE e.transfer_id = t.id))
-        OR EXISTS (SELECT FROM billing_transfer t WHERE t.debit_id = a.id
-                   AND t.occurred_at < %(before)s AND t.kind <> 'payout' AND NOT EXISTS (
-                       SELECT FROM billing_statemententry e WHERE e.transfer_id = t.id))
+      AND (EXISTS (SELECT FROM billing_transfer t WHERE t.credit_id = a.id AND {_FREE})
+        OR EXISTS (SELECT FROM billing_transfer t WHERE t.debit_id = a.id AND {_FREE})
         OR (SELECT s.carried_out_nano FROM billing_statement s WHERE s.org_id = o.id
             ORDER BY s.month DESC LIMIT 1) >= 10000000)
     ORDER BY o.id"""

@@ -4,46 +4,39 @@
 
 _CENT = 10_000_000
 
+_STATED = """
+    SELECT e.statement_id, e.line,
+           COALESCE(sum(t.amount_nano) FILTER (WHERE c.id IS NOT NULL), 0) AS earned,
+           COALESCE(sum(t.amount_nano) FILTER (WHERE d.id IS NOT NULL), 0) AS clawed,
+           bool_or(t.kind = 'payout' OR COALESCE(c.org_id, d.org_id) IS DISTINCT FROM s.org_id
+                   OR t.occurred_at >= (s.month + interval '1 month') AT TIME ZONE 'UTC') AS wrong
+    FROM billing_statemententry e JOIN billing_statement s ON s.id = e.statement_id
+    JOIN billing_transfer t ON t.id = e.transfer_id
+    LEFT JOIN billing_account c ON c.id = t.credit_id AND c.kind = 'payable'
+    LEFT JOIN billing_account d ON d.id = t.debit_id AND d.kind = 'payable'
+    GROUP BY 1, 2"""
+_MOVED = """
+    SELECT a.org_id, t.id, t.kind, t.amount_nano AS amount FROM billing_account a
+    JOIN billing_transfer t ON t.credit_id = a.id WHERE a.kind = 'payable'
+    UNION ALL
+    SELECT a.org_id, t.id, t.kind, -t.amount_nano FROM billing_account a
+    JOIN billing_transfer t ON t.debit_id = a.id WHERE a.kind = 'payable'"""
+
 STATEMENTS = {
-    "statements equal their entries and their lines": """
-        SELECT s.id::text, s.earned_nano, e.earned, l.earned, s.clawed_back_nano, e.clawed,
-               l.clawed
-        FROM billing_statement s
-        LEFT JOIN (
-            SELECT e.statement_id,
-                   COALESCE(sum(t.amount_nano) FILTER (WHERE c.kind = 'payable'), 0) AS earned,
-                   COALESCE(sum(t.amount_nano) FILTER (WHERE d.kind = 'payable'), 0) AS clawed
-            FROM billing_statemententry e JOIN billing_transfer t ON t.id = e.transfer_id
-            JOIN billing_account c ON c.id = t.credit_id
-            JOIN billing_account d ON d.id = t.debit_id GROUP BY 1) e ON e.statement_id = s.id
-        LEFT JOIN (
+    "statements equal their lines": """
+        SELECT s.id::text, s.earned_nano, l.earned, s.clawed_back_nano, l.clawed
+        FROM billing_statement s LEFT JOIN (
             SELECT statement_id, sum(earned_nano) AS earned, sum(clawed_back_nano) AS clawed
             FROM billing_statementline GROUP BY 1) l ON l.statement_id = s.id
-        WHERE s.earned_nano <> COALESCE(e.earned, 0) OR s.earned_nano <> COALESCE(l.earned, 0)
-           OR s.clawed_back_nano <> COALESCE(e.clawed, 0)
+        WHERE s.earned_nano <> COALESCE(l.earned, 0)
            OR s.clawed_back_nano <> COALESCE(l.clawed, 0)""",
-    "statement lines equal the transfers that name them": """
+    "statement lines equal their own vendor's transfers": f"""
         SELECT COALESCE(l.statement_id, e.statement_id)::text, COALESCE(l.position, e.line),
-               l.earned_nano, e.earned, l.clawed_back_nano, e.clawed
-        FROM billing_statementline l FULL JOIN (
-            SELECT e.statement_id, e.line,
-                   COALESCE(sum(t.amount_nano) FILTER (WHERE c.kind = 'payable'), 0) AS earned,
-                   COALESCE(sum(t.amount_nano) FILTER (WHERE d.kind = 'payable'), 0) AS clawed
-            FROM billing_statemententry e JOIN billing_transfer t ON t.id = e.transfer_id
-            JOIN billing_account c ON c.id = t.credit_id
-            JOIN billing_account d ON d.id = t.debit_id GROUP BY 1, 2) e
+               l.earned_nano, e.earned, l.clawed_back_nano, e.clawed, e.wrong
+        FROM billing_statementline l FULL JOIN ({_STATED}) e
           ON e.statement_id = l.statement_id AND e.line = l.position
         WHERE l.id IS NULL OR e.line IS NULL OR l.earned_nano <> e.earned
-           OR l.clawed_back_nano <> e.clawed""",
-    "a statement holds its own vendor's transfers, of its time": """
-        SELECT e.transfer_id::text, s.id::text
-        FROM billing_statemententry e JOIN billing_statement s ON s.id = e.statement_id
-        JOIN billing_transfer t ON t.id = e.transfer_id
-        JOIN billing_account c ON c.id = t.credit_id JOIN billing_account d ON d.id = t.debit_id
-        WHERE t.kind = 'payout' OR 'payable' NOT IN (c.kind, d.kind)
-           OR s.org_id IS DISTINCT FROM
-              CASE WHEN c.kind = 'payable' THEN c.org_id ELSE d.org_id END
-           OR t.occurred_at >= (s.month + interval '1 month') AT TIME ZONE 'UTC'""",
+           OR l.clawed_back_nano <> e.clawed OR e.wrong""",
     "what one statement carries on, the next one takes in": """
         SELECT s.id::text, s.carried_in_nano, s.before
         FROM (SELECT *, lag(carried_out_nano, 1, 0::bigint)
@@ -52,17 +45,11 @@ STATEMENTS = {
         WHERE s.carried_in_nano <> s.before""",
     "what a vendor is owed is unstated, carried or on its way": f"""
         SELECT p.org_id::text, p.balance, p.unstated, s.carried, o.cents
-        FROM (SELECT a.org_id,
-                     sum(CASE WHEN t.credit_id = a.id THEN t.amount_nano
-                              ELSE -t.amount_nano END) AS balance,
-                     COALESCE(sum(CASE WHEN t.credit_id = a.id THEN t.amount_nano
-                                       ELSE -t.amount_nano END)
-                              FILTER (WHERE t.kind <> 'payout' AND e.transfer_id IS NULL), 0)
-                         AS unstated
-              FROM billing_account a
-              JOIN billing_transfer t ON a.id IN (t.debit_id, t.credit_id)
-              LEFT JOIN billing_statemententry e ON e.transfer_id = t.id
-              WHERE a.kind = 'payable' GROUP BY a.org_id) p
+        FROM (SELECT m.org_id, sum(m.amount) AS balance,
+                     COALESCE(sum(m.amount) FILTER (
+                         WHERE m.kind <> 'payout' AND e.transfer_id IS NULL), 0) AS unstated
+              FROM ({_MOVED}) m LEFT JOIN billing_statemententry e ON e.transfer_id = m.id
+              GROUP BY m.org_id) p
         LEFT JOIN (SELECT DISTINCT ON (org_id) org_id, carried_out_nano AS carried
                    FROM billing_statement ORDER BY org_id, month DESC) s USING (org_id)
         LEFT JOIN (SELECT org_id, sum(cents) AS cents FROM billing_payout

@@ -18,6 +18,7 @@ from billing.models import (
 )
 from billing.statements.close import statement_close
 from billing.stripe.gateway import gateway_from_settings
+from billing.stripe.records_connect import VendorAccount
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from tests.billing.statements.dying import Killed, killed_at
@@ -304,3 +305,29 @@ def test_an_event_of_the_account_is_enough_to_enable_it(standin, at):
     account.refresh_from_db()
     assert account.enabled
     assert now() - account.seen_at < timedelta(minutes=1)
+
+
+def test_after_an_account_was_closed_another_is_opened_and_paid(vendor, standin):
+    fund(standin)
+    old = PayoutAccount.objects.get(org=vendor).stripe_account_id
+    gone = VendorAccount(old, "restricted", "", (), "", "FR", closed=True)
+    connect._store(vendor.pk, gone)
+    assert payouts.payouts_send() == 0
+    account = PayoutAccount.objects.get(org=vendor)
+    assert (account.enabled, account.stripe_account_id) == (False, "")
+    assert "was closed" in account.problem
+    onboard(vendor, standin)
+    account.refresh_from_db()
+    assert account.stripe_account_id != old
+    assert account.problem == ""
+    assert again() == 1
+    assert sent_to(vendor) == [800]
+
+
+def test_two_senders_at_once_send_once(vendor, standin):
+    fund(standin)
+    first = Payout.claim(1, needs_approval=False)[0]
+    Payout.objects.update(next_attempt_at=now())  # its lease has run out, and it lives
+    assert payouts.payouts_send() == 1
+    assert payouts._try(gateway_from_settings(), first) is False
+    assert sent_to(vendor) == [800]
