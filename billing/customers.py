@@ -40,7 +40,7 @@ def gateway_shared() -> StripeGateway | None:
     return _gateway_for(
         settings.STRIPE_API_KEY,
         settings.STRIPE_API_BASE,
-        getattr(settings, "STRIPE_METER_EVENTS_BASE", ""),
+        settings.STRIPE_METER_EVENTS_BASE,
     )
 
 

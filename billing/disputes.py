@@ -14,7 +14,7 @@ what comes back beyond it is prepaid money again.
 """
 
 import uuid
-from typing import Any
+from dataclasses import replace
 
 import structlog
 from django.db import transaction
@@ -29,6 +29,7 @@ from billing.models import (
     DisputeState,
     StripeEvent,
     TopUp,
+    Transfer,
     TransferKind,
     WalletShard,
 )
@@ -37,7 +38,7 @@ from billing.stripe.inbox import handles
 from billing.stripe.records_connect import BalanceTransaction
 from billing.stripe.records_connect import Dispute as StripeDispute
 from billing.topups import NANO_PER_CENT, top_up_refresh
-from billing.wallets import free_prepaid, owed_change, prepaid_change
+from billing.wallets import Why, free_prepaid, owed_change, prepaid_change
 from marketplace.core.clock import now
 from marketplace.core.ids import derived_id, parse_id
 from marketplace.core.money import format_usd
@@ -91,16 +92,17 @@ def _take(dispute: Dispute) -> None:
     amount = dispute.cents * NANO_PER_CENT
     dispute.wallet_nano = min(amount, free_prepaid(dispute.org_id))
     dispute.owed_nano = amount - dispute.wallet_nano
-    common: dict[str, Any] = {
-        "org_id": dispute.org_id,
-        "kind": TransferKind.DISPUTE,
-        "source_id": dispute.source_id,
-        "against": AccountKind.CASH,
-    }
-    if dispute.wallet_nano:
-        prepaid_change(**common, change_nano=-dispute.wallet_nano)
-    if dispute.owed_nano:
-        owed_change(**common, change_nano=dispute.owed_nano, leg=1)
+    taken = _whys(dispute, TransferKind.DISPUTE)
+    cash = AccountKind.CASH
+    if paid := dispute.wallet_nano:
+        prepaid_change(org_id=dispute.org_id, why=taken[0], against=cash, change_nano=-paid)
+    if owed := dispute.owed_nano:
+        owed_change(org_id=dispute.org_id, why=taken[1], against=cash, change_nano=owed)
+
+
+def _whys(dispute: Dispute, kind: TransferKind) -> list[Why]:
+    """Return why money moves: leg 0 of what was free, 1 of what is owed, 2 of what was paid."""
+    return [Why(kind, dispute.source_id, leg=leg) for leg in range(3)]
 
 
 def _put_back(dispute: Dispute) -> None:
@@ -108,18 +110,17 @@ def _put_back(dispute: Dispute) -> None:
     shards = WalletShard.objects.for_org(dispute.org_id)
     owed = int(shards.aggregate(owed=Sum("owed_nano"))["owed"] or 0)
     debt = min(dispute.owed_nano, owed)
-    common: dict[str, Any] = {
-        "org_id": dispute.org_id,
-        "kind": TransferKind.DISPUTE_WON,
-        "source_id": dispute.source_id,
-        "against": AccountKind.CASH,
-    }
-    if dispute.wallet_nano:
-        prepaid_change(**common, change_nano=dispute.wallet_nano)
+    taken = Transfer.objects.filter(source_id=dispute.source_id, kind=TransferKind.DISPUTE)
+    ids = dict(taken.values_list("leg", "pk"))
+    won = _whys(dispute, TransferKind.DISPUTE_WON)
+    won = [replace(why, reverses=ids.get(min(why.leg, 1))) for why in won]
+    cash = AccountKind.CASH
+    if free := dispute.wallet_nano:
+        prepaid_change(org_id=dispute.org_id, why=won[0], against=cash, change_nano=free)
     if debt:
-        owed_change(**common, change_nano=-debt, leg=1)
+        owed_change(org_id=dispute.org_id, why=won[1], against=cash, change_nano=-debt)
     if paid_since := dispute.owed_nano - debt:
-        prepaid_change(**common, change_nano=paid_since, leg=2)
+        prepaid_change(org_id=dispute.org_id, why=won[2], against=cash, change_nano=paid_since)
 
 
 def _tell(dispute: Dispute) -> None:

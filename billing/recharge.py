@@ -7,6 +7,7 @@ and the organisation's own limit for a month.
 
 import uuid
 from datetime import datetime, timedelta
+from itertools import chain
 
 import structlog
 from django.conf import settings
@@ -18,7 +19,7 @@ from billing.customers import customer_of, explained, gateway_required, gateway_
 from billing.mail import mail_after_commit
 from billing.models import BillingProfile, StripeEvent, TopUp, TopUpState
 from billing.selectors import balance_of
-from billing.stripe.attempts import made_once
+from billing.stripe.attempts import made_once, within
 from billing.stripe.gateway import GatewayRefused, PaymentDeclined, StripeGateway
 from billing.stripe.inbox import handles
 from billing.stripe.records import PaymentMethod
@@ -41,6 +42,7 @@ log = structlog.get_logger("mercato.billing.recharge")
 BURST = 3
 BURST_WITHIN = timedelta(minutes=10)
 REST_AFTER_DECLINE = timedelta(hours=1)
+_BUDGET_S = 30.0
 
 
 def _month_start() -> datetime:
@@ -162,11 +164,12 @@ def recharge_apply(top_up: TopUp, heard: Heard) -> None:
 
 
 def recharges_run() -> int:
-    """Settle recharges on their way, then begin those that are due. Returns how many ended."""
+    """Begin recharges that are due, and settle those on their way. Returns how many ended."""
     gateway = gateway_shared()
     if gateway is None:
         return 0
-    waiting = [(row, True) for row in TopUp.objects.filter(automatic=True, state="pending")]
+    pending = TopUp.objects.filter(automatic=True, state=TopUpState.PENDING).order_by("?")
+    waiting = [(row, True) for row in pending]
     profiles = BillingProfile.objects.filter(
         recharge_below_nano__isnull=False, recharge_cents__gt=0
     ).exclude(payment_method_id="")
@@ -177,9 +180,9 @@ def recharges_run() -> int:
             - F("org__wallet_shards__owed_nano") - F("org__wallet_shards__held_nano")
         )
     ).filter(money__lt=F("recharge_below_nano"))  # fmt: skip
-    begun = [(row, False) for profile in short if (row := _begin(profile))]
+    begun = ((row, False) for profile in short.order_by("?") if (row := _begin(profile)))
     ended = 0
-    for top_up, look_first in [*waiting, *begun]:
+    for top_up, look_first in within(_BUDGET_S, chain(begun, waiting)):
         try:
             _settle(gateway, top_up, look_first=look_first)
             ended += 1

@@ -29,7 +29,7 @@ from billing.stripe.gateway import GatewayRefused, GatewayUnavailable, StripeGat
 from billing.stripe.inbox import handles
 from billing.stripe.records import Refund
 from billing.topups import NANO_PER_CENT
-from billing.wallets import free_prepaid, prepaid_change
+from billing.wallets import Why, free_prepaid, prepaid_change
 from marketplace.accounts.models import User
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
@@ -67,8 +67,7 @@ def return_begin(
     )
     prepaid_change(
         org_id=top_up.org_id,
-        kind=TransferKind.TOP_UP_RETURN,
-        source_id=return_id,
+        why=Why(TransferKind.TOP_UP_RETURN, return_id),
         against=AccountKind.CASH,
         change_nano=-cents * NANO_PER_CENT,
     )
@@ -149,12 +148,9 @@ def return_undo(return_id: uuid.UUID, why: str, refund_id: str = "") -> None:
     taken = Transfer.objects.get(source_id=row.pk, kind=TransferKind.TOP_UP_RETURN, leg=0)
     prepaid_change(
         org_id=row.org_id,
-        kind=TransferKind.TOP_UP_RETURN,
-        source_id=row.pk,
+        why=Why(TransferKind.TOP_UP_RETURN, row.pk, leg=1, reverses=taken.pk),
         against=AccountKind.CASH,
         change_nano=row.cents * NANO_PER_CENT,
-        leg=1,
-        reverses=taken.pk,
     )
     top_up.returned_cents -= row.cents
     top_up.save(update_fields=["returned_cents"])

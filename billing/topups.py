@@ -20,7 +20,7 @@ from billing.invariants import incident_open
 from billing.ledger import Side, post
 from billing.models import AccountKind, StripeEvent, TopUp, TopUpState, Transfer, TransferKind
 from billing.services import credit_top_up
-from billing.stripe.attempts import made_once
+from billing.stripe.attempts import made_once, within
 from billing.stripe.gateway import GatewayError, StripeGateway
 from billing.stripe.inbox import handles
 from billing.stripe.records import CheckoutSession, PaymentIntent
@@ -39,6 +39,7 @@ _GRACE = timedelta(hours=1)
 _FEES_FOR = timedelta(days=3)
 _OPEN_PER_HOUR = 30
 _POLL_CHUNK = 50
+_BUDGET_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +258,11 @@ def top_ups_poll() -> int:
     if gateway is None:
         return 0
     waiting = TopUp.objects.filter(state=TopUpState.PENDING, automatic=False)
-    young = waiting.filter(created_at__gte=now() - timedelta(minutes=15))[:_POLL_CHUNK]
-    older = waiting.exclude(created_at__gte=now() - timedelta(minutes=15)).order_by("?")
+    quarter = now() - timedelta(minutes=15)
+    young = waiting.filter(created_at__gte=quarter).order_by("?")[:_POLL_CHUNK]
+    older = waiting.filter(created_at__lt=quarter).order_by("?")[:_POLL_CHUNK]
     ended = 0
-    for top_up in [*young, *older[:_POLL_CHUNK]]:
+    for top_up in within(_BUDGET_S, [*young, *older]):
         try:
             top_up_refresh(gateway, top_up)
         except Exception as error:  # one must not stop the others
@@ -279,7 +281,7 @@ def fees_poll() -> int:
         ~Exists(booked), state=TopUpState.PAID, ended_at__gte=now() - _FEES_FOR
     ).order_by("?")[:_POLL_CHUNK]
     done = 0
-    for top_up in rows:
+    for top_up in within(_BUDGET_S, rows):
         fee = _fee_cents(gateway, top_up.payment_intent_id or "")
         if fee:
             with transaction.atomic():

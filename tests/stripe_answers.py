@@ -161,6 +161,7 @@ def _invoices(recorder: Recorder, customer: str, price: str) -> None:
     ask("post", "/v1/invoices/create_preview", {"subscription": subscription["id"]})
     end = subscription["items"]["data"][0]["current_period_end"]
     recorder.standin.control("POST", "clock", {"now": end + 1})
+    ask("post", "/v1/invoices", {"customer": recorder.standin.customer()})
     rows = ask("get", "/v1/invoices", {"customer": customer})["data"]
     draft = rows[0]["id"]
     assert rows[0]["status"] == "draft"

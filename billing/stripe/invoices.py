@@ -60,6 +60,38 @@ class InvoiceCalls(Connection):
             page = self._client.v1.invoices.list(cast("Any", params))
             return tuple(Invoice.of(plain(row)) for row in page.auto_paging_iter())
 
+    def invoice_create(
+        self,
+        customer_id: str,
+        *,
+        invoice_id: str,
+        automatic_tax: bool = False,
+        days_until_due: int | None = None,
+        attempt: int = 0,
+    ) -> Invoice:
+        """Return an empty draft that belongs to no subscription; fill it with items.
+
+        For a month in which the customer had no subscription. `invoice_id` is the caller's
+        derived id, kept in the metadata as `mercato_id`. Stripe does not finalize it by itself.
+        After a 5xx look with `invoices_list` before the next `attempt`.
+        """
+        params: dict[str, Any] = {
+            "customer": customer_id,
+            "currency": "usd",
+            "auto_advance": False,
+            "pending_invoice_items_behavior": "exclude",
+            "metadata": {"mercato_id": invoice_id},
+        }
+        if days_until_due is not None:
+            params |= {"collection_method": "send_invoice", "days_until_due": days_until_due}
+        if automatic_tax:
+            params["automatic_tax"] = {"enabled": True}
+        with translated():
+            made = self._client.v1.invoices.create(
+                cast("Any", params), {"idempotency_key": f"invoice:{invoice_id}:{attempt}"}
+            )
+        return Invoice.of(plain(made))
+
     def invoice_preview(self, subscription_id: str) -> Invoice:
         """Return the invoice that the subscription's running period would get now."""
         with translated():

@@ -1,7 +1,5 @@
 """App configurations: Django's admin with our site as the default, and what we add to it."""
 
-from importlib import import_module
-
 from django.apps import AppConfig
 from django.contrib.admin.apps import AdminConfig
 
@@ -16,8 +14,3 @@ class ConsoleConfig(AppConfig):
     """Our pages and commands; an app of its own, because AdminConfig stands for Django's."""
 
     name = "marketplace.console"
-
-    def ready(self) -> None:
-        """Register what is not in `admin`, the one module that Django looks for."""
-        import_module("marketplace.console.payments")
-        import_module("marketplace.console.payouts")

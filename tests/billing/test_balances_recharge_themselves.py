@@ -5,11 +5,13 @@ from datetime import timedelta
 import pytest
 
 from billing import recharge
-from billing.models import BillingProfile, TopUp, TopUpState
+from billing.models import AccountKind, BillingProfile, TopUp, TopUpState, TransferKind
 from billing.selectors import balance_of
 from billing.services import credit_grant
+from billing.wallets import Why, prepaid_change
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
+from marketplace.core.ids import new_id
 from marketplace.core.money import to_nano
 from tests.billing.payin import events_of, gateway, hear, pay, process, save_card, tell
 from tests.billing.test_two_at_once import at_once
@@ -33,12 +35,8 @@ def prepaid(cast):
 
 def spend_all(cast):
     """Take the money away again, so that a recharge is needed."""
-    from billing.models import AccountKind, TransferKind
-    from billing.wallets import prepaid_change
-    from marketplace.core.ids import new_id
-
     prepaid_change(
-        org_id=cast.developer.pk, kind=TransferKind.APPLY, source_id=new_id(),
+        org_id=cast.developer.pk, why=Why(TransferKind.APPLY, new_id()),
         against=AccountKind.LOSS, change_nano=-prepaid(cast),
     )  # fmt: skip
 

@@ -6,10 +6,10 @@ import pytest
 from django.db import transaction
 
 from billing import disputes, topups
-from billing.models import Dispute, Transfer, TransferKind
+from billing.models import AccountKind, Dispute, Transfer, TransferKind
 from billing.selectors import balance_of
 from billing.services import hold_reserve
-from billing.wallets import owed_change
+from billing.wallets import Why, owed_change
 from marketplace.core.errors import InsufficientFunds
 from marketplace.core.ids import new_id
 from marketplace.core.money import to_nano
@@ -99,8 +99,8 @@ def test_won_after_the_debt_was_paid_is_prepaid_again(cast, payments, paid):
     id_ = dispute(payments, paid)
     hear(payments, cast.developer.pk)
     owed_change(
-        org_id=cast.developer.pk, kind=TransferKind.PAYMENT, source_id=new_id(),
-        against="cash", change_nano=-to_nano("12"),
+        org_id=cast.developer.pk, why=Why(TransferKind.PAYMENT, new_id()),
+        against=AccountKind.CASH, change_nano=-to_nano("12"),
     )  # fmt: skip
     close(payments, id_, "won")
     hear(payments, cast.developer.pk)

@@ -19,7 +19,7 @@ from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.dashboard import charts
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
-from marketplace.dashboard.forms import KeyForm
+from marketplace.dashboard.forms import KeyForm, PromotionForm
 from marketplace.dashboard.views.payments import money_context
 from marketplace.jobs import events
 from marketplace.jobs import selectors as jobs
@@ -195,5 +195,6 @@ def billing_page(request: MemberRequest) -> HttpResponse:
         "credits": billing.credits_of(request.org.pk)[:50],
         "meters": billing.meters_of(request.org.pk),
         **money_context(request),
+        "code_form": PromotionForm() if may(request, Role.BILLING) else None,
     }
     return render(request, "dashboard/billing.html", context)

@@ -18,6 +18,8 @@ PAGES = {
     "inputs": ("Pictures, clips and LoRAs", "What an input may hold besides a prompt."),
     "billing": ("Billing", "Quotes, holds, charges, and the ledger behind them."),
     "stripe": ("Stripe", "What is set up there, what is asked of it, and its stand-in."),
+    "pricing": ("Prices", "Units, schemes, free units, and how a quote follows from them."),
+    "licences": ("Licences", "What you may do, what you accept first, and who is paid."),
     "vendors": ("Selling models", "List a model, set a price, and be paid."),
     "payouts": ("Statements and payouts", "What you earned, when it is paid, and why not yet."),
     "engine": ("The engine", "What makes models faster, and what each of it may cost."),

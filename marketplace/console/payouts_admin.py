@@ -12,7 +12,7 @@ from django.http import HttpRequest
 from billing.models import Payout, PayoutAccount, Statement, StatementLine
 from billing.payouts import payout_approve, payout_reverse
 from billing.statements.draft import CENT_NANO
-from marketplace.console.admin import OutboxAdmin, ReadOnly
+from marketplace.console.rows import ReadOnly
 from marketplace.core.errors import MarketError
 from marketplace.core.money import format_usd
 
@@ -67,7 +67,7 @@ class ReverseForm(ActionForm):
 
 
 @admin.register(Payout)
-class PayoutAdmin(OutboxAdmin):
+class PayoutAdmin(ReadOnly):
     """What goes to vendors."""
 
     list_display = (

@@ -11,7 +11,7 @@ from django.http import HttpRequest
 
 from billing.models import BillingProfile, Dispute, StripeEvent, TopUp, TopUpReturn
 from billing.returns import return_begin
-from marketplace.console.admin import OutboxAdmin, ReadOnly
+from marketplace.console.rows import OutboxAdmin, ReadOnly
 from marketplace.core.errors import MarketError
 from marketplace.core.money import format_usd
 
@@ -82,7 +82,6 @@ class TopUpReturnAdmin(OutboxAdmin):
     """Unused money on its way back."""
 
     list_display = ("created_at", "org", "cents", "state", "delivery", "attempts", "last_error")
-    list_filter = ("state", "delivery")
     list_select_related = ("org",)
     search_fields = ("=id", "=stripe_refund_id", "org__slug")
 
@@ -119,6 +118,5 @@ class StripeEventAdmin(OutboxAdmin):
     """What Stripe told us."""
 
     list_display = ("id", "type", "object_id", "delivery", "attempts", "created_at", "last_error")
-    list_filter = ("delivery", "type")
     search_fields = ("=id", "=object_id", "=account_id")
     show_full_result_count = False
