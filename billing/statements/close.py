@@ -85,6 +85,7 @@ def statement_close(*, org_id: uuid.UUID, month: date) -> Statement | None:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_VENDOR_LOCK, str(org_id)]
         )
+        cursor.execute("SET LOCAL work_mem = '64MB'")  # a month of charges is hashed
     account = Account.objects.filter(org_id=org_id, kind=AccountKind.PAYABLE).first()
     last = _last_statement(org_id)
     if account is None or (last and last.month >= month):
