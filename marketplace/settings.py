@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "marketplace.accounts",
     "marketplace.catalog",
     "billing",
+    "marketplace.simulation",
     "marketplace.jobs",
     "marketplace.api",
     "marketplace.dashboard",
