@@ -18,6 +18,7 @@ from billing.models import (
 )
 from billing.statements.close import statement_close
 from billing.stripe.gateway import gateway_from_settings
+from billing.stripe.inbox import HANDLERS, events_process
 from billing.stripe.records_connect import VendorAccount
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
@@ -331,3 +332,16 @@ def test_two_senders_at_once_send_once(vendor, standin):
     assert payouts.payouts_send() == 1
     assert payouts._try(gateway_from_settings(), first) is False
     assert sent_to(vendor) == [800]
+
+
+def test_what_stripe_tells_reaches_its_handler(vendor, standin):
+    account = PayoutAccount.objects.get(org=vendor).stripe_account_id
+    made = standin.control(
+        "POST", "payout", {"account": account, "amount": 100, "failed": True}
+    ).json
+    StripeEvent.objects.create(
+        id="evt_bank", type="payout.failed", object_id=made["id"], account_id=account, payload={}
+    )
+    assert events_process() == 1
+    assert "has been closed" in PayoutAccount.objects.get(org=vendor).problem
+    assert {"transfer.created", "transfer.reversed", "payout.paid"} <= set(HANDLERS)
