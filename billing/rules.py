@@ -3,6 +3,7 @@
 # ruff: noqa: S608 -- only constants of this module go into the queries
 
 from billing.rules_payin import PAYIN
+from billing.statements.rules import STATEMENTS
 
 
 def _balance(kind: str, sign: str) -> str:
@@ -157,4 +158,4 @@ METERS = {
         WHERE b.amount_nano <> COALESCE(c.amount, 0)""",
 }
 
-RULES = WALLETS | CHARGES | METERS | PAYIN
+RULES = WALLETS | CHARGES | METERS | PAYIN | STATEMENTS

@@ -2,7 +2,8 @@
 
 from celery import shared_task
 
-from billing import invariants, meters, recharge, returns, topups
+from billing import invariants, meters, payouts, recharge, returns, topups
+from billing.statements import close, mail
 from billing.stripe import inbox
 
 
@@ -28,6 +29,24 @@ def process_stripe_events() -> None:
 def prune_stripe_events() -> None:
     """Forget events that were processed long ago."""
     inbox.events_prune()
+
+
+@shared_task(name="billing.close_statements")
+def close_statements() -> None:
+    """Close vendors' statements of the last month, some days after its end."""
+    close.statements_close_due()
+
+
+@shared_task(name="billing.send_payouts")
+def send_payouts() -> None:
+    """Pay out what statements say."""
+    payouts.payouts_send()
+
+
+@shared_task(name="billing.mail_vendors")
+def mail_vendors() -> None:
+    """Write to vendors about statements, payouts and refused ones."""
+    mail.vendors_mail()
 
 
 @shared_task(name="billing.poll_top_ups")

@@ -170,6 +170,9 @@ CELERY_BEAT_SCHEDULE = {
         ("deliver-webhooks", "jobs.deliver_webhooks", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
         ("seal-meters", "billing.seal_batches", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
         ("relay-meters", "billing.relay_batches", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("close-statements", "billing.close_statements", 3600.0, protocol.QUEUE_CONTROL),
+        ("send-payouts", "billing.send_payouts", 60.0, protocol.QUEUE_OUTBOUND),
+        ("mail-vendors", "billing.mail_vendors", 60.0, protocol.QUEUE_OUTBOUND),
         ("hear-stripe", "billing.process_stripe_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
         ("poll-top-ups", "billing.poll_top_ups", 60.0, protocol.QUEUE_OUTBOUND),
         ("recharge", "billing.recharge", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
@@ -300,6 +303,10 @@ OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
+# Vendors' statements are closed this long after a month's end, when invoices have been.
+STATEMENT_DELAY_DAYS = env.int("STATEMENT_DELAY_DAYS", default=3)
+# Payouts above this wait for staff; 0: none does.
+PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)
 # Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
 STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
 # What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot
@@ -352,6 +359,11 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "PayoutStateEnum": "billing.models.PayoutState",
+        "StatementStatusEnum": "billing.models.StatementStatus",
+        "TopUpStateEnum": "billing.models.TopUpState",
+    },
 }
 
 # Logs: one JSON line each, with the id of the request that caused it

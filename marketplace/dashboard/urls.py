@@ -3,10 +3,20 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from marketplace.dashboard.views import developer, docs, payments, public, team, terms, vendor
+from marketplace.dashboard.views import (
+    developer,
+    docs,
+    payments,
+    payouts,
+    public,
+    team,
+    terms,
+    vendor,
+)
 
 _MODEL = "models/<slug:vendor>/<str:name>/"
 _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
+_STATEMENT = "vendor/statements/<uuid:statement_id>"
 
 urlpatterns = [
     path("", public.gallery, name="gallery"),
@@ -55,4 +65,9 @@ urlpatterns = [
     path(f"{_VERSION}submit/", vendor.version_submit, name="vendor-submit"),
     path("vendor/licences/", vendor.licences, name="vendor-licences"),
     path("vendor/earnings/", vendor.earnings, name="vendor-earnings"),
+    path(f"{_STATEMENT}/", payouts.statement, name="vendor-statement"),
+    path(f"{_STATEMENT}.csv", payouts.statement_csv, name="vendor-statement-csv"),
+    path(f"{_STATEMENT}.pdf", payouts.statement_pdf, name="vendor-statement-pdf"),
+    path("vendor/payouts/", payouts.account, name="vendor-payouts"),
+    path("vendor/payouts/connect/", payouts.connect_begin, name="vendor-connect"),
 ]

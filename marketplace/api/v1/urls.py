@@ -8,6 +8,7 @@ from marketplace.api.v1 import (
     jobs_views,
     licences_views,
     models_views,
+    vendor_views,
 )
 
 urlpatterns = [
@@ -25,6 +26,10 @@ urlpatterns = [
     path("files/<str:file_id>", account_views.FileDetail.as_view()),
     path("usage", account_views.Usage.as_view()),
     path("earnings", account_views.Earnings.as_view()),
+    path("vendor/statements", vendor_views.StatementList.as_view()),
+    path("vendor/statements/preview", vendor_views.StatementPreview.as_view()),
+    path("vendor/statements/<str:statement_id>.csv", vendor_views.StatementCsv.as_view()),
+    path("vendor/statements/<str:statement_id>", vendor_views.StatementDetail.as_view()),
     path("billing/top-ups", billing_views.TopUpList.as_view()),
     path("billing/top-ups/<str:top_up_id>", billing_views.TopUpDetail.as_view()),
     path("billing/profile", billing_views.Profile.as_view()),
