@@ -122,14 +122,25 @@ def _gateway(*_configuration: str) -> StripeGateway | None:
     return gateway_from_settings()
 
 
+def gateway_now() -> StripeGateway | None:
+    """Return the gateway of the present settings, or None where Stripe is not configured."""
+    return _gateway(settings.STRIPE_API_KEY, settings.STRIPE_API_BASE)
+
+
 @lru_cache(maxsize=4)
-def _ensure_meters(gateway: StripeGateway) -> bool:
-    for funding, name in EVENT_NAMES.items():
-        gateway.meter_ensure(name, _DISPLAY[funding])
-    return True
+def _ensure_meters(gateway: StripeGateway) -> dict[Funding, str]:
+    return {
+        funding: gateway.meter_ensure(name, _DISPLAY[funding])
+        for funding, name in EVENT_NAMES.items()
+    }
 
 
-def _customer_of(gateway: StripeGateway, org_id: uuid.UUID) -> str:
+def meter_id(gateway: StripeGateway, funding: Funding) -> str:
+    """Return the id at Stripe of a funding's meter, made if there is none."""
+    return _ensure_meters(gateway)[funding]
+
+
+def customer_of(gateway: StripeGateway, org_id: uuid.UUID) -> str:
     """Return the organisation's Stripe customer, made once: the first to store it wins."""
     wallet = Wallet.objects.select_related("org").get(org_id=org_id)
     if wallet.stripe_customer_id:
@@ -155,7 +166,7 @@ def _customer_of(gateway: StripeGateway, org_id: uuid.UUID) -> str:
 
 def _send(gateway: StripeGateway, batch: MeterBatch) -> Outcome:
     _ensure_meters(gateway)
-    customer = _customer_of(gateway, batch.org_id)
+    customer = customer_of(gateway, batch.org_id)
     never_sent = batch.first_attempt_at is None
     batch.mark_sending()
     outcome = _send_event(gateway, batch, customer)
@@ -180,7 +191,7 @@ def _send_event(gateway: StripeGateway, batch: MeterBatch, customer: str) -> Out
 
 def batches_relay(budget_s: float = 30.0) -> int:
     """Tell Stripe of sealed batches. Returns how many it has accepted; 0 without Stripe."""
-    gateway = _gateway(settings.STRIPE_API_KEY, settings.STRIPE_API_BASE)
+    gateway = gateway_now()
     if gateway is None:
         return 0
     accepted = 0

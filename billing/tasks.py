@@ -3,6 +3,7 @@
 from celery import shared_task
 
 from billing import invariants, meters
+from billing.invoicing import close, collect, months
 
 
 @shared_task(name="billing.seal_batches")
@@ -23,3 +24,19 @@ def audit() -> None:
     for finding in invariants.audit():
         if finding.rows:
             invariants.incident_open(finding.rule, repr(finding.rows))
+
+
+@shared_task(name="billing.close_months")
+def close_months() -> None:
+    """Issue the invoices of months that ended long enough ago, and of drafts left over."""
+    for month in months.months_to_close():
+        if months.is_settled(month):
+            close.close(month)
+
+
+@shared_task(name="billing.collect_invoices")
+def collect_invoices() -> None:
+    """Subscribe who may owe; finish at Stripe what was left undone; pass on credit notes."""
+    collect.subscriptions_ensure()
+    collect.finish_left()
+    collect.credit_notes_relay()
