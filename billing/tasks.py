@@ -4,6 +4,7 @@ from celery import shared_task
 
 from billing import invariants, meters
 from billing.invoicing import close, collect, months
+from billing.stripe import inbox
 
 
 @shared_task(name="billing.seal_batches")
@@ -16,6 +17,18 @@ def seal_batches() -> None:
 def relay_batches() -> None:
     """Tell Stripe of sealed batches."""
     meters.batches_relay()
+
+
+@shared_task(name="billing.process_stripe_events")
+def process_stripe_events() -> None:
+    """Act on what Stripe has told us."""
+    inbox.events_process()
+
+
+@shared_task(name="billing.prune_stripe_events")
+def prune_stripe_events() -> None:
+    """Forget events that were processed long ago."""
+    inbox.events_prune()
 
 
 @shared_task(name="billing.audit")

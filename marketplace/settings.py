@@ -173,6 +173,8 @@ CELERY_BEAT_SCHEDULE = {
         ("collect-invoices", "billing.collect_invoices", 60.0, protocol.QUEUE_OUTBOUND),
         ("mail-invoices", "billing.mail_invoices", 60.0, protocol.QUEUE_OUTBOUND),
         ("reconcile-meters", "billing.reconcile", 3600.0, protocol.QUEUE_OUTBOUND),
+        ("hear-stripe", "billing.process_stripe_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("forget-stripe", "billing.prune_stripe_events", 3600.0, protocol.QUEUE_CONTROL),
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
         ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
     ]
@@ -294,6 +296,16 @@ OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
+# What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot
+# and thin events have one each), and the old and the new one while one is changed.
+STRIPE_WEBHOOK_SECRET = [
+    part.strip() for part in env.list("STRIPE_WEBHOOK_SECRET", default=[]) if part.strip()
+]
+# Have Stripe compute and collect tax on top of each payment (Stripe Tax must be set up there).
+STRIPE_AUTOMATIC_TAX = env.bool("STRIPE_AUTOMATIC_TAX", default=False)
+TOP_UP_MIN_CENTS = env.int("TOP_UP_MIN_CENTS", default=500)
+TOP_UP_MAX_CENTS = env.int("TOP_UP_MAX_CENTS", default=1_000_000)
+STRIPE_EVENT_KEEP_DAYS = env.int("STRIPE_EVENT_KEEP_DAYS", default=90)
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
 # Send meter events by the v2 stream, up to 100 in a request: for more than some hundred a second.
 STRIPE_METER_STREAM = env.bool("STRIPE_METER_STREAM", default=False)

@@ -19,7 +19,7 @@ from billing.invariants import incident_open
 from billing.invoicing import collect, payment, sql
 from billing.invoicing.months import month_end
 from billing.models import AccountKind, Invoice, InvoiceStatus, TransferKind
-from billing.wallets import owed_change
+from billing.wallets import Why, owed_change
 from marketplace.core.clock import now
 from marketplace.core.errors import WrongState
 from marketplace.core.money import format_usd, to_nano
@@ -180,12 +180,9 @@ def _issue(ready: list[uuid.UUID], args: dict[str, Any], report: Report) -> None
         cursor.execute(sql.ISSUE, args)
         cursor.execute(sql.ROUNDING_OF_SHARDED, args)
         for invoice_id, org_id, change in cursor.fetchall():
+            why = Why(TransferKind.ROUNDING, invoice_id)
             owed_change(
-                org_id=org_id,
-                kind=TransferKind.ROUNDING,
-                source_id=invoice_id,
-                against=AccountKind.ROUNDING,
-                change_nano=change,
+                org_id=org_id, why=why, against=AccountKind.ROUNDING, change_nano=change
             )
         cursor.execute(sql.ROUNDING_POST, args)
     for due in Invoice.objects.filter(pk__in=ready).values_list("due_cents", flat=True):

@@ -14,10 +14,11 @@ import structlog
 from django.conf import settings
 from django.db.models import Exists, OuterRef, Q, Sum
 
+from billing.customers import customer_of, gateway_shared
 from billing.invariants import incident_open
 from billing.invoicing import payment
 from billing.invoicing.months import month_end
-from billing.meters import customer_of, gateway_now, meter_id
+from billing.meters import meter_id
 from billing.models import (
     Charge,
     CreditNote,
@@ -47,7 +48,7 @@ _FOOTER = 4500
 
 def subscriptions_ensure(limit: int = 200) -> int:
     """Subscribe organisations that may owe or do owe to the metered price. Returns how many."""
-    gateway = gateway_now()
+    gateway = gateway_shared()
     if gateway is None:
         return 0
     credit = WalletShard.objects.filter(org=OuterRef("org")).filter(
@@ -88,7 +89,7 @@ def subscription_of(gateway: StripeGateway, org_id: uuid.UUID) -> str:
 
 def to_compare(drafts: Sequence[uuid.UUID]) -> list[uuid.UUID]:
     """Return which of these drafts Stripe has a part in: something is due, or it has a draft."""
-    if gateway_now() is None:
+    if gateway_shared() is None:
         return []
     found = Invoice.objects.filter(pk__in=drafts, status=InvoiceStatus.DRAFT)
     rows = found.filter(Q(due_cents__gt=0) | ~Q(stripe_invoice_id=""))
@@ -97,7 +98,7 @@ def to_compare(drafts: Sequence[uuid.UUID]) -> list[uuid.UUID]:
 
 def difference(invoice: Invoice) -> str:
     """Return why Stripe's draft cannot be finalized yet; empty if it agrees with what was sent."""
-    gateway = gateway_now()
+    gateway = gateway_shared()
     if gateway is None:
         return ""
     try:
@@ -197,7 +198,7 @@ def finish(invoice: Invoice) -> bool:
     Each step looks first at what is there, so it can be repeated. Returns whether Stripe's is
     final now.
     """
-    gateway = gateway_now()
+    gateway = gateway_shared()
     if gateway is None or invoice.status == InvoiceStatus.DRAFT:
         return False
     try:
@@ -221,7 +222,7 @@ def finish(invoice: Invoice) -> bool:
 
 def finish_left(limit: int = 200) -> int:
     """Finish invoices at Stripe that an earlier run did not. Returns how many are final now."""
-    if gateway_now() is None:
+    if gateway_shared() is None:
         return 0
     left = Invoice.objects.filter(stripe_finalized_at__isnull=True).exclude(stripe_invoice_id="")
     issued = left.exclude(status=InvoiceStatus.DRAFT).order_by("issued_at")
@@ -289,7 +290,7 @@ def heard(stripe_invoice_id: str) -> bool:
     In any order and any number of times: what counts is the state that Stripe has now. Raises
     GatewayUnavailable or GatewayRefused.
     """
-    gateway = gateway_now()
+    gateway = gateway_shared()
     if gateway is None:
         return False
     theirs = gateway.invoice_retrieve(stripe_invoice_id)
@@ -338,7 +339,7 @@ def credit_notes_relay(limit: int = 100) -> int:
 
     A note that comes back as prepaid money is settled out of band: the money is in our wallet.
     """
-    gateway = gateway_now()
+    gateway = gateway_shared()
     if gateway is None:
         return 0
     due = CreditNote.objects.filter(

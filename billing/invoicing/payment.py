@@ -9,16 +9,16 @@ from django.db import transaction
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
+from billing import refunds
 from billing.invoicing.sql import CENT
 from billing.models import (
     AccountKind,
-    CreditNote,
     Invoice,
     InvoiceStatus,
     TransferKind,
     WalletShard,
 )
-from billing.wallets import owed_change, prepaid_apply
+from billing.wallets import Why, owed_change, prepaid_apply
 from marketplace.core.clock import now
 from marketplace.core.errors import WrongState
 
@@ -29,30 +29,20 @@ def _locked(invoice_id: uuid.UUID) -> Invoice:
     return Invoice.objects.select_for_update().get(pk=invoice_id)
 
 
-def credited_cents(invoice: Invoice) -> int:
-    """Return by how much credit notes have lowered what is owed for an invoice."""
-    notes = CreditNote.objects.filter(invoice=invoice, to_balance=False)
-    return int(notes.aggregate(cents=Sum("cents"))["cents"] or 0)
-
-
 def outstanding_cents(invoice: Invoice) -> int:
-    """Return what is still to be paid for an issued invoice."""
-    if invoice.status != InvoiceStatus.OPEN:
-        return 0
-    return max(0, invoice.due_cents - invoice.paid_cents - credited_cents(invoice))
+    """Return what is still to be paid for an invoice: nothing unless it is open."""
+    return refunds.outstanding_cents(invoice) if invoice.status == InvoiceStatus.OPEN else 0
 
 
 def _lower_debt(
-    invoice: Invoice, kind: TransferKind, against: AccountKind, cents: int, leg: int = 0
+    invoice: Invoice, kind: TransferKind, against: AccountKind, cents: int
 ) -> None:
     if cents:
         owed_change(
             org_id=invoice.org_id,
-            kind=kind,
-            source_id=invoice.pk,
+            why=Why(kind, invoice.pk),
             against=against,
             change_nano=-cents * CENT,
-            leg=leg,
         )
 
 
@@ -86,11 +76,9 @@ def _revive(invoice: Invoice) -> None:
     invoice.status = InvoiceStatus.OPEN
     owed_change(
         org_id=invoice.org_id,
-        kind=TransferKind.WRITE_OFF,
-        source_id=invoice.pk,
+        why=Why(TransferKind.WRITE_OFF, invoice.pk, leg=1),
         against=AccountKind.LOSS,
         change_nano=outstanding_cents(invoice) * CENT,
-        leg=1,
     )
 
 

@@ -10,18 +10,20 @@ _MONTH = "date_trunc('month', c.occurred_at AT TIME ZONE 'UTC')::date"
 _CALL = f"""c.model_ref, c.version_id, c.price_id, c.unit, {_MONTH} AS month"""
 
 
-def members(charges: str, refunds: str) -> str:
+def members(charges: str, refunds: str, *, stored: bool = True) -> str:
     """Return the rows of invoices: charges and, with the opposite sign, refunds.
 
     `charges` and `refunds` are conditions on `c` and on `r` (and its `c`). Columns: invoice_id,
-    the keys of a line, calls, quantity, granted, prepaid, postpaid.
+    the keys of a line, calls, quantity, granted, prepaid, postpaid. Without `stored` all rows
+    are taken for those of one invoice.
     """
+    own, back = ("c.invoice_id", "r.invoice_id") if stored else ("1 AS invoice_id", "1")
     return f"""
-        SELECT c.invoice_id, {_CALL}, 1 AS calls, c.quantity,
+        SELECT {own}, {_CALL}, 1 AS calls, c.quantity,
                c.granted_nano AS granted, c.prepaid_nano AS prepaid, c.postpaid_nano AS postpaid
         FROM billing_charge c WHERE {charges}
         UNION ALL
-        SELECT r.invoice_id, {_CALL}, 0, 0, -r.granted_nano, -r.prepaid_nano, -r.postpaid_nano
+        SELECT {back}, {_CALL}, 0, 0, -r.granted_nano, -r.prepaid_nano, -r.postpaid_nano
         FROM billing_refund r JOIN billing_charge c ON c.source_id = r.charge_id
         WHERE {refunds}"""
 

@@ -15,8 +15,10 @@ from billing.models.payments import (
     BillingProfile,
     Dispute,
     DisputeState,
+    ReturnState,
     StripeEvent,
     TopUp,
+    TopUpReturn,
     TopUpState,
 )
 from billing.models.vendors import (
@@ -55,6 +57,7 @@ __all__ = [
     "PayoutState",
     "Refund",
     "RefundReason",
+    "ReturnState",
     "SpendAlert",
     "SpendCap",
     "Statement",
@@ -63,6 +66,7 @@ __all__ = [
     "StatementStatus",
     "StripeEvent",
     "TopUp",
+    "TopUpReturn",
     "TopUpState",
     "Transfer",
     "TransferKind",

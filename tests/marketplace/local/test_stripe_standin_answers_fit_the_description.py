@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from marketplace.local.stripe_standin.app import HANDLERS
+from marketplace.local.stripe_standin.handlers import HANDLERS
 from marketplace.local.stripe_standin.description import OPERATIONS, Description, load
 from tests.stripe_standin import ROOT, Handle
 

@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('accounts', '0001_initial'),
-        ('billing', '0003_money'),
+        ('billing', '0004_payin'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
