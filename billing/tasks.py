@@ -2,8 +2,8 @@
 
 from celery import shared_task
 
-from billing import invariants, meters
-from billing.invoicing import close, collect, months
+from billing import invariants, meter_checks, meters
+from billing.invoicing import close, collect, mails, months
 from billing.stripe import inbox
 
 
@@ -53,3 +53,15 @@ def collect_invoices() -> None:
     collect.subscriptions_ensure()
     collect.finish_left()
     collect.credit_notes_relay()
+
+
+@shared_task(name="billing.reconcile")
+def reconcile() -> None:
+    """Compare Stripe's count of usage with what it was told."""
+    meter_checks.reconcile()
+
+
+@shared_task(name="billing.mail_invoices")
+def mail_invoices() -> None:
+    """Tell organisations of new invoices."""
+    mails.invoices_mail()

@@ -35,6 +35,9 @@ class MeterBatch(OutboxRow):
     amount_nano = models.BigIntegerField(help_text="Below zero if refunds outweigh charges.")
     cumulative_nano = models.BigIntegerField()
     micro_usd = models.BigIntegerField()
+    sent_in = models.CharField(
+        max_length=100, blank=True, db_default="", help_text="Key of the request it was last in."
+    )
     objects = OrgQuerySet.as_manager()
 
     class Meta:
@@ -45,7 +48,9 @@ class MeterBatch(OutboxRow):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["next_attempt_at"], condition=Q(delivery="pending"), name="batch_due"
-            )
+            ),
+            models.Index(fields=["org", "funding", "minute"], name="batch_minute"),
+            models.Index(fields=["sent_in"], condition=~Q(sent_in=""), name="batch_sent_in"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["org", "funding", "sequence"], name="batch_sequence"),
