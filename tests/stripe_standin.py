@@ -151,3 +151,11 @@ def standin(shared_standin: Handle) -> Iterator[Handle]:
     yield shared_standin
     shared_standin.control("DELETE", "faults")
     shared_standin.control("POST", "clock", {"offset_s": 0})
+
+
+@pytest.fixture
+def own_standin() -> Iterator[Handle]:
+    """A stand-in for one test: its clock may be moved and its objects counted."""
+    handle = start()
+    yield handle
+    handle.stop()

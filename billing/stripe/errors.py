@@ -93,7 +93,10 @@ class PaymentDeclined(GatewayRefused):
 
 
 class BalanceInsufficient(GatewayRefused):
-    """A transfer above the available balance: nothing moved; the same call may work later."""
+    """A transfer above the available balance: nothing moved.
+
+    Stripe keeps this answer under the key, so the next try takes the next `attempt`.
+    """
 
 
 class WebhookRefused(ValueError):

@@ -19,6 +19,7 @@ from billing.stripe.errors import (
     OutcomeKind,
     outcome_of,
     reason_of,
+    retry_after_s,
     translated,
 )
 from billing.stripe.records import epoch, plain
@@ -177,7 +178,7 @@ class MeterCalls(Connection):
             try:
                 session = self._client.v2.billing.meter_event_session.create()
             except stripe.StripeError as error:
-                raise GatewayUnavailable(reason_of(error)) from error
+                raise GatewayUnavailable(reason_of(error), retry_after_s(error)) from error
             # By Stripe's own two times: our clock may differ from theirs.
             lasts = epoch(_text(session.expires_at)) - epoch(_text(session.created))
             client = self.client_with(session.authentication_token)

@@ -70,7 +70,7 @@ class App:
         self.requests: Counter[str] = Counter()
         self._routes = [
             (re.compile(r"\A" + re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path) + r"\Z"), path)
-            for path in sorted({path for _, path in HANDLERS}, key=len)
+            for path in sorted({path for _, path in HANDLERS}, key=lambda path: path.count("{"))
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,7 +1,7 @@
 """The stand-in's own routes under /_standin: faults, clock, webhooks, and what people would do.
 
-Pages (`checkout`, `onboard`, `invoice`) have buttons for a browser; the same POST with a JSON
-body answers JSON, for tests.
+Pages (`checkout`, `onboard`, `invoice`) have buttons, which send a form and are sent on to the
+next page; the same POST without a form takes and answers JSON, for tests.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class Control:
         return Answer(200, text, {}, "text/html")
 
     def _button(self, request: Request, kind: str, id_: str) -> Answer:
-        as_json = request.headers.get("content-type", "").startswith("application/json")
+        media = request.headers.get("content-type", "")
+        as_json = not media.startswith("application/x-www-form-urlencoded")
         raw = _body(request) if as_json else dict(parse_qsl(request.body.decode()))
         acts = {"checkout": _checkout, "onboard": _onboard, "invoice": _invoice}
         try:

@@ -14,7 +14,7 @@ from marketplace.local.stripe_standin.errors import ApiError
 ENDIVE = "2026-10-28"
 _RENAMED = ("allowed_payment_method_types", "payment_method_types")
 _RENAMING_PATHS = ("/v1/payment_intents", "/v1/setup_intents", "/v1/checkout/sessions")
-_RENAMING_KINDS = {"payment_intent", "setup_intent", "checkout.session"}
+_RENAMING_KINDS = ("payment_intent", "setup_intent", "checkout.session")
 
 
 def is_endive(version: str | None) -> bool:
