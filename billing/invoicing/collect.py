@@ -157,7 +157,9 @@ def _within(theirs: records.Invoice) -> Q:
 
 def _unsent(theirs: records.Invoice, invoice: Invoice) -> str:
     batches = MeterBatch.objects.filter(
-        _within(theirs), org_id=invoice.org_id, funding=Funding.POSTPAID
+        org_id=invoice.org_id,
+        funding=Funding.POSTPAID,
+        minute__lt=datetime.fromtimestamp(theirs.period_end, UTC),
     )
     if waiting := batches.exclude(delivery=Delivery.DELIVERED).count():
         return f"{waiting} meter batches of the month have not reached Stripe."
