@@ -3,7 +3,7 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from marketplace.dashboard.views import developer, docs, public, team, vendor
+from marketplace.dashboard.views import developer, docs, invoices, public, team, vendor
 
 _MODEL = "models/<slug:vendor>/<str:name>/"
 _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
@@ -26,6 +26,17 @@ urlpatterns = [
     path("dashboard/keys/<uuid:key_id>/revoke/", developer.key_revoke, name="key-revoke"),
     path("dashboard/usage/", developer.usage, name="usage"),
     path("dashboard/billing/", developer.billing_page, name="billing"),
+    path("dashboard/invoices/", invoices.invoices, name="invoices"),
+    path("dashboard/invoices/preview/", invoices.preview, name="invoice-preview"),
+    path("dashboard/invoices/preview.csv", invoices.preview_csv, name="invoice-preview-csv"),
+    path("dashboard/invoices/<uuid:invoice_id>/", invoices.invoice, name="invoice"),
+    path("dashboard/invoices/<uuid:invoice_id>.pdf", invoices.invoice_pdf, name="invoice-pdf"),
+    path("dashboard/invoices/<uuid:invoice_id>.csv", invoices.invoice_csv, name="invoice-csv"),
+    path(
+        "dashboard/credit-notes/<uuid:note_id>.pdf",
+        invoices.credit_note_pdf,
+        name="credit-note-pdf",
+    ),
     path("dashboard/team/", team.team, name="team"),
     path("dashboard/team/<int:membership_id>/role/", team.member_role, name="member-role"),
     path("dashboard/team/<int:membership_id>/remove/", team.member_remove, name="member-remove"),
