@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.api.v1 import account_views, jobs_views, models_views
+from marketplace.api.v1 import account_views, billing_views, jobs_views, models_views
 
 urlpatterns = [
     path("models", models_views.ModelList.as_view()),
@@ -17,6 +17,10 @@ urlpatterns = [
     path("files/<str:file_id>", account_views.FileDetail.as_view()),
     path("usage", account_views.Usage.as_view()),
     path("earnings", account_views.Earnings.as_view()),
+    path("billing/invoices", billing_views.InvoiceList.as_view()),
+    path("billing/invoices/preview", billing_views.InvoicePreview.as_view()),
+    path("billing/invoices/<str:invoice_id>.csv", billing_views.InvoiceCsv.as_view()),
+    path("billing/invoices/<str:invoice_id>", billing_views.InvoiceDetail.as_view()),
     path("keys", account_views.KeyList.as_view()),
     path("keys/<str:key_id>", account_views.KeyDetail.as_view()),
 ]
