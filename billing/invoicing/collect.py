@@ -324,6 +324,23 @@ def _adopt(gateway: StripeGateway, theirs: records.Invoice) -> bool:
     return True
 
 
+def end_by_hand(*, invoice: Invoice, status: InvoiceStatus) -> bool:
+    """Book that an open invoice was paid in another way, or that nobody will pay it.
+
+    Stripe is told first, so that it stops asking for it; if it cannot be told, nothing is
+    booked. Returns whether it was new. Raises WrongState for a draft, and GatewayError.
+    """
+    gateway = gateway_shared()
+    if gateway is not None and invoice.stripe_finalized_at:
+        if status == InvoiceStatus.PAID:
+            gateway.invoice_pay(invoice.stripe_invoice_id, paid_out_of_band=True)
+        elif gateway.invoice_retrieve(invoice.stripe_invoice_id).status == "open":
+            gateway.invoice_void(invoice.stripe_invoice_id)
+    if status == InvoiceStatus.PAID:
+        return payment.invoice_paid(invoice_id=invoice.pk)
+    return payment.invoice_given_up(invoice_id=invoice.pk, status=status)
+
+
 def payment_failed(stripe_invoice_id: str) -> None:
     """Tell staff that Stripe could not collect an invoice; Stripe tries again by itself."""
     invoice = Invoice.objects.filter(stripe_invoice_id=stripe_invoice_id).first()

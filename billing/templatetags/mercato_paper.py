@@ -35,6 +35,7 @@ def negative(value: int) -> int:
 
 
 @register.filter
-def unit(name: str) -> str:
-    """Write a unit in short."""
-    return _UNITS.get(name, (name.replace("_", " "),) * 2)[1]
+def unit(name: str, quantity: Decimal) -> str:
+    """Write a unit in short: image, images, MP, s."""
+    one, many = _UNITS.get(name, (name.replace("_", " "),) * 2)
+    return one if quantity == 1 else many

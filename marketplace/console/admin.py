@@ -15,14 +15,14 @@ from billing.wallets import credit_limit_set
 from marketplace.accounts.models import ApiKey, Membership, Organisation, User
 from marketplace.catalog.models import Licence, Model, Price, ReviewDecision, Status, Version
 from marketplace.catalog.services import version_decide
-from marketplace.console import charges_admin
+from marketplace.console import charges_admin, invoices_admin
 from marketplace.console.rows import NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.money import format_usd
 from marketplace.jobs.models import Job, WebhookDelivery
 
-__all__ = ["charges_admin"]
+__all__ = ["charges_admin", "invoices_admin"]
 """Django finds this module only, and registers what it imports."""
 
 
