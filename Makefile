@@ -17,7 +17,7 @@ RESULTS := inference/bench/results
 # Threads that spin while they wait take the cores from the other processes of a test.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup run demo test test-slow lint format lock openapi bench-market bench quality clean chromium pango
+.PHONY: help setup run demo test test-slow lint format lock openapi bench-market bench-billing bench quality clean chromium pango
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,11 +85,17 @@ lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml (UPGRADE=1 
 bench-market: $(STAMP) ## Measure the market itself: submits/s, dispatch, platform tax
 	@exec $(PY) -m marketplace.local bench
 
+bench-billing: $(STAMP) ## Measure what money costs: settle, lifecycles, hot customer, relay, audit, close
+	@exec $(PY) -m tests.billing.bench $(if $(OUT),--out $(OUT))
+
 bench: $(STAMP) ## Measure the engine beside diffusers and cache-dit (OUT=file keeps it)
 	@exec $(PY) -m inference bench $(if $(OUT),--out $(OUT))
 
-quality: $(STAMP) ## Measure what each optimisation costs and gains; fails above the declared loss
-	@exec $(PY) -m inference quality --out $(or $(OUT),$(RESULTS)/quality-cpu.json)
+quality: $(STAMP) ## Measure what each optimisation costs and gains; fails above the declared loss (OUT=folder)
+	@$(PY) -m inference quality --model starter-image --prompts 500 \
+	    --out $(or $(OUT),$(RESULTS))/quality-cpu.json
+	@exec $(PY) -m inference quality --model starter-video --prompts 96 \
+	    --out $(or $(OUT),$(RESULTS))/quality-video-cpu.json
 
 clean: ## Remove caches and pictures; .venv and var/ stay
 	rm -rf out dist build staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

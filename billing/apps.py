@@ -4,7 +4,13 @@ from importlib import import_module
 
 from django.apps import AppConfig
 
-_HANDLERS: tuple[str, ...] = ("billing.topups", "billing.invoicing.heard")
+_HANDLERS = (
+    "billing.topups",
+    "billing.recharge",
+    "billing.returns",
+    "billing.disputes",
+    "billing.invoicing.heard",
+)
 """Modules that register handlers of Stripe's events (`billing.stripe.inbox.handles`)."""
 
 

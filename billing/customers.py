@@ -5,13 +5,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 
+import structlog
 from django.conf import settings
 
-from billing.models import Wallet
-from billing.stripe.gateway import GatewayUnavailable, StripeGateway, gateway_from_settings
+from billing.models import BillingProfile, Wallet
+from billing.stripe.gateway import (
+    GatewayError,
+    GatewayRefused,
+    GatewayUnavailable,
+    StripeGateway,
+    gateway_from_settings,
+)
 from billing.wallets import wallet_ensure
 from marketplace.accounts.models import Organisation
 from marketplace.core.errors import MarketError
+
+log = structlog.get_logger("mercato.billing.customers")
 
 
 class PaymentsAway(MarketError):
@@ -31,7 +40,7 @@ def gateway_shared() -> StripeGateway | None:
     return _gateway_for(
         settings.STRIPE_API_KEY,
         settings.STRIPE_API_BASE,
-        getattr(settings, "STRIPE_METER_EVENTS_BASE", ""),
+        settings.STRIPE_METER_EVENTS_BASE,
     )
 
 
@@ -45,9 +54,12 @@ def gateway_required() -> StripeGateway:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn a GatewayUnavailable into the PaymentsAway that people are shown."""
+    """Turn errors of the gateway into the PaymentsAway that people are shown."""
     try:
         yield
+    except GatewayRefused as error:
+        log.error("Stripe refused", error=str(error))
+        raise PaymentsAway(f"Stripe refused this: {error}.", code="payments_refused") from error
     except GatewayUnavailable as error:
         raise PaymentsAway(
             "Stripe does not answer at the moment. Nothing is lost: try again in a minute."
@@ -87,7 +99,33 @@ def customer_of(gateway: StripeGateway, org_id: uuid.UUID) -> str:
         raise
     Wallet.objects.filter(pk=wallet.pk, stripe_customer_id="").update(stripe_customer_id=customer)
     wallet.refresh_from_db(fields=["stripe_customer_id"])
+    if profile is not None and (profile.country or profile.tax_id):
+        try:
+            profile_push(gateway, wallet.stripe_customer_id, profile)
+        except GatewayError as error:  # the customer is made: saving the profile tells it again
+            log.warning("billing profile not told", org=str(org_id), error=repr(error))
     return wallet.stripe_customer_id
+
+
+def profile_push(gateway: StripeGateway, customer: str, profile: BillingProfile) -> None:
+    """Make a customer at Stripe what the profile says. Raises GatewayError."""
+    first, _, rest = profile.address.partition("\n")
+    address = {
+        "line1": first.strip(),
+        "line2": " ".join(rest.split()),
+        "city": profile.city,
+        "state": profile.state,
+        "postal_code": profile.postal_code,
+        "country": profile.country,
+    }
+    gateway.customer_update(
+        customer,
+        name=profile.legal_name or profile.org.name,
+        email=profile.email or None,
+        address=address if profile.country else None,
+    )
+    wanted = {profile.tax_id_type: profile.tax_id} if profile.tax_id else {}
+    gateway.customer_tax_ids_set(customer, wanted)
 
 
 def org_of_customer(customer_id: str) -> uuid.UUID | None:

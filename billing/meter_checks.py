@@ -158,9 +158,7 @@ def quarantine(failure: MeterFailure) -> int:
         for batch in MeterBatch.objects.filter(sent_in=key, delivery=Delivery.DELIVERED):
             if key.startswith("stream:") and (gateway is None or decide(gateway, batch)):
                 continue
-            failed += MeterBatch.objects.filter(
-                pk=batch.pk, delivery=Delivery.DELIVERED
-            ).update(
+            failed += MeterBatch.objects.filter(pk=batch.pk, delivery=Delivery.DELIVERED).update(
                 delivery=Delivery.FAILED, last_error=f"{failure.code}: {failure.message}"[:2000]
             )
     return failed

@@ -3,6 +3,7 @@
 # ruff: noqa: S608 -- only constants of this module go into the queries
 
 from billing.invoicing.rules import RULES as INVOICES
+from billing.rules_payin import PAYIN
 
 
 def _balance(kind: str, sign: str) -> str:
@@ -157,4 +158,4 @@ METERS = {
         WHERE b.amount_nano <> COALESCE(c.amount, 0)""",
 }
 
-RULES = WALLETS | CHARGES | METERS | INVOICES
+RULES = WALLETS | CHARGES | METERS | PAYIN | INVOICES

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from billing import invariants, meter_checks, meters
+from billing import invariants, meter_checks, meters, recharge, returns, topups
 from billing.invoicing import close, collect, mails, months
 from billing.stripe import inbox
 
@@ -29,6 +29,25 @@ def process_stripe_events() -> None:
 def prune_stripe_events() -> None:
     """Forget events that were processed long ago."""
     inbox.events_prune()
+
+
+@shared_task(name="billing.poll_top_ups")
+def poll_top_ups() -> None:
+    """Ask Stripe about top-ups that wait, and about fees that were not known yet."""
+    topups.top_ups_poll()
+    topups.fees_poll()
+
+
+@shared_task(name="billing.recharge")
+def recharge_balances() -> None:
+    """Recharge balances that run low."""
+    recharge.recharges_run()
+
+
+@shared_task(name="billing.send_returns")
+def send_returns() -> None:
+    """Have Stripe send back what staff returned."""
+    returns.returns_send()
 
 
 @shared_task(name="billing.audit")

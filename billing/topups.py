@@ -20,7 +20,7 @@ from billing.invariants import incident_open
 from billing.ledger import Side, post
 from billing.models import AccountKind, StripeEvent, TopUp, TopUpState, Transfer, TransferKind
 from billing.services import credit_top_up
-from billing.stripe.attempts import made_once
+from billing.stripe.attempts import made_once, within
 from billing.stripe.gateway import GatewayError, StripeGateway
 from billing.stripe.inbox import handles
 from billing.stripe.records import CheckoutSession, PaymentIntent
@@ -39,6 +39,7 @@ _GRACE = timedelta(hours=1)
 _FEES_FOR = timedelta(days=3)
 _OPEN_PER_HOUR = 30
 _POLL_CHUNK = 50
+_BUDGET_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def top_up_refresh(gateway: StripeGateway, top_up: TopUp) -> TopUp:
 
 
 def _heard(gateway: StripeGateway, top_up: TopUp) -> Heard | None:
-    """Return what Stripe says, or None if it knows nothing yet."""
+    """Return what Stripe says, or None if nothing has happened yet."""
     customer = customer_of(gateway, top_up.org_id)
     if top_up.automatic:
         intent = gateway.payment_intent_find(customer, str(top_up.pk))
@@ -159,8 +160,9 @@ def _heard(gateway: StripeGateway, top_up: TopUp) -> Heard | None:
         if top_up.checkout_id
         else gateway.checkout_session_find(customer, str(top_up.pk))
     )
-    if session is None:
-        return None
+    if session is None or session.status == "open":
+        is_over = now() > top_up.created_at + LASTS + _GRACE
+        return Heard(TopUpState.EXPIRED) if is_over else None
     if session.status == "expired":
         return Heard(TopUpState.EXPIRED)
     if session.is_paid:
@@ -256,19 +258,13 @@ def top_ups_poll() -> int:
     if gateway is None:
         return 0
     waiting = TopUp.objects.filter(state=TopUpState.PENDING, automatic=False)
-    young = waiting.filter(created_at__gte=now() - timedelta(minutes=15))[:_POLL_CHUNK]
-    older = waiting.exclude(created_at__gte=now() - timedelta(minutes=15)).order_by("?")
+    quarter = now() - timedelta(minutes=15)
+    young = waiting.filter(created_at__gte=quarter).order_by("?")[:_POLL_CHUNK]
+    older = waiting.filter(created_at__lt=quarter).order_by("?")[:_POLL_CHUNK]
     ended = 0
-    for top_up in [*young, *older[:_POLL_CHUNK]]:
+    for top_up in within(_BUDGET_S, [*young, *older]):
         try:
             top_up_refresh(gateway, top_up)
-            if top_up.state == TopUpState.PENDING and now() > top_up.created_at + LASTS + _GRACE:
-                session = top_up.checkout_id and gateway.checkout_session_retrieve(
-                    top_up.checkout_id
-                )
-                if not session or session.status != "complete":
-                    top_up_apply(top_up.pk, Heard(TopUpState.EXPIRED))
-                    top_up.refresh_from_db()
         except Exception as error:  # one must not stop the others
             log.warning("top-up not asked", top_up=str(top_up.pk), error=repr(error))
         ended += top_up.state != TopUpState.PENDING
@@ -285,7 +281,7 @@ def fees_poll() -> int:
         ~Exists(booked), state=TopUpState.PAID, ended_at__gte=now() - _FEES_FOR
     ).order_by("?")[:_POLL_CHUNK]
     done = 0
-    for top_up in rows:
+    for top_up in within(_BUDGET_S, rows):
         fee = _fee_cents(gateway, top_up.payment_intent_id or "")
         if fee:
             with transaction.atomic():
@@ -297,7 +293,7 @@ def fees_poll() -> int:
 def _own(event: StripeEvent) -> TopUp | None:
     """Return the top-up that an event is about. Raises NotFound for one that we should have."""
     metadata: dict[str, str] = event.snapshot.get("metadata") or {}
-    if metadata.get("purpose") not in ("topup", "recharge"):
+    if metadata.get("purpose") != "topup":  # recharges are heard of by their own module
         return None
     top_up = TopUp.objects.filter(pk=parse_id(metadata.get("mercato_id"))).first()
     if top_up is None:
@@ -314,10 +310,9 @@ def _own(event: StripeEvent) -> TopUp | None:
 def _session_changed(event: StripeEvent, gateway: StripeGateway) -> None:
     top_up = _own(event)
     if top_up is not None:
-        if not top_up.checkout_id:
-            TopUp.objects.filter(pk=top_up.pk, checkout_id="").update(checkout_id=event.object_id)
-            top_up.checkout_id = event.object_id
+        top_up.checkout_id = top_up.checkout_id or event.object_id
         top_up_refresh(gateway, top_up)
+        TopUp.objects.filter(pk=top_up.pk, checkout_id="").update(checkout_id=event.object_id)
 
 
 @handles("payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled")

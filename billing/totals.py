@@ -40,7 +40,8 @@ _SUMS = {
                  WHERE funding = 'postpaid' AND delivery = 'failed'""",
     "accepted": """SELECT sum(micro_usd) * 1000 FROM billing_meterbatch
                    WHERE funding = 'postpaid' AND delivery = 'delivered'""",
-    "visible": "SELECT sum(seen_micro_usd) * 1000 FROM billing_meterhour WHERE funding = 'postpaid'",
+    "visible": """SELECT sum(seen_micro_usd) * 1000 FROM billing_meterhour
+                  WHERE funding = 'postpaid'""",
     "compared": """SELECT sum(sent_micro_usd) * 1000 FROM billing_meterhour
                    WHERE funding = 'postpaid'""",
     "uninvoiced": """
@@ -94,26 +95,44 @@ def six_totals() -> list[Total]:
     part = s["batched"] - s["waiting"] - s["failed"] - s["accepted"]
     return [
         _total(
-            "ledger", "Charged on credit, less what was given back before it was invoiced",
-            ledger, s["batched"], ("in no batch yet", s["unsealed"]),
+            "ledger",
+            "Charged on credit, less what was given back before it was invoiced",
+            ledger,
+            s["batched"],
+            ("in no batch yet", s["unsealed"]),
         ),
         _total(
-            "batched", "Sealed into meter batches", s["batched"], s["accepted"],
-            ("waiting to be sent", s["waiting"]), ("refused or in doubt", s["failed"]),
+            "batched",
+            "Sealed into meter batches",
+            s["batched"],
+            s["accepted"],
+            ("waiting to be sent", s["waiting"]),
+            ("refused or in doubt", s["failed"]),
             ("parts of a micro-dollar, carried on", part),
         ),
         _total(
-            "accepted", "Accepted by Stripe", s["accepted"], s["visible"],
+            "accepted",
+            "Accepted by Stripe",
+            s["accepted"],
+            s["visible"],
             ("not compared yet", s["accepted"] - s["compared"]),
         ),
         _total(
-            "visible", "Counted in Stripe's hour summaries", s["visible"], s["invoiced"],
-            ("on no invoice yet", s["uninvoiced"]), ("parts of a cent", s["rounded"]),
+            "visible",
+            "Counted in Stripe's hour summaries",
+            s["visible"],
+            s["invoiced"],
+            ("on no invoice yet", s["uninvoiced"]),
+            ("parts of a cent", s["rounded"]),
             ("not counted by Stripe: the gaps above", s["visible"] - ledger),
         ),
         _total(
-            "invoiced", "Due on issued invoices", s["invoiced"], s["collected"],
-            ("open", s["open"]), ("taken back by credit notes", s["credited"]),
+            "invoiced",
+            "Due on issued invoices",
+            s["invoiced"],
+            s["collected"],
+            ("open", s["open"]),
+            ("taken back by credit notes", s["credited"]),
             ("given up", s["given_up"]),
         ),
         _total("collected", "Paid, by card, transfer or balance", s["collected"], s["collected"]),

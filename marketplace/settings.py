@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "marketplace.accounts",
     "marketplace.catalog",
     "billing",
+    "marketplace.simulation",
     "marketplace.jobs",
     "marketplace.api",
     "marketplace.dashboard",
@@ -174,6 +175,9 @@ CELERY_BEAT_SCHEDULE = {
         ("mail-invoices", "billing.mail_invoices", 60.0, protocol.QUEUE_OUTBOUND),
         ("reconcile-meters", "billing.reconcile", 3600.0, protocol.QUEUE_OUTBOUND),
         ("hear-stripe", "billing.process_stripe_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("poll-top-ups", "billing.poll_top_ups", 60.0, protocol.QUEUE_OUTBOUND),
+        ("recharge", "billing.recharge", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-returns", "billing.send_returns", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
         ("forget-stripe", "billing.prune_stripe_events", 3600.0, protocol.QUEUE_CONTROL),
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
         ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
@@ -234,6 +238,10 @@ _MEDIA_ORIGINS = (
     if S3_BUCKET
     else []
 )
+# A form that pays answers with the way to Stripe's page, which browsers count as its target.
+_STRIPE_PAGES = [env.str("STRIPE_API_BASE", default="")] if env.str("STRIPE_API_BASE", "") else [
+    "https://checkout.stripe.com", "https://connect.stripe.com",
+]  # fmt: skip
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -243,7 +251,7 @@ CONTENT_SECURITY_POLICY = {
         "script-src": ["'self'"],
         "connect-src": ["'self'"],
         "frame-ancestors": ["'none'"],
-        "form-action": ["'self'"],
+        "form-action": ["'self'", *_STRIPE_PAGES],
         "base-uri": ["'none'"],
         "object-src": ["'none'"],
     }
@@ -296,6 +304,8 @@ OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
+# Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
+STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
 # What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot
 # and thin events have one each), and the old and the new one while one is changed.
 STRIPE_WEBHOOK_SECRET = [
@@ -319,7 +329,12 @@ INVOICE_APPLY_PREPAID = env.bool("INVOICE_APPLY_PREPAID", default=True)
 # Who invoices come from, as they show it: name, address and tax id, lines separated by "|".
 INVOICE_ISSUER = env.str("INVOICE_ISSUER", default=SITE_NAME)
 refuse_stand_in_in_production(
-    SimpleNamespace(STRIPE_API_KEY=STRIPE_API_KEY, STRIPE_API_BASE=STRIPE_API_BASE, DEBUG=DEBUG),
+    SimpleNamespace(
+        STRIPE_API_KEY=STRIPE_API_KEY,
+        STRIPE_API_BASE=STRIPE_API_BASE,
+        STRIPE_METER_EVENTS_BASE=STRIPE_METER_EVENTS_BASE,
+        DEBUG=DEBUG,
+    ),
     local=LOCAL_STACK,
 )
 

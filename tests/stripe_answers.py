@@ -28,10 +28,9 @@ class Recorder:
         **headers: str,
     ) -> Any:
         """Call once, with `ids` for the braces in order; return the JSON of a 200."""
-        path, left = [], list(ids)
-        for part in template.split("/"):
-            path.append(left.pop(0) if part.startswith("{") else part)
-        target = "/".join(path)
+        left = list(ids)
+        parts = template.split("/")
+        target = "/".join(left.pop(0) if part.startswith("{") else part for part in parts)
         if template.startswith("/v2/") and method == "post":
             sent = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
             reply = self.standin.raw("POST", target, json.dumps(fields or {}), sent)
@@ -162,6 +161,7 @@ def _invoices(recorder: Recorder, customer: str, price: str) -> None:
     ask("post", "/v1/invoices/create_preview", {"subscription": subscription["id"]})
     end = subscription["items"]["data"][0]["current_period_end"]
     recorder.standin.control("POST", "clock", {"now": end + 1})
+    ask("post", "/v1/invoices", {"customer": recorder.standin.customer()})
     rows = ask("get", "/v1/invoices", {"customer": customer})["data"]
     draft = rows[0]["id"]
     assert rows[0]["status"] == "draft"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from billing.stripe.gateway import StripeEvent, webhook_parse
 from tests.stripe_standin import Handle
 
-SECRET = "whsec_for_tests"  # noqa: S105
+SECRET = "whsec_for_tests"
 
 
 class Hook(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from dataclasses import dataclass
 
@@ -34,12 +33,12 @@ class Subscriber:
 
     def now(self) -> int:
         """Return the stand-in's time."""
-        offset: int = self.standin.state()["clock_offset_s"]
-        return int(time.time()) + offset
+        now: int = self.standin.state()["now"]
+        return now
 
     def go_to(self, at: int) -> None:
-        """Set the stand-in's clock."""
-        assert self.standin.control("POST", "clock", {"now": at}).status == 200
+        """Set the stand-in's clock; from now on it stands."""
+        assert self.standin.control("POST", "clock", {"now": at, "freeze": True}).status == 200
 
     def card(self, name: str = "pm_card_visa") -> str:
         """Save a test card as the one that invoices are charged to."""

@@ -89,7 +89,12 @@ def _orgs(month: date, org_id: uuid.UUID | None) -> list[uuid.UUID]:
 
 
 def _close_chunk(
-    month: date, orgs: Sequence[uuid.UUID], report: Report, *, dry_run: bool, at_stripe: bool = False
+    month: date,
+    orgs: Sequence[uuid.UUID],
+    report: Report,
+    *,
+    dry_run: bool,
+    at_stripe: bool = False,
 ) -> None:
     """Close some organisations in one transaction, again if another one was in its way.
 
@@ -181,9 +186,7 @@ def _issue(ready: list[uuid.UUID], args: dict[str, Any], report: Report) -> None
         cursor.execute(sql.ROUNDING_OF_SHARDED, args)
         for invoice_id, org_id, change in cursor.fetchall():
             why = Why(TransferKind.ROUNDING, invoice_id)
-            owed_change(
-                org_id=org_id, why=why, against=AccountKind.ROUNDING, change_nano=change
-            )
+            owed_change(org_id=org_id, why=why, against=AccountKind.ROUNDING, change_nano=change)
         cursor.execute(sql.ROUNDING_POST, args)
     for due in Invoice.objects.filter(pk__in=ready).values_list("due_cents", flat=True):
         report.issued += 1

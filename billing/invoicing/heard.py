@@ -32,6 +32,4 @@ def _meter_errors(event: StripeEvent, gateway: StripeGateway) -> None:
 
     for failure in gateway.meter_failures_fetch(event.pk):
         meter_checks.quarantine(failure)
-        incident_open(
-            f"meter errors: {failure.code}", f"{failure.count} events: {failure.message}"
-        )
+        incident_open(f"meter errors: {failure.code}", f"{failure.count} events: {failure.message}")

@@ -34,9 +34,7 @@ def outstanding_cents(invoice: Invoice) -> int:
     return refunds.outstanding_cents(invoice) if invoice.status == InvoiceStatus.OPEN else 0
 
 
-def _lower_debt(
-    invoice: Invoice, kind: TransferKind, against: AccountKind, cents: int
-) -> None:
+def _lower_debt(invoice: Invoice, kind: TransferKind, against: AccountKind, cents: int) -> None:
     if cents:
         owed_change(
             org_id=invoice.org_id,

@@ -68,8 +68,9 @@ class Charge(models.Model):
     """
 
     source_id = models.UUIDField(primary_key=True)
-    org = models.ForeignKey(Organisation, models.PROTECT, related_name="charges")
-    vendor = models.ForeignKey(Organisation, models.PROTECT, related_name="sales")
+    # The indexes below begin with them.
+    org = models.ForeignKey(Organisation, models.PROTECT, related_name="charges", db_index=False)
+    vendor = models.ForeignKey(Organisation, models.PROTECT, related_name="sales", db_index=False)
     version_id = models.UUIDField()
     price_id = models.UUIDField()
     model_ref = models.CharField(max_length=81, blank=True, help_text="vendor/name, at the time.")
@@ -117,7 +118,6 @@ class Charge(models.Model):
                 condition=Q(invoice__isnull=True, amount_nano__gt=0),
                 name="charge_uninvoiced",
             ),
-            models.Index(fields=["invoice"], name="charge_invoice"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(

@@ -1,6 +1,7 @@
 """How to have Stripe make one thing although its answer may be lost or be a stored error."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from billing.stripe.gateway import GatewayUnavailable
@@ -27,3 +28,12 @@ def made_once(create: Callable[[int], T], find: Callable[[], T | None]) -> T:
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
+
+
+def within(budget_s: float, rows: Iterable[T]) -> Iterator[T]:
+    """Yield rows until the time is up: while Stripe is away, each call may take its timeout."""
+    until = time.monotonic() + budget_s
+    for row in rows:
+        if time.monotonic() > until:
+            return
+        yield row

@@ -11,6 +11,7 @@ from typing import Any
 
 from billing.stripe.client import (
     API_VERSION,
+    METER_EVENTS_BASE,
     STRIPE_BASE,
     TIMEOUT_S,
     is_live_key,
@@ -80,21 +81,23 @@ def gateway_from_settings() -> StripeGateway | None:
 
 
 def refuse_stand_in_in_production(settings: Any, *, local: bool = False) -> None:
-    """Raise ImproperlyConfigured when STRIPE_API_BASE must not be what it is.
+    """Raise ImproperlyConfigured when STRIPE_API_BASE (or its stream's) must not be what it is.
 
     A live key may go to Stripe only, always. With DEBUG off, so may any key, unless the caller
     states that this is a `local` stack, and then only to a loopback address.
     """
     from django.core.exceptions import ImproperlyConfigured
 
-    base = (getattr(settings, "STRIPE_API_BASE", "") or STRIPE_BASE).rstrip("/")
-    if base == STRIPE_BASE:
-        return
-    if is_live_key(getattr(settings, "STRIPE_API_KEY", "") or ""):
-        raise ImproperlyConfigured(
-            f"STRIPE_API_KEY is a live key and STRIPE_API_BASE is {base}: leave the base empty."
-        )
-    if not settings.DEBUG and not (local and is_loopback(base)):
-        raise ImproperlyConfigured(
-            f"STRIPE_API_BASE is {base}: production talks to Stripe itself. Leave it empty."
-        )
+    own = {"STRIPE_API_BASE": STRIPE_BASE, "STRIPE_METER_EVENTS_BASE": METER_EVENTS_BASE}
+    for name, stripes in own.items():
+        base = (getattr(settings, name, "") or stripes).rstrip("/")
+        if base == stripes:
+            continue
+        if is_live_key(getattr(settings, "STRIPE_API_KEY", "") or ""):
+            raise ImproperlyConfigured(
+                f"STRIPE_API_KEY is a live key and {name} is {base}: leave the base empty."
+            )
+        if not settings.DEBUG and not (local and is_loopback(base)):
+            raise ImproperlyConfigured(
+                f"{name} is {base}: production talks to Stripe itself. Leave it empty."
+            )

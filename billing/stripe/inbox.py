@@ -84,7 +84,7 @@ def events_process(budget_s: float = 30.0) -> int:
             _process(event, gateway)
             done += 1
         except Exception as error:  # one event must not stop the others
-            log.warning("event not processed", event=event.pk, type=event.type, error=repr(error))
+            log.warning("not processed", event_id=event.pk, type=event.type, error=repr(error))
             if event.is_exhausted:
                 event.mark_failed(repr(error))
                 incident_open(f"Stripe event failed: {event.type}", f"{event.pk}: {error!r}")

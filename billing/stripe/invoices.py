@@ -7,7 +7,7 @@ from typing import Any, Literal, cast
 
 from billing.stripe.client import Connection
 from billing.stripe.errors import GatewayRefused, translated
-from billing.stripe.records import CreditNote, Invoice, InvoiceLine, plain
+from billing.stripe.records import CreditNote, Invoice, InvoiceLine, id_of, plain
 
 Settle = Literal["refund", "balance", "out_of_band"]
 """Where the money of a credit note on a paid invoice goes: the card, the next invoice, or us."""
@@ -59,6 +59,38 @@ class InvoiceCalls(Connection):
         with translated():
             page = self._client.v1.invoices.list(cast("Any", params))
             return tuple(Invoice.of(plain(row)) for row in page.auto_paging_iter())
+
+    def invoice_create(
+        self,
+        customer_id: str,
+        *,
+        invoice_id: str,
+        automatic_tax: bool = False,
+        days_until_due: int | None = None,
+        attempt: int = 0,
+    ) -> Invoice:
+        """Return an empty draft that belongs to no subscription; fill it with items.
+
+        For a month in which the customer had no subscription. `invoice_id` is the caller's
+        derived id, kept in the metadata as `mercato_id`. Stripe does not finalize it by itself.
+        After a 5xx look with `invoices_list` before the next `attempt`.
+        """
+        params: dict[str, Any] = {
+            "customer": customer_id,
+            "currency": "usd",
+            "auto_advance": False,
+            "pending_invoice_items_behavior": "exclude",
+            "metadata": {"mercato_id": invoice_id},
+        }
+        if days_until_due is not None:
+            params |= {"collection_method": "send_invoice", "days_until_due": days_until_due}
+        if automatic_tax:
+            params["automatic_tax"] = {"enabled": True}
+        with translated():
+            made = self._client.v1.invoices.create(
+                cast("Any", params), {"idempotency_key": f"invoice:{invoice_id}:{attempt}"}
+            )
+        return Invoice.of(plain(made))
 
     def invoice_preview(self, subscription_id: str) -> Invoice:
         """Return the invoice that the subscription's running period would get now."""
@@ -149,6 +181,15 @@ class InvoiceCalls(Connection):
             lambda: self._client.v1.invoices.pay(invoice_id, cast("Any", params)),
             done=lambda invoice: invoice.status == "paid",
         )
+
+    def invoice_payments(self, invoice_id: str) -> tuple[str, ...]:
+        """Return the PaymentIntents that paid an invoice, newest first."""
+        with translated():
+            page = self._client.v1.invoice_payments.list(
+                {"invoice": invoice_id, "status": "paid", "limit": _PAGE}
+            )
+            rows = [plain(row)["payment"] for row in page.auto_paging_iter()]
+        return tuple(id_of(row.get("payment_intent")) for row in rows if "payment_intent" in row)
 
     def invoice_void(self, invoice_id: str) -> Invoice:
         """Declare an open invoice void: nothing is owed for it."""

@@ -15,14 +15,14 @@ from billing.wallets import credit_limit_set
 from marketplace.accounts.models import ApiKey, Membership, Organisation, User
 from marketplace.catalog.models import Licence, Model, Price, ReviewDecision, Status, Version
 from marketplace.catalog.services import version_decide
-from marketplace.console import charges_admin, invoices_admin
+from marketplace.console import charges_admin, invoices_admin, payments_admin, terms_admin
 from marketplace.console.rows import NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.money import format_usd
 from marketplace.jobs.models import Job, WebhookDelivery
 
-__all__ = ["charges_admin", "invoices_admin"]
+__all__ = ["charges_admin", "invoices_admin", "payments_admin", "terms_admin"]
 """Django finds this module only, and registers what it imports."""
 
 
@@ -144,7 +144,10 @@ class PriceInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Price
     extra = 0
     can_delete = False
-    fields = ("created_at", "unit", "unit_price", "minimum", "tiers", "created_by")
+    fields = (
+        "created_at", "org", "ends_at", "unit", "scheme", "unit_price", "package_size", "tiers",
+        "minimum", "free_quota", "created_by",
+    )  # fmt: skip
     readonly_fields = fields
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -3,7 +3,16 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from marketplace.dashboard.views import developer, docs, invoices, public, team, vendor
+from marketplace.dashboard.views import (
+    developer,
+    docs,
+    invoices,
+    payments,
+    public,
+    team,
+    terms,
+    vendor,
+)
 
 _MODEL = "models/<slug:vendor>/<str:name>/"
 _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
@@ -13,6 +22,7 @@ urlpatterns = [
     path(_MODEL, public.model, name="model"),
     path(f"{_MODEL}quote/", public.quote, name="model-quote"),
     path(f"{_MODEL}run/", public.run, name="model-run"),
+    path("licences/<uuid:licence_id>/accept/", terms.licence_accept, name="licence-accept"),
     path("vendors/<slug:slug>/", public.vendor, name="vendor-profile"),
     path("pricing/", public.pricing, name="pricing"),
     path("docs/", docs.index, name="docs"),
@@ -37,6 +47,12 @@ urlpatterns = [
         invoices.credit_note_pdf,
         name="credit-note-pdf",
     ),
+    path("dashboard/billing/top-ups/", payments.top_up_create, name="top-up-create"),
+    path("dashboard/billing/top-ups/<uuid:top_up_id>/", payments.top_up, name="top-up"),
+    path("dashboard/billing/profile/", payments.profile, name="billing-profile"),
+    path("dashboard/billing/recharge/", payments.recharge_page, name="recharge"),
+    path("dashboard/billing/card/", payments.card, name="card"),
+    path("dashboard/billing/code/", terms.promotion_redeem, name="promotion-redeem"),
     path("dashboard/team/", team.team, name="team"),
     path("dashboard/team/<int:membership_id>/role/", team.member_role, name="member-role"),
     path("dashboard/team/<int:membership_id>/remove/", team.member_remove, name="member-remove"),
@@ -55,6 +71,7 @@ urlpatterns = [
     ),
     path(_VERSION, vendor.version, name="vendor-version"),
     path(f"{_VERSION}price/", vendor.price_set, name="vendor-price"),
+    path(f"{_VERSION}price/<slug:slug>/withdraw/", vendor.price_withdraw, name="price-withdraw"),
     path(f"{_VERSION}submit/", vendor.version_submit, name="vendor-submit"),
     path("vendor/licences/", vendor.licences, name="vendor-licences"),
     path("vendor/earnings/", vendor.earnings, name="vendor-earnings"),

@@ -44,7 +44,7 @@ class Command(BaseCommand):
                     month,
                     org_id=org_id,
                     dry_run=options["dry_run"],
-                    progress=lambda line: self.stderr.write(line),
+                    progress=self.stderr.write,
                 )
                 self.stdout.write(_told(report, dry_run=options["dry_run"]))
         except MarketError as error:

@@ -1,160 +1,161 @@
-"""API v1: invoices and the preview of the running month."""
+"""API v1: top-ups, billing details, automatic recharge."""
 
-from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
-from django.http import HttpResponse
-from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from billing.invoicing import focus, payment, selectors
-from billing.models import Invoice, InvoiceStatus
-from marketplace.api.auth import caller_of
+from billing import recharge, topups
+from billing.models import BillingProfile, TopUp
+from billing.profiles import FIELDS, profile_of, profile_save
+from marketplace.accounts.models import Scope
+from marketplace.api.auth import Scopes, caller_of
 from marketplace.api.pagination import paginate
-from marketplace.api.v1.serializers import page_of
+from marketplace.api.v1 import billing_serializers as shapes
+from marketplace.api.v1.serializers import Error, page_of
+from marketplace.core.errors import InvalidInput
+
+_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="Repeating a request with the same key returns the same page.",
+)
 
 
-class InvoiceLineBody(serializers.Serializer):  # type: ignore[type-arg]
-    """Calls of one model at one price in one month."""
-
-    model = serializers.CharField()
-    version_id = serializers.UUIDField()
-    price_id = serializers.UUIDField()
-    unit = serializers.CharField()
-    month = serializers.CharField(help_text="When the usage occurred, YYYY-MM.")
-    calls = serializers.IntegerField()
-    quantity = serializers.CharField()
-    amount_nano_usd = serializers.IntegerField(help_text="All of it, whoever paid.")
-    granted_nano_usd = serializers.IntegerField()
-    prepaid_nano_usd = serializers.IntegerField()
-    postpaid_nano_usd = serializers.IntegerField()
-    due_cents = serializers.IntegerField()
-
-
-class PreviewBody(serializers.Serializer):  # type: ignore[type-arg]
-    """The invoice that the running month would get now."""
-
-    month = serializers.CharField(help_text="YYYY-MM")
-    amount_nano_usd = serializers.IntegerField()
-    granted_nano_usd = serializers.IntegerField()
-    prepaid_nano_usd = serializers.IntegerField()
-    postpaid_nano_usd = serializers.IntegerField()
-    due_cents = serializers.IntegerField()
-    lines = InvoiceLineBody(many=True)
-
-
-class InvoiceBody(serializers.Serializer):  # type: ignore[type-arg]
-    """An issued invoice, without its lines."""
-
-    id = serializers.UUIDField()
-    number = serializers.CharField()
-    status = serializers.ChoiceField(
-        [choice for choice in InvoiceStatus.choices if choice[0] != InvoiceStatus.DRAFT]
-    )
-    month = serializers.CharField(help_text="YYYY-MM")
-    amount_nano_usd = serializers.IntegerField()
-    granted_nano_usd = serializers.IntegerField()
-    prepaid_nano_usd = serializers.IntegerField()
-    postpaid_nano_usd = serializers.IntegerField()
-    due_cents = serializers.IntegerField()
-    paid_cents = serializers.IntegerField()
-    issued_at = serializers.DateTimeField()
-    paid_at = serializers.DateTimeField(allow_null=True)
-    pay_url = serializers.CharField(allow_null=True)
-
-
-class InvoiceDetailBody(InvoiceBody):
-    """An issued invoice with its lines."""
-
-    outstanding_cents = serializers.IntegerField()
-    bill_to = serializers.JSONField()
-    lines = InvoiceLineBody(many=True)
-
-
-def _sums(row: Any) -> dict[str, Any]:
+def _top_up(row: TopUp) -> dict[str, Any]:
     return {
-        "month": f"{row.month:%Y-%m}",
-        "amount_nano_usd": row.amount_nano,
-        "granted_nano_usd": row.granted_nano,
-        "prepaid_nano_usd": row.prepaid_nano,
-        "postpaid_nano_usd": row.postpaid_nano,
-        "due_cents": row.due_cents,
-    }
-
-
-def _lines(rows: Iterable[Any]) -> list[dict[str, Any]]:
-    return [
-        {
-            "model": row.model_ref,
-            "version_id": row.version_id,
-            "price_id": row.price_id,
-            "unit": row.unit,
-            "calls": row.calls,
-            "quantity": f"{row.quantity.normalize():f}",
-            **_sums(row),
-        }
-        for row in rows
-    ]
-
-
-def _invoice(row: Invoice) -> dict[str, Any]:
-    return _sums(row) | {
         "id": row.pk,
-        "number": row.number,
-        "status": row.status,
-        "paid_cents": row.paid_cents,
-        "issued_at": row.issued_at,
-        "paid_at": row.paid_at,
-        "pay_url": row.hosted_url if row.hosted_url and row.status == "open" else None,
+        "state": row.state,
+        "amount_cents": row.cents,
+        "tax_cents": row.tax_cents,
+        "returned_cents": row.returned_cents,
+        "automatic": row.automatic,
+        "failure": row.failure,
+        "receipt_url": topups.page_url(row.pk),
+        "created_at": row.created_at,
+        "ended_at": row.ended_at,
     }
 
 
-class InvoiceList(APIView):
-    """Invoices of the organisation."""
+class TopUpList(APIView):
+    """Payments in advance."""
 
-    @extend_schema(operation_id="invoices_list", responses=page_of(InvoiceBody))
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ,), "POST": (Scope.ADMIN,)}
+
+    @extend_schema(operation_id="top_ups_list", responses=page_of(shapes.TopUp))
     def get(self, request: Request) -> Response:
-        """List issued invoices, newest first."""
-        rows = selectors.invoices_of(caller_of(request).org)
-        return paginate(self, request, rows, _invoice)
+        """List top-ups, newest first."""
+        rows = TopUp.objects.for_org(caller_of(request).org)
+        return paginate(self, request, rows, _top_up)
+
+    @extend_schema(
+        operation_id="top_ups_create",
+        parameters=[_KEY],
+        request=shapes.TopUpCreate,
+        responses={201: shapes.NewTopUp, 422: Error, 503: Error},
+    )
+    def post(self, request: Request) -> Response:
+        """Open a page at Stripe on which a person pays; credited as soon as it is paid."""
+        body = shapes.TopUpCreate(data=request.data)
+        body.is_valid(raise_exception=True)
+        key = request.headers.get("Idempotency-Key", "")
+        if len(key) > 255 or not key.isprintable():
+            raise InvalidInput(
+                "The Idempotency-Key is not valid.",
+                fields={"Idempotency-Key": ["At most 255 printable characters."]},
+            )
+        row, url = topups.top_up_begin(
+            org=caller_of(request).org,
+            user=None,
+            cents=body.validated_data["amount_cents"],
+            save_card=body.validated_data["save_card"],
+            key=f"api:{key}" if key else "",
+        )
+        return Response(_top_up(row) | {"checkout_url": url}, status=201)
 
 
-class InvoicePreview(APIView):
-    """The running month."""
+class TopUpDetail(APIView):
+    """One top-up."""
 
-    @extend_schema(operation_id="invoices_preview", responses=PreviewBody)
+    @extend_schema(operation_id="top_ups_get", responses={200: shapes.TopUp, 404: Error})
+    def get(self, request: Request, top_up_id: str) -> Response:
+        """Return a top-up as it is known now."""
+        return Response(_top_up(topups.top_up_get(org=caller_of(request).org, top_up_id=top_up_id)))
+
+
+class Profile(APIView):
+    """Billing details."""
+
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ,), "PATCH": (Scope.ADMIN,)}
+
+    @extend_schema(operation_id="billing_profile_get", responses=shapes.Profile)
     def get(self, request: Request) -> Response:
-        """Return what the running month's invoice would be now."""
-        found = selectors.invoice_preview(caller_of(request).org.pk)
-        return Response(_sums(found) | {"lines": _lines(found.lines)})
+        """Return what invoices say of the organisation."""
+        return Response(_profile(profile_of(caller_of(request).org)))
+
+    @extend_schema(
+        operation_id="billing_profile_update",
+        request=shapes.Profile,
+        responses={200: shapes.Profile, 422: Error, 503: Error},
+    )
+    def patch(self, request: Request) -> Response:
+        """Change it, here and at Stripe."""
+        body = shapes.Profile(data=request.data)
+        body.is_valid(raise_exception=True)
+        return Response(_profile(profile_save(org=caller_of(request).org, **body.validated_data)))
 
 
-class InvoiceDetail(APIView):
-    """One invoice."""
-
-    @extend_schema(operation_id="invoices_get", responses=InvoiceDetailBody)
-    def get(self, request: Request, invoice_id: str) -> Response:
-        """Return an issued invoice with its lines."""
-        row = selectors.invoice_get(org=caller_of(request).org, invoice_id=invoice_id)
-        more = {
-            "outstanding_cents": payment.outstanding_cents(row),
-            "bill_to": row.bill_to,
-            "lines": _lines(row.lines.all()),
-        }
-        return Response(_invoice(row) | more)
+def _profile(row: BillingProfile) -> dict[str, str]:
+    return {name: getattr(row, name) for name in FIELDS}
 
 
-class InvoiceCsv(APIView):
-    """One invoice as a file."""
+class Recharge(APIView):
+    """Automatic recharge. The card itself is saved on the page, by a person."""
 
-    @extend_schema(operation_id="invoices_csv", responses={(200, "text/csv"): OpenApiTypes.STR})
-    def get(self, request: Request, invoice_id: str) -> HttpResponse:
-        """Return an issued invoice as CSV with the columns of FOCUS."""
-        row = selectors.invoice_get(org=caller_of(request).org, invoice_id=invoice_id)
-        answer = HttpResponse(focus.invoice_csv(row), content_type="text/csv; charset=utf-8")
-        answer["Content-Disposition"] = f'attachment; filename="{row.number}.csv"'
-        return answer
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ,), "PUT": (Scope.ADMIN,)}
+
+    @extend_schema(operation_id="recharge_get", responses=shapes.RechargeState)
+    def get(self, request: Request) -> Response:
+        """Return the rule, and whether a recharge may begin now."""
+        return Response(_recharge(profile_of(caller_of(request).org)))
+
+    @extend_schema(
+        operation_id="recharge_set",
+        request=shapes.Recharge,
+        responses={200: shapes.RechargeState, 422: Error},
+    )
+    def put(self, request: Request) -> Response:
+        """Set the rule, or turn it off."""
+        body = shapes.Recharge(data=request.data)
+        body.is_valid(raise_exception=True)
+        data = body.validated_data
+        try:
+            row = recharge.recharge_set(
+                org=caller_of(request).org,
+                below_nano=data["below_nano_usd"],
+                cents=data["amount_cents"],
+                monthly_cents=data["monthly_cents"],
+            )
+        except InvalidInput as error:
+            named = {
+                "below": "below_nano_usd",
+                "amount": "amount_cents",
+                "monthly": "monthly_cents",
+            }
+            fields = {named.get(name, name): texts for name, texts in error.fields.items()}
+            raise InvalidInput(error.message, fields=fields) from error
+        return Response(_recharge(row))
+
+
+def _recharge(row: BillingProfile) -> dict[str, Any]:
+    return {
+        "below_nano_usd": row.recharge_below_nano,
+        "amount_cents": row.recharge_cents,
+        "monthly_cents": row.recharge_monthly_cents,
+        "charged_this_month_cents": recharge.charged_this_month(row.org_id),
+        "card_saved": bool(row.payment_method_id),
+        "stopped": recharge.why_not_now(row),
+    }

@@ -84,9 +84,7 @@ def preview_csv(request: MemberRequest) -> HttpResponse:
 def invoice_csv(request: MemberRequest, invoice_id: str) -> HttpResponse:
     """Download an invoice as CSV."""
     found = selectors.invoice_get(org=request.org, invoice_id=invoice_id)
-    return _attachment(
-        focus.invoice_csv(found), f"{found.number}.csv", "text/csv; charset=utf-8"
-    )
+    return _attachment(focus.invoice_csv(found), f"{found.number}.csv", "text/csv; charset=utf-8")
 
 
 @member()

@@ -1,128 +1,15 @@
-"""Money in: test cards, charges, the platform's balance. No money moves.
-
-A card's behaviour follows from its last four digits, as with Stripe's test cards
-(https://docs.stripe.com/testing), so that it is part of the visible state.
-"""
+"""Money in and back: charges, refunds, disputes, the platform's balance. No money moves."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from marketplace.local.stripe_standin.cards import DECLINES, Declined
 from marketplace.local.stripe_standin.errors import ApiError
 from marketplace.local.stripe_standin.work import Body, Work
 
 FEE_BPS = 290
 FEE_FIXED = 30
-
-TEST_CARDS = {
-    "pm_card_visa": ("visa", "4242"),
-    "pm_card_mastercard": ("mastercard", "4444"),
-    "pm_card_chargeDeclined": ("visa", "0002"),
-    "pm_card_visa_chargeDeclined": ("visa", "0002"),
-    "pm_card_chargeDeclinedInsufficientFunds": ("visa", "9995"),
-    "pm_card_visa_chargeDeclinedInsufficientFunds": ("visa", "9995"),
-    "pm_card_chargeCustomerFail": ("visa", "0341"),
-    "pm_card_authenticationRequired": ("visa", "3184"),
-    "pm_card_createDispute": ("visa", "0259"),
-}
-"""Stripe's names of test cards → brand and last four digits."""
-_DECLINES = {
-    "0002": ("card_declined", "generic_decline", "Your card was declined."),
-    "0341": ("card_declined", "generic_decline", "Your card was declined."),
-    "9995": ("card_declined", "insufficient_funds", "Your card has insufficient funds."),
-    "3184": (
-        "authentication_required",
-        "authentication_required",
-        "Your card was declined. This transaction requires authentication.",
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Declined:
-    """Why a payment failed, in Stripe's words."""
-
-    code: str
-    decline_code: str
-    message: str
-
-    def as_error(self, intent: Body | None) -> ApiError:
-        """Return the 402 that Stripe answers; what the attempt left behind stays."""
-        details: Body = {"decline_code": self.decline_code} if self.decline_code else {}
-        details |= {"payment_intent": intent} if intent else {}
-        return ApiError(
-            self.message,
-            status=402,
-            type_="card_error",
-            code=self.code,
-            stored=True,
-            details=details,
-            keeps=True,
-        )
-
-    def as_payment_error(self) -> Body:
-        """Return the `last_payment_error` of a PaymentIntent."""
-        return {
-            "code": self.code,
-            "decline_code": self.decline_code,
-            "message": self.message,
-            "type": "card_error",
-        }
-
-
-def payment_method(work: Work, id_: str, param: str) -> Body:
-    """Return a payment method; one of Stripe's test names makes a fresh card."""
-    if id_ not in TEST_CARDS:
-        return work.get("payment_method", id_, param)
-    return work.put(card(work, *TEST_CARDS[id_]))
-
-
-def card(work: Work, brand: str, last4: str) -> Body:
-    """Return a card of nobody's yet, not put."""
-    return work.make(
-        "payment_method",
-        "pm",
-        allow_redisplay="unspecified",
-        billing_details=billing_details(),
-        card={
-            "brand": brand,
-            "checks": None,
-            "country": "US",
-            "display_brand": brand,
-            "exp_month": 12,
-            "exp_year": 2099,
-            "fingerprint": f"standin{last4}",
-            "funding": "credit",
-            "generated_from": None,
-            "last4": last4,
-            "networks": None,
-            "regulated_status": "unregulated",
-            "three_d_secure_usage": None,
-            "wallet": None,
-        },
-        metadata={},
-        type="card",
-    )
-
-
-def billing_details() -> Body:
-    """Return empty billing details."""
-    return dict.fromkeys(("address", "email", "name", "phone", "tax_id"))
-
-
-def attach(work: Work, method: Body, customer: str) -> Body:
-    """Save a payment method with a customer."""
-    if method["customer"] not in (None, customer):
-        raise ApiError(
-            "This PaymentMethod is attached to another customer.",
-            code="payment_method_unexpected_state",
-            stored=True,
-        )
-    method["customer"] = customer
-    work.put(method)
-    work.emit("payment_method.attached", method)
-    return method
 
 
 def charge(
@@ -136,9 +23,12 @@ def charge(
     metadata: dict[str, str],
     **more: Any,
 ) -> tuple[Body, Declined | None]:
-    """Charge a payment method. Returns its PaymentIntent, and why it failed if it did."""
-    last4 = method["card"]["last4"]
-    declined = Declined(*_DECLINES[last4]) if last4 in _DECLINES else None
+    """Charge a payment method. Returns its PaymentIntent, and why it failed if it did.
+
+    A bank account leaves it `processing`, until `settle` decides.
+    """
+    last4 = method["card"]["last4"] if method["type"] == "card" else ""
+    declined = Declined(*DECLINES[last4]) if last4 in DECLINES else None
     intent = work.make(
         "payment_intent",
         "pi",
@@ -152,8 +42,8 @@ def charge(
         customer=customer,
         description=description,
         metadata=metadata,
-        payment_method_types=["card"],
-        status="requires_payment_method" if declined else "succeeded",
+        payment_method_types=[method["type"]],
+        status="requires_payment_method" if declined else "processing",
         **more,
     )
     intent["client_secret"] = f"{intent['id']}_secret_standin"
@@ -162,15 +52,52 @@ def charge(
         work.put(intent)
         work.emit("payment_intent.payment_failed", intent)
         return intent, declined
-    intent |= {"amount_received": amount, "payment_method": method["id"]}
+    intent["payment_method"] = method["id"]
+    if method["type"] != "card":
+        work.put(intent)
+        work.emit("payment_intent.processing", intent)
+        return intent, None
+    succeed(work, intent, method)
+    if last4 == "0259":
+        dispute(work, intent["latest_charge"], amount, "fraudulent")
+    return intent, None
+
+
+def succeed(work: Work, intent: Body, method: Body) -> None:
+    """Let the money of a PaymentIntent come in."""
     made = _charge(work, intent, method)
-    intent["latest_charge"] = made["id"]
+    intent |= {
+        "amount_received": intent["amount"],
+        "latest_charge": made["id"],
+        "status": "succeeded",
+    }
     work.put(intent)
     work.emit("charge.succeeded", made)
     work.emit("payment_intent.succeeded", intent)
-    if last4 == "0259":
-        dispute(work, made["id"], amount, "fraudulent")
-    return intent, None
+
+
+def settle(work: Work, intent_id: str, *, failed: bool) -> Body:
+    """Decide a payment from a bank account that is `processing`, days after it was made."""
+    intent = work.get("payment_intent", intent_id, "payment_intent")
+    if intent["status"] != "processing":
+        raise ApiError(f"The payment is {intent['status']}, not processing.")
+    if failed:
+        declined = Declined("payment_intent_payment_attempt_failed", "", "The bank refused.")
+        intent |= {
+            "last_payment_error": declined.as_payment_error(),
+            "payment_method": None,
+            "status": "requires_payment_method",
+        }
+        work.put(intent)
+        work.emit("payment_intent.payment_failed", intent)
+    else:
+        succeed(work, intent, work.get("payment_method", intent["payment_method"]))
+    for session in work.where("checkout.session", "payment_intent", intent_id):
+        session["payment_status"] = "unpaid" if failed else "paid"
+        work.put(session)
+        end = "failed" if failed else "succeeded"
+        work.emit(f"checkout.session.async_payment_{end}", session)
+    return intent
 
 
 def _charge(work: Work, intent: Body, method: Body) -> Body:
@@ -335,4 +262,25 @@ def refund(
     work.put(charged)
     work.emit("refund.created", made)
     work.emit("charge.refunded", charged)
+    return made
+
+
+def refund_fail(work: Work, refund_id: str) -> Body:
+    """Let the bank send a refund back: the money returns to the platform's balance."""
+    made = work.get("refund", refund_id, "refund")
+    if made["status"] != "succeeded":
+        raise ApiError(f"The refund is {made['status']}.", param="refund")
+    charged = work.get("charge", made["charge"])
+    charged["amount_refunded"] -= made["amount"]
+    charged["refunded"] = False
+    back = move(work, "refund_failure", made["amount"], made["id"])
+    made |= {
+        "failure_balance_transaction": back["id"],
+        "failure_reason": "lost_or_stolen_card",
+        "status": "failed",
+    }
+    work.put(charged)
+    work.put(made)
+    work.emit("refund.updated", made)
+    work.emit("refund.failed", made)
     return made

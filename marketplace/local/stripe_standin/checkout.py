@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import ROUND_HALF_UP, Decimal
 
-from marketplace.local.stripe_standin import charging, invoicing, payments
+from marketplace.local.stripe_standin import cards, charging, invoicing, payments
 from marketplace.local.stripe_standin.calls import (
     Body,
     Call,
@@ -140,7 +140,7 @@ def complete(work: Work, session_id: str, method_id: str) -> Body:
         payments.setup_complete(work, intent, method_id)
         session["setup_intent"] = intent["id"]
     else:
-        method = charging.payment_method(work, method_id, "card")
+        method = cards.payment_method(work, method_id, "card")
         intent, declined = charging.charge(
             work,
             amount=session["amount_total"],
@@ -156,8 +156,12 @@ def complete(work: Work, session_id: str, method_id: str) -> Body:
         if declined:
             raise ApiError("Choose another card: this one is for payments off session.")
         if later.get("setup_future_usage"):
-            charging.attach(work, method, session["customer"])
-        session |= {"payment_intent": intent["id"], "payment_status": "paid"}
+            cards.attach(work, method, session["customer"])
+        came_in = intent["status"] == "succeeded"
+        session |= {
+            "payment_intent": intent["id"],
+            "payment_status": "paid" if came_in else "unpaid",
+        }
     customer = work.get("customer", session["customer"])
     session |= {
         "customer_details": {

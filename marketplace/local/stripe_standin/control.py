@@ -59,6 +59,10 @@ class Control:
                 return Answer(200, to_json([rule.describe() for rule in self.faults.rules]), {})
             case ("POST", "clock"):
                 return self._set_clock(request.body)
+            case ("DELETE", "state"):
+                self.store.clear()
+                self.faults.rules.clear()
+                return Answer(200, "{}", {})
             case ("POST", "tick"):
                 done = clock.tick(self.store, self.base, report_now=True)
                 return Answer(200, to_json({"done": done}), {})
@@ -222,6 +226,17 @@ def _dispute(work: Work, raw: Body) -> Body:
     return charging.dispute(work, charge["id"], amount, raw.get("reason", "fraudulent"))
 
 
+def _payment(work: Work, raw: Body) -> Body:
+    failed = _field(raw, "failed", bool, default=False)
+    return charging.settle(work, _field(raw, "payment_intent", str), failed=failed)
+
+
+def _refund(work: Work, raw: Body) -> Body:
+    if raw.get("failed") is not True:
+        raise ApiError("failed: true is all that can happen to a refund", param="failed")
+    return charging.refund_fail(work, _field(raw, "refund", str))
+
+
 def _payout(work: Work, raw: Body) -> Body:
     account, amount = _field(raw, "account", str), _field(raw, "amount", int)
     return connect.payout(work, account, amount, failed=_field(raw, "failed", bool, default=False))
@@ -254,6 +269,8 @@ _ACTS: dict[str, Callable[[Work, Body], Body]] = {
     "account": _account,
     "balance": _balance,
     "dispute": _dispute,
+    "payment": _payment,
     "payout": _payout,
+    "refund": _refund,
     "settings": _settings,
 }

@@ -76,10 +76,10 @@ class Deliverer:
                 log.exception("a defect of the stand-in in the delivery of %s", id_)
 
     async def _attempt(self, id_: str) -> None:
-        delivery = self.store.kind("_delivery")[id_]
-        endpoint = self.store.kind("_endpoint").get(delivery["kind"])
-        if delivery["state"] != "pending" or endpoint is None:
-            return
+        delivery = self.store.kind("_delivery").get(id_)
+        endpoint = self.store.kind("_endpoint").get(delivery["kind"]) if delivery else None
+        if delivery is None or endpoint is None or delivery["state"] != "pending":
+            return  # delivered by now, or all was forgotten
         fault = self.faults.draw(f"webhook:{delivery['type']}")
         mode = fault.mode if fault else None
         if fault and mode in ("delay", "reorder"):
@@ -97,6 +97,8 @@ class Deliverer:
         self._note(delivery, failure)
 
     def _note(self, delivery: dict[str, Any], failure: str) -> None:
+        if delivery["id"] not in self.store.kind("_delivery"):
+            return  # all was forgotten while it was on its way
         changed = {**delivery, "attempts": delivery["attempts"] + 1}
         log.info("webhook %s %s %s", delivery["type"], delivery["id"], failure or "taken")
         if failure:

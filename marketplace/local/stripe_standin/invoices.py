@@ -30,6 +30,48 @@ def _shown(work: Work, invoice: Body) -> Body:
     return invoice
 
 
+def create(call: Call) -> Body:
+    """POST /v1/invoices: an empty draft of a customer, of no subscription."""
+    work, params = call.work, call.params
+    refuse_unsupported(
+        set(params)
+        - {
+            "auto_advance", "automatic_tax", "collection_method", "currency", "customer",
+            "days_until_due", "description", "expand", "metadata",
+            "pending_invoice_items_behavior",
+        }
+    )  # fmt: skip
+    if params.get("pending_invoice_items_behavior", "exclude") != "exclude":
+        refuse_unsupported({"pending_invoice_items_behavior"})
+    customer = work.get("customer", params.get("customer", ""), "customer")
+    taxed = params.get("automatic_tax", {}).get("enabled", False)
+    if taxed:
+        invoicing.require_location(customer)
+    method = params.get("collection_method", "charge_automatically")
+    if (method == "send_invoice") != ("days_until_due" in params):
+        raise ApiError(
+            "days_until_due goes with collection_method=send_invoice, and only with it.",
+            param="days_until_due",
+        )
+    now, advances = work.now(), params.get("auto_advance", False)
+    due = now + params["days_until_due"] * 86400 if method == "send_invoice" else None
+    invoice = invoicing.blank(
+        work,
+        customer,
+        params.get("currency", "usd"),
+        auto_advance=advances,
+        automatic_tax=invoicing.tax_state(enabled=taxed),
+        automatically_finalizes_at=now + invoicing.DRAFT_S if advances else None,
+        collection_method=method,
+        description=params.get("description"),
+        due_date=due,
+        metadata=merge_metadata({}, params),
+    )
+    work.put(invoice)
+    work.emit("invoice.created", invoice)
+    return invoice
+
+
 def retrieve(call: Call) -> Body:
     """GET /v1/invoices/{invoice}."""
     return _shown(call.work, call.work.get("invoice", call.path_params["invoice"]))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from marketplace.local.stripe_standin import charging
+from marketplace.local.stripe_standin import cards, charging
 from marketplace.local.stripe_standin.errors import ApiError
 from marketplace.local.stripe_standin.metering import usage
 from marketplace.local.stripe_standin.work import Body, Work
@@ -124,6 +124,7 @@ def of_subscription(
 ) -> Body:
     """Return the draft of a period, not put: also what a preview shows."""
     customer = work.get("customer", subscription["customer"])
+    days = subscription["days_until_due"]
     invoice = blank(
         work,
         customer,
@@ -132,6 +133,7 @@ def of_subscription(
         billing_reason=reason,
         collection_method=subscription["collection_method"],
         default_payment_method=subscription["default_payment_method"],
+        due_date=work.now() + days * 86400 if days is not None else None,
         period_start=period[0],
         period_end=period[1],
         parent={
@@ -273,8 +275,6 @@ def finalize(work: Work, invoice: Body, *, collect: bool) -> Body:
         "number": number,
         "status": "open",
     }
-    if invoice["collection_method"] == "send_invoice":
-        invoice["due_date"] = invoice["due_date"] or now + 30 * 86400
     invoice["status_transitions"]["finalized_at"] = now
     work.put(invoice)
     work.emit("invoice.finalized", invoice)
@@ -298,7 +298,7 @@ def mark_paid(work: Work, invoice: Body, amount: int) -> None:
     work.emit("invoice.paid", invoice)
 
 
-def pay(work: Work, invoice: Body, method: str | None) -> charging.Declined | None:
+def pay(work: Work, invoice: Body, method: str | None) -> cards.Declined | None:
     """Try to collect an open invoice; return why it was declined, or None when it is paid."""
     customer = work.get("customer", invoice["customer"])
     chosen = (
@@ -308,7 +308,7 @@ def pay(work: Work, invoice: Body, method: str | None) -> charging.Declined | No
     )
     invoice |= {"attempted": True, "attempt_count": invoice["attempt_count"] + 1}
     if chosen is None:
-        declined: charging.Declined | None = charging.Declined(
+        declined: cards.Declined | None = cards.Declined(
             "invoice_payment_intent_requires_action",
             "",
             "There is no default payment method set on this Customer.",
@@ -320,7 +320,7 @@ def pay(work: Work, invoice: Body, method: str | None) -> charging.Declined | No
             amount=invoice["amount_remaining"],
             currency=invoice["currency"],
             customer=invoice["customer"],
-            method=charging.payment_method(work, chosen, "payment_method"),
+            method=cards.payment_method(work, chosen, "payment_method"),
             description=f"Invoice {invoice['number']}",
             metadata={},
         )

@@ -20,11 +20,12 @@ button {{ font: inherit; padding: .6rem 1rem; margin: .25rem 0; width: 100%; }}
 {body}
 </body></html>
 """
-_CARDS = (
+_CARDS: tuple[tuple[str, str], ...] = (
     ("pm_card_visa", "with a card that works (•••• 4242)"),
     ("pm_card_chargeDeclined", "with a card that is declined (•••• 0002)"),
     ("pm_card_chargeDeclinedInsufficientFunds", "with an empty card (•••• 9995)"),
     ("pm_card_createDispute", "with a card whose owner disputes it (•••• 0259)"),
+    ("pm_usBankAccount", "from a bank account: it takes days (•••• 6789)"),
 )
 
 
@@ -49,7 +50,7 @@ def checkout(session: Body) -> str:
     if session["status"] != "open":
         return _page("Checkout", f"<p>This session is {escape(session['status'])}.</p>")
     if session["mode"] == "setup":
-        cards = (
+        cards: tuple[tuple[str, str], ...] = (
             ("pm_card_visa", "that works (•••• 4242)"),
             ("pm_card_chargeCustomerFail", "whose charges fail later (•••• 0341)"),
             ("pm_card_authenticationRequired", "that wants its owner there (•••• 3184)"),

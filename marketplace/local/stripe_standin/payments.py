@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marketplace.local.stripe_standin import charging
+from marketplace.local.stripe_standin import cards, charging
 from marketplace.local.stripe_standin.calls import (
     Body,
     Call,
@@ -38,7 +38,7 @@ def payment_intent_create(call: Call) -> Body:
     customer = params.get("customer")
     if customer is not None:
         work.get("customer", customer, "customer")
-    method = charging.payment_method(work, params["payment_method"], "payment_method")
+    method = cards.payment_method(work, params["payment_method"], "payment_method")
     if method["customer"] is not None and method["customer"] != customer:
         raise ApiError(
             "The provided PaymentMethod was attached to another customer.",
@@ -59,7 +59,7 @@ def payment_intent_create(call: Call) -> Body:
     if declined:
         raise declined.as_error(intent)
     if params.get("setup_future_usage") and customer:
-        charging.attach(work, method, customer)
+        cards.attach(work, method, customer)
     return intent
 
 
@@ -119,13 +119,9 @@ def setup_complete(work: Work, intent: Body, method_id: str) -> Body:
     """Save the card of a SetupIntent with its customer; a card that only fails later is fine."""
     if intent["status"] == "succeeded":
         raise ApiError("This SetupIntent has already succeeded.", stored=True)
-    method = charging.payment_method(work, method_id, "payment_method")
-    if method["card"]["last4"] == "0002":
-        raise charging.Declined(
-            "card_declined", "generic_decline", "Your card was declined."
-        ).as_error(None)
+    method = _acceptable(cards.payment_method(work, method_id, "payment_method"))
     if intent["customer"]:
-        charging.attach(work, method, intent["customer"])
+        cards.attach(work, method, intent["customer"])
     intent |= {"payment_method": method["id"], "status": "succeeded"}
     work.put(intent)
     work.emit("setup_intent.succeeded", intent)
@@ -148,12 +144,17 @@ def payment_method_attach(call: Call) -> Body:
     """POST /v1/payment_methods/{payment_method}/attach; Stripe's test names make a card."""
     work = call.work
     customer = work.get("customer", call.params.get("customer", ""), "customer")
-    method = charging.payment_method(work, call.path_params["payment_method"], "payment_method")
-    if method["card"]["last4"] == "0002":
-        raise charging.Declined(
+    method = cards.payment_method(work, call.path_params["payment_method"], "payment_method")
+    return cards.attach(work, _acceptable(method), customer["id"])
+
+
+def _acceptable(method: Body) -> Body:
+    """Refuse the card that cannot even be saved."""
+    if method.get("card", {}).get("last4") == "0002":
+        raise cards.Declined(
             "card_declined", "generic_decline", "Your card was declined."
         ).as_error(None)
-    return charging.attach(work, method, customer["id"])
+    return method
 
 
 def payment_method_list(call: Call) -> Body:

@@ -98,6 +98,14 @@ class Store:
     """All state in memory; `apply` changes it and `commit` journals first."""
 
     def __init__(self, journal: Path | None = None) -> None:
+        self.nullable: dict[str, list[str]] = {}
+        self.listeners: list[Callable[[Change], None]] = []
+        self._journal: IO[bytes] | None = None
+        self._begin()
+        if journal is not None:
+            self._open(journal)
+
+    def _begin(self) -> None:
         self.objects: dict[str, dict[str, dict[str, Any]]] = {}
         self.events: list[MeterEvent] = []
         self.by_identifier: dict[str, MeterEvent] = {}
@@ -106,16 +114,17 @@ class Store:
         self.duplicates: Counter[str] = Counter()
         self.unreported: dict[str, MeterEvent] = {}
         self.index: dict[tuple[str, str, str], dict[str, None]] = {}
-        self.nullable: dict[str, list[str]] = {}
         self.due: list[tuple[int, str, str]] = []
         self.settled = 0
         self.unsettled: list[tuple[int, int]] = []
         self.clock_offset_s = 0
         self.frozen_at: int | None = None
-        self.listeners: list[Callable[[Change], None]] = []
-        self._journal: IO[bytes] | None = None
-        if journal is not None:
-            self._open(journal)
+
+    def clear(self) -> None:
+        """Forget everything, in the journal too."""
+        self._begin()
+        if self._journal is not None:
+            self._journal.truncate(0)
 
     def now(self) -> int:
         """Return the stand-in's time in epoch seconds: frozen, or the real one plus an offset."""

@@ -108,9 +108,7 @@ def test_two_at_once_issue_each_invoice_once(usage):
 
 
 def test_a_refund_during_the_close_is_on_the_invoice_or_on_a_credit_note(usage):
-    sources = [
-        charge(usage.developer, usage.vendor, to_nano("0.1"), version=3) for _ in range(8)
-    ]
+    sources = [charge(usage.developer, usage.vendor, to_nano("0.1"), version=3) for _ in range(8)]
     start, failures = threading.Barrier(2), []
 
     def refund():

@@ -146,9 +146,7 @@ def test_a_refund_after_the_months_end_comes_off_both(spender, gateway, own_stan
     assert theirs(gateway).total == Invoice.objects.get().due_cents == 180
 
 
-def test_prepaid_money_that_came_later_pays_the_invoice(
-    spender, gateway, own_standin, monkeypatch
-):
+def test_prepaid_money_that_came_later_pays_the_invoice(spender, gateway, own_standin, monkeypatch):
     from billing.services import credit_top_up
 
     tell()
@@ -198,9 +196,7 @@ def test_stripe_away_after_the_issue_is_caught_up(spender, gateway, own_standin,
     assert collect.finish_left() == 0
 
 
-def test_hours_are_compared_and_a_drift_is_an_incident(
-    spender, gateway, own_standin, monkeypatch
-):
+def test_hours_are_compared_and_a_drift_is_an_incident(spender, gateway, own_standin, monkeypatch):
     tell()
     monkeypatch.setattr(meter_checks, "now", lambda: now() + timedelta(hours=3))
     assert meter_checks.reconcile() == 2
@@ -208,9 +204,7 @@ def test_hours_are_compared_and_a_drift_is_an_incident(
     batch = MeterBatch.objects.get(funding="postpaid")
     customer = Wallet.objects.get(org=spender.developer).stripe_customer_id
     name = meters.EVENT_NAMES[meters.Funding.POSTPAID]
-    gateway.meter_event_send(
-        name, "stray", customer, 7, int(batch.minute.timestamp()), "stray"
-    )
+    gateway.meter_event_send(name, "stray", customer, 7, int(batch.minute.timestamp()), "stray")
     meter_checks.reconcile()
     hour = MeterHour.objects.get(funding="postpaid")
     assert hour.seen_micro_usd - hour.sent_micro_usd == 7

@@ -56,6 +56,17 @@ def test_the_preview_shows_what_was_used_and_the_invoice_repeats_it(own_standin:
     assert one.gateway.invoice_preview(one.subscription.id).total == 0
 
 
+def test_a_negative_event_takes_usage_back_and_a_negative_total_bills_nothing(
+    standin: Handle,
+) -> None:
+    one = subscriber(standin)
+    one.use(12 * MILLION)
+    one.use(-2 * MILLION)
+    assert one.gateway.invoice_preview(one.subscription.id).total == 1000
+    one.use(-20 * MILLION)
+    assert one.gateway.invoice_preview(one.subscription.id).total == 0
+
+
 def test_usage_counts_in_the_period_of_its_timestamp_while_that_is_a_draft(
     own_standin: Handle,
 ) -> None:
@@ -98,6 +109,8 @@ def test_a_saved_card_pays_and_webhooks_tell(own_standin: Handle) -> None:
         assert final.metadata == {"close": "c1"}
         assert final.number
         assert one.gateway.invoice_finalize(draft.id) == final  # repeated: nothing new
+        (intent,) = one.gateway.invoice_payments(draft.id)
+        assert one.gateway.payment_intent_retrieve(intent).amount_received == 500
         receiver.wait(7)
         told = [name for name in receiver.types() if name.startswith("invoice.")]
         assert told == ["invoice.created", "invoice.updated", "invoice.finalized", "invoice.paid"]
@@ -160,6 +173,24 @@ def test_a_line_of_ours_is_added_once(own_standin: Handle) -> None:
         one.gateway.invoice_item_create(
             one.customer, draft.id, amount=5, description="Late", item_id="line-2"
         )
+
+
+def test_a_month_without_a_subscription_gets_an_invoice_of_its_own(standin: Handle) -> None:
+    one = subscriber(standin)
+    one.card()
+    own_id = uuid.uuid4().hex
+    standin.fault("drop_after", "/v1/invoices")
+    with pytest.raises(GatewayUnavailable):
+        one.gateway.invoice_create(one.customer, invoice_id=own_id)
+    draft = one.gateway.invoice_create(one.customer, invoice_id=own_id)
+    assert (draft.status, draft.subscription, draft.auto_advance) == ("draft", "", False)
+    found = one.gateway.invoices_list(one.customer, status="draft")
+    assert [row.metadata for row in found] == [{"mercato_id": own_id}]
+    one.gateway.invoice_item_create(
+        one.customer, draft.id, amount=750, description="October", item_id=uuid.uuid4().hex
+    )
+    final = one.gateway.invoice_finalize(draft.id)
+    assert (final.status, final.total, final.amount_paid) == ("paid", 750, 750)
 
 
 def test_an_open_invoice_can_be_declared_void(own_standin: Handle) -> None:

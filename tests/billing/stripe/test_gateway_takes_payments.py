@@ -14,6 +14,7 @@ from billing.stripe.gateway import (
     StripeGateway,
 )
 from billing.stripe.records import CheckoutSession, PaymentIntent
+from tests.stripe_receiver import receiving
 from tests.stripe_standin import KEY, Handle
 
 
@@ -103,7 +104,7 @@ def test_a_page_that_nobody_used_expires_after_a_day(own_standin: Handle) -> Non
     gateway = StripeGateway(KEY, base=own_standin.url)
     buyer = Buyer(own_standin, gateway, "o", gateway.customer_ensure("o", "O", "o@example.com"))
     session = buyer.topup("t")
-    own_standin.control("POST", "clock", {"now": session.expires_at - 1})
+    own_standin.control("POST", "clock", {"now": session.expires_at - 1, "freeze": True})
     assert gateway.checkout_session_retrieve(session.id).status == "open"
     own_standin.control("POST", "clock", {"now": session.expires_at})
     assert gateway.checkout_session_retrieve(session.id).status == "expired"
@@ -167,6 +168,41 @@ def test_a_declined_recharge_says_why_and_stays_declined(
     (intent,) = buyer.gateway.payment_intents_list(buyer.customer)
     assert (intent.id, intent.decline_code) == (failure.value.payment_intent, decline)
     assert not intent.is_paid
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_bank_pays_days_after_the_page_is_complete(own_standin: Handle, failed: bool) -> None:
+    gateway = StripeGateway(KEY, base=own_standin.url)
+    buyer = Buyer(own_standin, gateway, "o", gateway.customer_ensure("o", "O", "o@example.com"))
+    with receiving() as receiver:
+        receiver.subscribe(own_standin)
+        session = buyer.topup("t")
+        assert buyer.press(session, "pm_usBankAccount") == 200
+        done = gateway.checkout_session_retrieve(session.id)
+        assert (done.status, done.is_paid) == ("complete", False)
+        intent = gateway.payment_intent_retrieve(done.payment_intent)
+        assert (intent.status, intent.is_paid) == ("processing", False)
+        assert gateway.balance_retrieve().available == 0
+        body = {"payment_intent": intent.id, "failed": failed}
+        assert own_standin.control("POST", "payment", body).status == 200
+        assert own_standin.control("POST", "payment", body).status == 400
+        assert gateway.checkout_session_retrieve(session.id).is_paid is not failed
+        assert gateway.payment_intent_retrieve(intent.id).is_paid is not failed
+        receiver.wait(4 if failed else 5)
+        ends = ["checkout.session.completed", "checkout.session.async_payment_"]
+        ends[1] += "failed" if failed else "succeeded"
+        assert [name for name in receiver.types() if name.startswith("checkout.")] == ends
+
+
+def test_a_refund_can_come_back(buyer: Buyer) -> None:
+    intent = buyer.recharge(uuid.uuid4().hex, "pm_card_visa")
+    refund = buyer.gateway.refund_create(intent.id, amount=500, refund_id=uuid.uuid4().hex)
+    before = buyer.gateway.balance_retrieve().available
+    body = {"refund": refund.id, "failed": True}
+    assert buyer.standin.control("POST", "refund", body).status == 200
+    assert buyer.gateway.refund_retrieve(refund.id).status == "failed"
+    assert buyer.gateway.charge_retrieve(intent.latest_charge).amount_refunded == 0
+    assert buyer.gateway.balance_retrieve().available == before + 500
 
 
 def test_a_card_saved_with_a_topup_can_be_charged_later(buyer: Buyer) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from marketplace.local.stripe_standin.handlers import HANDLERS
 from marketplace.local.stripe_standin.description import OPERATIONS, Description, load
+from marketplace.local.stripe_standin.handlers import HANDLERS
 from tests.stripe_answers import every_answer
 from tests.stripe_standin import ROOT, Handle, start
 
