@@ -75,7 +75,7 @@ def rows(invoice: Any, org: Any, lines: Iterable[Any]) -> Iterator[str]:
     `BilledCost` is what the invoice asks for: the part used on credit. `EffectiveCost` is the
     whole cost of the usage, whoever paid it: credit granted and money paid in advance too.
     """
-    writer = csv.writer(_Echo())  # type: ignore[arg-type]
+    writer = csv.writer(_Echo())
     yield str(writer.writerow(COLUMNS))
     for line in lines:
         yield str(writer.writerow(_row(invoice, org, line)))

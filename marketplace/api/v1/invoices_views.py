@@ -12,7 +12,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from billing.invoicing import focus, payment, selectors
-from billing.models import Invoice, InvoiceStatus
+from billing.models import Invoice
 from marketplace.api.auth import caller_of
 from marketplace.api.pagination import paginate
 from marketplace.api.v1.serializers import page_of
@@ -52,9 +52,7 @@ class InvoiceBody(serializers.Serializer):  # type: ignore[type-arg]
 
     id = serializers.UUIDField()
     number = serializers.CharField()
-    status = serializers.ChoiceField(
-        [choice for choice in InvoiceStatus.choices if choice[0] != InvoiceStatus.DRAFT]
-    )
+    status = serializers.CharField(help_text="open, paid, void or uncollectible")
     month = serializers.CharField(help_text="YYYY-MM")
     amount_nano_usd = serializers.IntegerField()
     granted_nano_usd = serializers.IntegerField()
