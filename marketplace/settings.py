@@ -167,6 +167,10 @@ CELERY_BEAT_SCHEDULE = {
     for name, task, every, queue in [
         ("repair-dispatch", "jobs.sweep", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
         ("deliver-webhooks", "jobs.deliver_webhooks", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-account-events", "accounts.send_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-alerts", "billing.send_alerts", 60.0, protocol.QUEUE_OUTBOUND),
+        ("expire-grants", "billing.expire_grants", 60.0, protocol.QUEUE_CONTROL),
+        ("rebalance-wallets", "billing.rebalance_wallets", 60.0, protocol.QUEUE_CONTROL),
         ("seal-meters", "billing.seal_batches", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
         ("relay-meters", "billing.relay_batches", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
@@ -265,6 +269,7 @@ FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)
 
 # The market
 WELCOME_CREDIT_USD = env.str("WELCOME_CREDIT_USD", default="1.00")
+WELCOME_CREDIT_DAYS = env.int("WELCOME_CREDIT_DAYS", default=90)  # 0: it never expires
 OFFER_TTL_S = env.float("OFFER_TTL_S", default=1.0)
 JOB_DEADLINE_S = env.int("JOB_DEADLINE_S", default=3600)
 JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", default=3)

@@ -18,13 +18,14 @@ from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.catalog import schemas
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Price, Version
-from marketplace.core import http, metrics
+from marketplace.core import metrics
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.money import format_usd
 from marketplace.core.storage import storage
 from marketplace.core.text import printable
+from marketplace.core.webhooks import url_check
 from marketplace.jobs import dispatch, events, files, loras, quoting, webhooks
 from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
 
@@ -70,13 +71,6 @@ def _check_key(api_key: ApiKey | None, ref: str) -> None:
         raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
 
 
-def _check_webhook(url: str) -> None:
-    try:
-        http.check_url(url)
-    except http.OutboundRefused as error:
-        raise InvalidInput(error.message, fields={"webhook_url": [error.message]}) from error
-
-
 def _check_limit(quote: Rating, max_charge_nano: int | None) -> None:
     if max_charge_nano is not None and quote.amount_nano > max_charge_nano:
         raise InvalidInput(
@@ -86,10 +80,15 @@ def _check_limit(quote: Rating, max_charge_nano: int | None) -> None:
         )
 
 
-def _caps_of(api_key: ApiKey | None) -> list[billing.Cap]:
-    if api_key is None or api_key.monthly_budget_nano is None:
-        return []
-    return [billing.Cap(api_key.pk, api_key.monthly_budget_nano)]
+def _caps_of(org: Organisation, api_key: ApiKey | None) -> list[billing.Cap]:
+    """Return the monthly budgets that the call counts in. Organisation and project are loaded."""
+    project = api_key.project if api_key is not None else None
+    subjects = (("organisation", org), ("project", project), ("key", api_key))
+    return [
+        billing.Cap(subject.pk, subject.monthly_budget_nano, name)
+        for name, subject in subjects
+        if subject is not None and subject.monthly_budget_nano is not None
+    ]
 
 
 def job_submit(
@@ -122,7 +121,7 @@ def job_submit(
     files.inputs_check(org=org, schema=version.input_schema, values=values)
     values = loras.pin(org=org, version=version, values=values, allowed=_allowed(api_key))
     if webhook_url:
-        _check_webhook(webhook_url)
+        url_check(webhook_url)
     moment = now()
     job = Job(
         id=new_id(),
@@ -150,7 +149,7 @@ def job_submit(
                 source_id=job.pk,
                 org_id=org.pk,
                 amount_nano=job.quote_nano,
-                caps=_caps_of(api_key),
+                caps=_caps_of(org, api_key),
                 model_id=version.model_id,
                 vendor_id=version.model.org_id,
             )

@@ -10,7 +10,7 @@ import pytest
 from django.db import OperationalError, connection, transaction
 
 from billing import services, wallets
-from billing.models import Charge, Grant, SpendCap, WalletShard
+from billing.models import Charge, Grant, Hold, SpendCap, WalletShard
 from billing.rating import Rating
 from billing.selectors import balance_of
 from billing.services import Cap
@@ -62,9 +62,7 @@ def in_turns(calls: list[Callable[[], Any]], threads: int = 12) -> list[Any]:
 
 
 def fund(cast: Cast, amount: int, shards: int) -> None:
-    services.credit_top_up(
-        org_id=cast.stranger.pk, amount_nano=amount, source=uuid.uuid4().hex
-    )
+    services.credit_top_up(org_id=cast.stranger.pk, amount_nano=amount, source=uuid.uuid4().hex)
     wallets.shard_count_set(org_id=cast.stranger.pk, count=shards)
 
 
@@ -150,16 +148,20 @@ def test_nothing_is_lent_while_a_lowered_limit_is_exceeded(cast: Cast) -> None:
     org = cast.stranger.pk
     wallets.shard_count_set(org_id=org, count=4)
     wallets.credit_limit_set(org_id=org, limit_nano=40 * PRICE)
-    sources = [reserve(cast, 4 * PRICE) for _ in range(10)]
-    wallets.credit_limit_set(org_id=org, limit_nano=10 * PRICE)
-    for source in sources[:5]:
+    sources = [reserve(cast, PRICE) for _ in range(40)]
+    wallets.credit_limit_set(org_id=org, limit_nano=20 * PRICE)
+    covered = Hold.objects.filter(source_id__in=sources, shard=1).values_list("pk", flat=True)
+    for source in covered:
         settle(cast, source, 0)
-    assert balance_of(org).available_nano == -10 * PRICE
+    freed = len(covered)
+    assert WalletShard.objects.get(org=org, shard=1).limit_nano == freed * PRICE
+    assert balance_of(org).available_nano == (freed - 20) * PRICE < 0
     for _ in range(12):
         with pytest.raises(InsufficientFunds):
             reserve(cast, 1)
 
 
+@pytest.mark.django_db
 def test_calls_fall_on_all_shards_alike(cast: Cast) -> None:
     wallets.shard_count_set(org_id=cast.stranger.pk, count=8)
     with connection.cursor() as cursor:
