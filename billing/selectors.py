@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 
-from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
+from django.db.models import Case, Count, F, OuterRef, Q, QuerySet, Subquery, Sum, When
 from django.db.models.functions import Coalesce, TruncDate
 
 from billing.models import (
@@ -88,29 +88,34 @@ def spending_by_day(org_id: uuid.UUID, since: datetime) -> list[Day]:
     return [Day(row["day"], row["count"], int(row["amount"])) for row in rows]
 
 
+_EARNED = Q(credit__kind=AccountKind.PAYABLE, kind=TransferKind.SHARE)
+_TAKEN_BACK = Q(debit__kind=AccountKind.PAYABLE, kind=TransferKind.REFUND_SHARE)
+_NET = Case(When(kind=TransferKind.SHARE, then=F("amount_nano")), default=-F("amount_nano"))
+
+
+def _earned(org_id: uuid.UUID) -> "QuerySet[Transfer]":
+    """Return the shares of a vendor and what refunds took back of them."""
+    return Transfer.objects.filter(
+        (_EARNED & Q(credit__org_id=org_id)) | (_TAKEN_BACK & Q(debit__org_id=org_id))
+    )
+
+
 def earnings_by_day(org_id: uuid.UUID, since: datetime) -> list[Day]:
-    """Return what a vendor earned per day in shares and royalties, oldest first."""
+    """Return what a vendor earned per day in shares and royalties less refunds, oldest first."""
     rows = (
-        Transfer.objects.filter(
-            credit__org_id=org_id,
-            credit__kind=AccountKind.PAYABLE,
-            kind=TransferKind.SHARE,
-            occurred_at__gte=since,
-        )
+        _earned(org_id)
+        .filter(occurred_at__gte=since)
         .annotate(day=TruncDate("occurred_at"))
         .values("day")
-        .annotate(count=Count("pk"), amount=Sum("amount_nano"))
+        .annotate(count=Count("pk"), amount=Sum(_NET))
         .order_by("day")
     )
     return [Day(row["day"], row["count"], int(row["amount"])) for row in rows]
 
 
 def earnings_total(org_id: uuid.UUID) -> int:
-    """Return all that a vendor has earned."""
-    total = Transfer.objects.filter(
-        credit__org_id=org_id, credit__kind=AccountKind.PAYABLE, kind=TransferKind.SHARE
-    ).aggregate(total=Sum("amount_nano"))["total"]
-    return int(total or 0)
+    """Return all that a vendor has earned, less refunds."""
+    return int(_earned(org_id).aggregate(total=Sum(_NET))["total"] or 0)
 
 
 @dataclass(frozen=True, slots=True)

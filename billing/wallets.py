@@ -96,68 +96,60 @@ def rebalance(*, org_id: uuid.UUID) -> None:
         _spread(wallet, shards, _totals(shards))
 
 
-def owed_change(
-    *,
-    org_id: uuid.UUID,
-    kind: TransferKind,
-    source_id: uuid.UUID,
-    against: AccountKind,
-    change_nano: int,
-    leg: int = 0,
-    reverses: uuid.UUID | None = None,
-    occurred_at: datetime | None = None,
-) -> bool:
+@dataclass(frozen=True, slots=True)
+class Why:
+    """What a change of a wallet is posted as: kind, source and leg make it happen once."""
+
+    kind: TransferKind
+    source_id: uuid.UUID
+    leg: int = 0
+    reverses: uuid.UUID | None = None
+    occurred_at: datetime | None = None
+
+
+@transaction.atomic
+def owed_change(*, org_id: uuid.UUID, why: Why, against: AccountKind, change_nano: int) -> bool:
     """Raise or lower what an organisation owes, against an account of the platform, once.
 
     Returns whether it was new. Raises ValueError if more would be taken off than is owed.
     """
-    with transaction.atomic():
-        wallet, shards = _locked(org_id)
-        owed, other = Side(AccountKind.RECEIVABLE, org_id), Side(against)
-        debit, credit = (owed, other) if change_nano > 0 else (other, owed)
-        if not post(
-            debit, credit, abs(change_nano), kind, source_id,
-            leg=leg, reverses=reverses, occurred_at=occurred_at,
-        ):  # fmt: skip
-            return False
-        totals = _totals(shards)
-        totals.owed += change_nano
-        if totals.owed < 0:
-            raise ValueError(f"{org_id} owes less than {-change_nano}")
-        _spread(wallet, shards, totals)
-        return True
+    wallet, shards = _locked(org_id)
+    own = Side(AccountKind.RECEIVABLE, org_id)
+    if not _post_change(own, Side(against), change_nano, why):
+        return False
+    totals = _totals(shards)
+    totals.owed += change_nano
+    if totals.owed < 0:
+        raise ValueError(f"{org_id} owes less than {-change_nano}")
+    _spread(wallet, shards, totals)
+    return True
 
 
-def prepaid_change(
-    *,
-    org_id: uuid.UUID,
-    kind: TransferKind,
-    source_id: uuid.UUID,
-    against: AccountKind,
-    change_nano: int,
-    leg: int = 0,
-    reverses: uuid.UUID | None = None,
-    occurred_at: datetime | None = None,
-) -> bool:
+@transaction.atomic
+def prepaid_change(*, org_id: uuid.UUID, why: Why, against: AccountKind, change_nano: int) -> bool:
     """Add to or take from prepaid money, against an account of the platform, once.
 
     Returns whether it was new. Raises ValueError if more would be taken than is there.
     """
-    with transaction.atomic():
-        wallet, shards = _locked(org_id)
-        own, other = Side(AccountKind.WALLET, org_id), Side(against)
-        debit, credit = (other, own) if change_nano > 0 else (own, other)
-        if not post(
-            debit, credit, abs(change_nano), kind, source_id,
-            leg=leg, reverses=reverses, occurred_at=occurred_at,
-        ):  # fmt: skip
-            return False
-        totals = _totals(shards)
-        totals.prepaid += change_nano
-        if totals.prepaid < 0:
-            raise ValueError(f"{org_id} has less prepaid than {-change_nano}")
-        _spread(wallet, shards, totals)
-        return True
+    wallet, shards = _locked(org_id)
+    own = Side(AccountKind.WALLET, org_id)
+    if not _post_change(own, Side(against), -change_nano, why):
+        return False
+    totals = _totals(shards)
+    totals.prepaid += change_nano
+    if totals.prepaid < 0:
+        raise ValueError(f"{org_id} has less prepaid than {-change_nano}")
+    _spread(wallet, shards, totals)
+    return True
+
+
+def _post_change(own: Side, other: Side, debit_nano: int, why: Why) -> bool:
+    """Post `debit_nano` from `own` to `other`, or the other way round if it is negative."""
+    debit, credit = (own, other) if debit_nano > 0 else (other, own)
+    return post(
+        debit, credit, abs(debit_nano), why.kind, why.source_id,
+        leg=why.leg, reverses=why.reverses, occurred_at=why.occurred_at,
+    )  # fmt: skip
 
 
 def free_prepaid(org_id: uuid.UUID) -> int:

@@ -150,8 +150,8 @@ class RefundReason(models.TextChoices):
 class Refund(models.Model):
     """Money of a charge given back, in part or whole: written once, with mirror transfers.
 
-    `id` is derived from the caller's key, so that a repetition refunds once. What was to be
-    invoiced and already is comes back as prepaid money: `prepaid_nano` may hold such a part.
+    `id` is derived from the caller's key, so that a repetition refunds once. The parts say what
+    had paid; what was invoiced already has a credit note, which says what became of it.
     """
 
     id = models.UUIDField(primary_key=True)

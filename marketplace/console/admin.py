@@ -5,44 +5,25 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.admin.helpers import ActionForm
-from django.contrib.auth import get_permission_codename
-from django.db.models import Model as Row
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from billing.models import Account, Charge, Hold, Incident, MeterBatch, Transfer
+from billing.models import Account, Hold, Incident, MeterBatch, Transfer
 from billing.selectors import balance_of
 from billing.services import credit_grant
 from billing.wallets import credit_limit_set
 from marketplace.accounts.models import ApiKey, Membership, Organisation, User
 from marketplace.catalog.models import Licence, Model, Price, ReviewDecision, Status, Version
 from marketplace.catalog.services import version_decide
+from marketplace.console import charges_admin
+from marketplace.console.rows import NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.money import format_usd
 from marketplace.jobs.models import Job, WebhookDelivery
 
-
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
-    """Rows that the console shows but never changes by hand."""
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        """Nobody adds."""
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody changes; viewing needs only the view permission."""
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody deletes."""
-        return False
-
-    def has_act_permission(self, request: HttpRequest) -> bool:
-        """Tell who may use actions: holders of the change permission; rows stay read-only."""
-        name = get_permission_codename("change", self.opts)
-        return bool(request.user.has_perm(f"{self.opts.app_label}.{name}"))
+__all__ = ["charges_admin"]
+"""Django finds this module only, and registers what it imports."""
 
 
 @admin.register(User)
@@ -185,12 +166,6 @@ class DecisionInline(admin.TabularInline):  # type: ignore[type-arg]
         return False
 
 
-class NoteForm(ActionForm):
-    """An action with a note for the vendor."""
-
-    note = forms.CharField(required=False, max_length=4000, label="Note to the vendor")
-
-
 @admin.register(Version)
 class VersionAdmin(ReadOnly):
     """The review queue."""
@@ -295,20 +270,6 @@ class AccountAdmin(ReadOnly):
     search_fields = ("org__slug",)
 
 
-@admin.register(Charge)
-class ChargeAdmin(ReadOnly):
-    """Charges with their explanation."""
-
-    list_display = ("occurred_at", "org", "vendor", "amount", "source_id")
-    list_select_related = ("org", "vendor")
-    search_fields = ("=source_id", "org__slug", "vendor__slug")
-    show_full_result_count = False
-
-    def amount(self, obj: Charge) -> str:
-        """Write the amount."""
-        return format_usd(obj.amount_nano)
-
-
 @admin.register(Hold)
 class HoldAdmin(ReadOnly):
     """Reservations."""
@@ -318,18 +279,6 @@ class HoldAdmin(ReadOnly):
     list_select_related = ("org",)
     search_fields = ("=source_id", "org__slug")
     show_full_result_count = False
-
-
-class OutboxAdmin(ReadOnly):
-    """A table that is also a queue: failed rows can be replayed."""
-
-    list_filter = ("delivery",)
-    actions = ("replay",)
-
-    @admin.action(permissions=["act"], description="Replay failed rows")
-    def replay(self, request: HttpRequest, queryset: "QuerySet[Row]") -> None:
-        """Make failed rows due again."""
-        self.message_user(request, f"{queryset.model.replay(queryset)} rows are due again.")  # type: ignore[attr-defined]
 
 
 @admin.register(MeterBatch)
