@@ -1,4 +1,4 @@
-"""A wallet in shards is one wallet: whatever shard a call falls on, all of the money can be used."""
+"""A wallet in shards is one wallet: whichever shard a call falls on, all its money can be used."""
 
 import threading
 import uuid
