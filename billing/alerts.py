@@ -33,7 +33,7 @@ _CROSSED = """
 WITH crossed AS (
     SELECT s.org_id, s.id AS subject_id, s.subject, p.percent, c.spent_nano, s.budget
     FROM billing_spendcap c JOIN (
-        SELECT id AS org_id, id, 'organisation' AS subject, monthly_budget_nano AS budget
+        SELECT id AS org_id, id, 'organisation ' || name AS subject, monthly_budget_nano AS budget
         FROM accounts_organisation
         UNION ALL
         SELECT org_id, id, 'project ' || name, monthly_budget_nano

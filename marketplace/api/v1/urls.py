@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from marketplace.api.v1 import account_views, jobs_views, models_views
+from marketplace.api.v1 import account_views, budget_views, jobs_views, models_views
 
 urlpatterns = [
     path("models", models_views.ModelList.as_view()),
@@ -17,6 +17,9 @@ urlpatterns = [
     path("files/<str:file_id>", account_views.FileDetail.as_view()),
     path("usage", account_views.Usage.as_view()),
     path("earnings", account_views.Earnings.as_view()),
+    path("balance", budget_views.BalanceDetail.as_view()),
+    path("projects", budget_views.ProjectList.as_view()),
+    path("projects/<str:project_id>", budget_views.ProjectDetail.as_view()),
     path("keys", account_views.KeyList.as_view()),
     path("keys/<str:key_id>", account_views.KeyDetail.as_view()),
 ]
