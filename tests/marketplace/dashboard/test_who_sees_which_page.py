@@ -12,6 +12,7 @@ MEMBERS = [
     "/dashboard/keys/",
     "/dashboard/usage/",
     "/dashboard/billing/",
+    "/dashboard/budgets/",
     "/dashboard/team/",
     "/dashboard/settings/",
     "/dashboard/organisations/new/",
