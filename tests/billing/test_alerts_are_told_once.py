@@ -162,3 +162,24 @@ def test_a_budget_of_nothing_and_an_archived_project_are_silent(cast, project):
     spend(cast, 90_000, cap_of(project))
     projects.project_archive(org=cast.developer, project_id=project.pk)
     assert look() == []
+
+
+@pytest.mark.parametrize("dies", ["before the commit", "after it"])
+def test_a_process_that_dies_leaves_no_half_told_alert(cast, project, monkeypatch, dies):
+    Organisation.objects.filter(pk=cast.developer.pk).update(webhook_url="https://example.org/")
+    spend(cast, 50_000, cap_of(project))
+
+    class Died(BaseException):
+        pass
+
+    def die(*_, **__):
+        raise Died
+
+    at = ("event_create", "alerts_mail")[dies == "after it"]
+    with monkeypatch.context() as patch:
+        patch.setattr(alerts, at, die)
+        with pytest.raises(Died):
+            look()
+    assert SpendAlert.objects.count() == AccountEvent.objects.count() == (dies == "after it")
+    assert len(look()) == 1
+    assert SpendAlert.objects.count() == AccountEvent.objects.count() == 1

@@ -201,3 +201,20 @@ def test_only_the_grants_that_pay_are_locked() -> None:
         thread.start()
         thread.join(30)
     assert locked == {1: True, 2: True, 3: False, 4: False}
+
+
+@pytest.mark.django_db
+def test_uneven_shards_are_evened_out_and_even_ones_left_alone(cast: Cast) -> None:
+    org = cast.stranger.pk
+    fund(cast, 8 * PRICE, 8)
+    assert wallets.lopsided_rebalance() == 0
+    services.credit_top_up(org_id=org, amount_nano=800 * PRICE, source="to one shard")
+    assert wallets.lopsided_rebalance() == 1
+    assert {shard.prepaid_nano for shard in WalletShard.objects.filter(org=org)} == {101 * PRICE}
+    assert wallets.lopsided_rebalance() == 0
+    source = reserve(cast, 400 * PRICE)
+    wallets.shard_count_set(org_id=org, count=2)
+    settle(cast, source, 0)
+    wallets.lopsided_rebalance()
+    assert WalletShard.objects.filter(org=org, shard__gte=2, prepaid_nano__gt=0).count() == 0
+    assert wallets.lopsided_rebalance() == 0
