@@ -88,8 +88,11 @@ bench-market: $(STAMP) ## Measure the market itself: submits/s, dispatch, platfo
 bench: $(STAMP) ## Measure the engine beside diffusers and cache-dit (OUT=file keeps it)
 	@exec $(PY) -m inference bench $(if $(OUT),--out $(OUT))
 
-quality: $(STAMP) ## Measure what each optimisation costs and gains; fails above the declared loss
-	@exec $(PY) -m inference quality --out $(or $(OUT),$(RESULTS)/quality-cpu.json)
+quality: $(STAMP) ## Measure what each optimisation costs and gains; fails above the declared loss (OUT=folder)
+	@$(PY) -m inference quality --model starter-image --prompts 500 \
+	    --out $(or $(OUT),$(RESULTS))/quality-cpu.json
+	@exec $(PY) -m inference quality --model starter-video --prompts 96 \
+	    --out $(or $(OUT),$(RESULTS))/quality-video-cpu.json
 
 clean: ## Remove caches and pictures; .venv and var/ stay
 	rm -rf out dist build staticfiles .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

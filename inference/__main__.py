@@ -6,22 +6,22 @@ import argparse
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from inference.commands import calibrate, passes, run
 from inference.commands.run import fail
 
 
 def models(arguments: argparse.Namespace) -> int:
-    """List the models that ship, with what a catalogue needs to register them."""
+    """List the models and LoRAs that ship, with what a catalogue needs to register them."""
     from inference import starter
-    from inference.engine.families import family_of
     from inference.engine.weights import NOOP_DIGEST, digest_of
 
     rows = []
-    for name in starter.names():
+    for name in [*starter.names(), *starter.loras()]:
         directory = starter.path(name)
         size = sum(f.stat().st_size for f in directory.rglob("*") if f.is_file())
-        rows.append((name, f"starter:{name}", family_of(directory), size, digest_of(directory)))
+        rows.append((name, f"starter:{name}", _kind(directory), size, digest_of(directory)))
     rows.append(("noop", "noop:", "noop", 0, NOOP_DIGEST))
     if arguments.json:
         keys = ("name", "uri", "family", "bytes", "digest")
@@ -32,15 +32,23 @@ def models(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def digest(arguments: argparse.Namespace) -> int:
-    """Print the family and the digest of a pipeline directory, as a catalogue registers them."""
-    from inference.engine.errors import EngineError
+def _kind(directory: Path) -> str:
+    """Return the family of a pipeline directory, "lora" of one that holds LoRAs alone."""
     from inference.engine.families import family_of
+
+    if not (directory / "model_index.json").exists() and any(directory.glob("*.safetensors")):
+        return "lora"
+    return family_of(directory)
+
+
+def digest(arguments: argparse.Namespace) -> int:
+    """Print the family and the digest of a directory of weights, as a catalogue registers them."""
+    from inference.engine.errors import EngineError
     from inference.engine.weights import digest_of
 
     directory = Path(arguments.directory).resolve()
     try:
-        print(f"{family_of(directory)} {directory.as_uri()} {digest_of(directory)}")
+        print(f"{_kind(directory)} {directory.as_uri()} {digest_of(directory)}")
     except EngineError as error:
         fail(str(error))
     return 0
@@ -53,18 +61,35 @@ def worker(_arguments: argparse.Namespace) -> int:
     return main()
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Says the default of an option where it has one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        default = action.default
+        if default is None or isinstance(default, bool) or default in ("", []):
+            return action.help
+        return super()._get_help_string(action)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Also what makes the parsers of commands, so that all help in the same way."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=_Help, **options)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m inference", description=__doc__)
+    parser = _Parser(prog="python -m inference", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     run.add_command(commands)
     calibrate.add_command(commands)
     passes.add_command(commands)
-    show = commands.add_parser("models", help="list the models that ship")
+    show = commands.add_parser("models", help="list the models and LoRAs that ship")
     show.set_defaults(command=models)
-    show.add_argument("--json", action="store_true")
+    show.add_argument("--json", action="store_true", help="print JSON")
     check = commands.add_parser("digest", help="print what registers a directory of weights")
     check.set_defaults(command=digest)
-    check.add_argument("directory")
+    check.add_argument("directory", help="of a diffusers pipeline")
     from inference.bench import quality, speed
     from inference.bench.gpu import command as gpu_bench
     from inference.engine import plan_command

@@ -183,6 +183,7 @@ def rows_of(seen: dict[Variant, Series]) -> list[dict[str, Any]]:
     import numpy as np
 
     from inference.bench.statistics import Point, beats_control, judged_in, loss
+    from inference.bench.variants import PLAIN
 
     base = next(iter(seen.values()))
     right = {v: np.asarray(s.right, np.float64) for v, s in seen.items()}
@@ -207,14 +208,15 @@ def rows_of(seen: dict[Variant, Series]) -> list[dict[str, Any]]:
         lost = loss(next(iter(right.values())), right[variant])
         row |= _figures(series, base, ratios[variant])
         row |= {"lost": round(lost.points, 1), "at_least": round(lost.low, 1)}
+        if variant.kind == PLAIN:
+            continue
+        near = series.allowed > 0 or row["psnr_db"] >= EXACT_DB
+        row |= {"allowed": series.allowed, "ok": bool(lost.low <= series.allowed and near)}
         if not variant.control:
             continue
         control = points[variant.control]
         psnr, time_of = np.asarray(series.psnr), float(np.median(ratios[variant]))
-        near = series.allowed > 0 or row["psnr_db"] >= EXACT_DB
         row |= {
-            "allowed": series.allowed,
-            "ok": bool(lost.low <= series.allowed and near),
             "same_time": round(100 * float(judged_in(control, time_of).mean()), 1),
             "recommended": beats_control(control, ratios[variant], right[variant], psnr),
         }

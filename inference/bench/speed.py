@@ -170,8 +170,12 @@ def add_command(subparsers: Any) -> None:
     parser = subparsers.add_parser("bench", help="measure the engine beside others")
     parser.set_defaults(command=run)
     parser.add_argument("--rounds", type=int, default=8, help="rounds after one that warms up")
-    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=1000, help="of the first picture")
     parser.add_argument("--model", nargs="+", help="starter models (default: all)")
-    parser.add_argument("--concurrency", type=int, nargs="+", default=list(CONCURRENCY))
-    parser.add_argument("--quality", nargs="+", choices=QUALITIES, default=list(QUALITIES))
+    parser.add_argument(
+        "--concurrency", type=int, nargs="+", default=list(CONCURRENCY), help="requests at once"
+    )
+    parser.add_argument(
+        "--quality", nargs="+", choices=QUALITIES, default=list(QUALITIES), help="of ours"
+    )
     parser.add_argument("--out", type=Path, help="write the results here too")

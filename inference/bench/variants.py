@@ -16,7 +16,7 @@ class Variant:
     """One way to draw.
 
     A `series` of the same profile with fewer and fewer steps is a control; `control` names the
-    series that a variant is held against.
+    series that a variant is held against, "" where it is held against its declared loss alone.
     """
 
     name: str
@@ -29,11 +29,8 @@ class Variant:
 
 def fewer(steps: int) -> list[int]:
     """Return the numbers of steps of a control, the most first."""
-    counts = [
-        steps,
-        *(round(steps * share) for share in (7 / 8, 6 / 8, 5 / 8, 4 / 8)),
-    ]
-    return sorted({count for count in counts if count >= 1}, reverse=True)
+    counts = {round(steps * eighths / 8) for eighths in range(8, 1, -1)}
+    return sorted((count for count in counts if count >= 1), reverse=True)
 
 
 def variants(steps: int, only: list[str] | None = None) -> list[Variant]:
@@ -43,6 +40,7 @@ def variants(steps: int, only: list[str] | None = None) -> list[Variant]:
     for its speed. `only` keeps the named optimisations and qualities, and all controls.
     """
     from inference.engine.optimise import DEFAULTS, REGISTRY
+    from inference.engine.optimise.steps import FEWER_STEPS
     from inference.engine.profile import EXACT, Profile
 
     for name in only or []:
@@ -53,11 +51,10 @@ def variants(steps: int, only: list[str] | None = None) -> list[Variant]:
         Variant(f"plain, {count} steps", PLAIN, plain, count, series=PLAIN)
         for count in fewer(steps)
     ]
-    for name in REGISTRY:
-        if name == "fewer_steps":  # the control itself
-            continue
+    for name, optimisation in REGISTRY.items():
         profile = Profile(quality="fast", optimisations={name: {}})
-        found.append(Variant(name, ALONE, profile, steps, control=PLAIN))
+        control = "" if optimisation is FEWER_STEPS else PLAIN
+        found.append(Variant(name, ALONE, profile, steps, control=control))
     for quality in DEFAULTS:
         control = PLAIN if quality == EXACT else EXACT
         series = EXACT if quality == EXACT else ""

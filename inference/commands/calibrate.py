@@ -34,9 +34,9 @@ def add_command(commands: Any) -> None:
     parser.add_argument(
         "--steps", type=int, nargs="+", help="numbers of steps (the model's own, and twice that)"
     )
-    parser.add_argument("--width", type=int, help="pixels")
-    parser.add_argument("--height", type=int, help="pixels")
-    parser.add_argument("--frames", type=int, help="of a clip")
+    parser.add_argument("--width", type=int, help="pixels (the model's own)")
+    parser.add_argument("--height", type=int, help="pixels (the model's own)")
+    parser.add_argument("--frames", type=int, help="of a clip (the model's own)")
     parser.add_argument("--out", type=Path, help="a directory to keep the result in")
 
 

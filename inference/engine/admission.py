@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from inference.engine import memory_ladder as ladder
-from inference.engine.calibration import Calibration
+from inference.engine.correction import Correction
 from inference.engine.errors import DeviceMemoryError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Admission:
         self._memory = memory
         self._estimator = estimator
         self._release_idle = release_idle
-        self.calibration = Calibration()
+        self.correction = Correction()
 
     def allows(self, ticket: Ticket, under_way: Iterable[Ticket]) -> bool:
         """Tell whether a completed request fits beside those under way.
@@ -124,8 +124,8 @@ class Admission:
         if estimate is None or not ticket.samples:
             return
         key = ticket.samples[0].loaded.digest
-        step = estimate.whole.step_seconds * self.calibration.factor((key, DENOISE))
-        decode = estimate.whole.decode_seconds * self.calibration.factor((key, DECODE))
+        step = estimate.whole.step_seconds * self.correction.factor((key, DENOISE))
+        decode = estimate.whole.decode_seconds * self.correction.factor((key, DECODE))
         ticket.predicted = sum(step * sample.steps + decode for sample in ticket.samples)
         for sample in ticket.samples:
             sample.step_bytes = estimate.step_bytes
@@ -136,7 +136,7 @@ class Admission:
         estimate = _known(ticket)
         if estimate is not None:
             key = (sample.loaded.digest, DENOISE)
-            self.calibration.observe(key, estimate.whole.step_seconds, seconds)
+            self.correction.observe(key, estimate.whole.step_seconds, seconds)
 
     def decoded(self, ticket: Ticket, sample: Sample) -> None:
         """Learn what the decode of one sample has taken."""
@@ -145,4 +145,4 @@ class Admission:
             tiled = ladder.VAE_TILING in sample.loaded.rungs
             found = estimate.tiled if tiled else estimate.whole
             key = (sample.loaded.digest, DECODE)
-            self.calibration.observe(key, found.decode_seconds, sample.decode_s)
+            self.correction.observe(key, found.decode_seconds, sample.decode_s)

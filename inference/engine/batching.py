@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Hashable, Iterable
@@ -21,8 +22,14 @@ URGENT = 2.0
 HALF_LIFE_S = 30.0
 """What a tenant has had of the device counts half as much after this time."""
 
+PATIENCE = 32
+"""Passes that must go well before one of twice the size is tried, after memory ran out."""
+MOST_PATIENCE = 4096
+
 BATCH_TOKENS = {"cpu": 2048, "cuda": 4096}
 """Tokens of a forward pass beyond which a larger batch gains nothing, by kind of device."""
+
+log = logging.getLogger(__name__)
 
 Rank = tuple[int, bool, float, float]
 
@@ -71,19 +78,44 @@ def batch_tokens(one: Cost, roof: Roof, dtype: str) -> int:
 class Budget:
     """Bounds the tokens of a forward pass: to `tokens`, or to what a sample's model is worth.
 
-    `fixed` leaves it at `tokens`.
+    `fixed` leaves it at `tokens`. Where memory ran out the bound is lower, and doubles after
+    `patience` passes that went well until it is what was planned. A bound that proves too high
+    again is tried half as often each time, for each trial wastes a pass.
     """
 
     tokens: int
     fixed: bool = False
+    lowered: int | None = None
+    """The bound since memory ran out; None while the planned one holds."""
+    patience: int = PATIENCE
+    _clean: int = 0
+    _raised: bool = False
 
     def of(self, first: Sample) -> int:
         """Return the bound of a pass that `first` leads."""
+        return self._planned(first) if self.lowered is None else self.lowered
+
+    def _planned(self, first: Sample) -> int:
         return self.tokens if self.fixed else max(self.tokens, first.batch_tokens)
 
     def lower(self, tokens: int) -> None:
-        """Let no pass be larger from now on: memory ran out."""
-        self.tokens, self.fixed = max(1, tokens), True
+        """Let no pass be larger for a while: memory ran out."""
+        if self._raised:
+            self.patience = min(2 * self.patience, MOST_PATIENCE)
+        self.lowered, self._clean, self._raised = max(1, tokens), 0, False
+        log.warning("memory ran out: passes of at most %d tokens from now on", self.lowered)
+
+    def passed(self, first: Sample) -> None:
+        """Count a pass led by `first` that went well; raise a lowered bound after enough."""
+        if self.lowered is None:
+            return
+        self._clean += 1
+        if self._clean < self.patience:
+            return
+        planned, self._clean, self._raised = self._planned(first), 0, True
+        self.lowered = 2 * self.lowered if 2 * self.lowered < planned else None
+        now = planned if self.lowered is None else self.lowered
+        log.info("%d passes went well: passes of at most %d tokens again", self.patience, now)
 
 
 def remaining(ticket: Ticket) -> float:

@@ -77,6 +77,13 @@ def _module(part: Part, dtype: str) -> Any:
     return _meta(part[0], json.dumps(part[1], sort_keys=True, default=str), storage)
 
 
+def multiples(architecture: Architecture, dtype: str = "bfloat16") -> tuple[int, int]:
+    """Return what both sides must be a multiple of, in pixels, and the frames less one."""
+    from inference.engine import shapes
+
+    return shapes.multiples(_module(architecture.denoiser, dtype), _module(architecture.vae, dtype))
+
+
 def _key(architecture: Architecture) -> tuple[str, str]:
     parts = (architecture.denoiser, architecture.vae)
     one, two = (json.dumps(part, sort_keys=True, default=str) for part in parts)
@@ -344,7 +351,7 @@ def predict(
 ) -> Prediction:
     """Predict a request of `batch` pictures; `guided` runs each through the denoiser twice.
 
-    `correction` multiplies the seconds of a step (see Calibration). Raises ValueError where the
+    `correction` multiplies the seconds of a step (see Correction). Raises ValueError where the
     device has no units for `dtype`, or at a class that the cost model does not know.
     """
     from inference.engine import meter

@@ -91,6 +91,20 @@ def is_guided(loaded: Loaded, request: GenerationRequest) -> bool:
     return loaded.family.negative_text(loaded, request) is not None
 
 
+def usual_request(loaded: Loaded) -> GenerationRequest:
+    """Return the completed request of a user who asks for nothing but a prompt."""
+    from PIL import Image
+
+    from inference.engine.request import TEXT_TO_IMAGE, TEXT_TO_VIDEO, GenerationRequest
+
+    family = loaded.family
+    request = GenerationRequest(prompt="-").with_defaults(loaded.defaults)
+    if not {TEXT_TO_IMAGE, TEXT_TO_VIDEO} & set(family.tasks(loaded.base)):
+        picture = Image.new("RGB", family.default_size(loaded.base))
+        request = dataclasses.replace(request, image=picture)
+    return family.complete(loaded, request)
+
+
 class Estimator:
     """Counts on a thread of its own; `wake` is called from there when a count is done.
 
@@ -115,7 +129,7 @@ class Estimator:
             return nothing
         key = (shape_of(loaded, request), is_guided(loaded, request))
         if key not in known:
-            known[key] = self._thread.submit(self._count, loaded, *key)
+            known[key] = self._thread.submit(count, loaded, self._roof, key[0], guided=key[1])
             known[key].add_done_callback(lambda _: self._wake())
             while len(known) > KEPT:
                 known.popitem(last=False)
@@ -126,32 +140,37 @@ class Estimator:
         """End the thread."""
         self._thread.shutdown(cancel_futures=True)
 
-    def _count(self, loaded: Loaded, shape: Shape, guided: bool) -> Estimate | None:
-        from inference.engine.batching import batch_tokens
 
-        dtype = str(loaded.device.dtype).removeprefix("torch.")
-        try:
-            architecture = Architecture.of_pipeline(loaded.base)
-            weights = weights_of(loaded.base)
+def count(loaded: Loaded, roof: Roof, shape: Shape, *, guided: bool) -> Estimate | None:
+    """Count what one output of `shape` needs; None where the cost model does not know the model.
 
-            def of(tiled: bool) -> Prediction:
-                found = predict(
-                    architecture,
-                    self._roof,
-                    shape,
-                    dtype=dtype,
-                    steps=1,
-                    guided=guided,
-                    tiled=tiled,
-                )
-                return dataclasses.replace(found, weights=weights)
+    It takes up to 2 s for a shape that was not counted before. Needs no weights on the device.
+    """
+    from inference.engine.batching import batch_tokens
 
-            cost = forward_cost(architecture, shape, dtype)
-            return Estimate(
-                whole=of(False),
-                tiled=of(True),
-                batch_tokens=batch_tokens(cost, self._roof, dtype),
+    dtype = str(loaded.device.dtype).removeprefix("torch.")
+    try:
+        architecture = Architecture.of_pipeline(loaded.base)
+        weights = weights_of(loaded.base)
+
+        def of(tiled: bool) -> Prediction:
+            found = predict(
+                architecture,
+                roof,
+                shape,
+                dtype=dtype,
+                steps=1,
+                guided=guided,
+                tiled=tiled,
             )
-        except Exception:
-            # A class that nobody has counted yet, or one whose copy without weights does not run.
-            return None
+            return dataclasses.replace(found, weights=weights)
+
+        cost = forward_cost(architecture, shape, dtype)
+        return Estimate(
+            whole=of(False),
+            tiled=of(True),
+            batch_tokens=batch_tokens(cost, roof, dtype),
+        )
+    except Exception:
+        # A class that nobody has counted yet, or one whose copy without weights does not run.
+        return None

@@ -53,6 +53,8 @@ class Loaded:
         """Undo functions of the optimisations that are on, in the order they were put on."""
         self.builders: list[Any] = []
         """What compiles in the background; each says whether it is `busy`."""
+        self.caches: list[Any] = []
+        """What skips blocks, with a count of the rows that were not skipped."""
         self.notes: list[str] = []
         """What a user should be told of how this pipeline was set up."""
         self.rungs: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import queue
 import threading
 import time
@@ -10,13 +11,20 @@ from dataclasses import dataclass
 from traceback import clear_frames
 
 from inference.engine.device import Device
-from inference.engine.errors import DeviceMemoryError, EngineError, WeightsUnavailableError
+from inference.engine.errors import (
+    DeviceMemoryError,
+    EngineError,
+    WeightsUnavailableError,
+    is_out_of_memory,
+)
 from inference.engine.families import get_family
 from inference.engine.loaded import Loaded
 from inference.engine.profile import Profile
 from inference.engine.weights import Model, WeightsStore
 
 Key = tuple[Model, Profile]
+REMEMBERED_S = 60.0
+"""How long weights that cannot be loaded as they are, are not tried again."""
 
 
 @dataclass(slots=True)
@@ -29,18 +37,30 @@ class _Entry:
     users: int = 0
     used: float = 0.0
     """When it was last asked for, on the monotonic clock."""
+    failed: float = 0.0
+    """When it could not be loaded."""
 
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether the device, or the machine, had too little memory."""
-    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    def failure(self, since: float) -> EngineError | None:
+        """Return the error for one who waits `since`, None where it is worth another try."""
+        if self.error is None:
+            return None
+        permanent = not self.error.retryable
+        if since > self.failed and not (
+            permanent and time.monotonic() - self.failed < REMEMBERED_S
+        ):
+            return None
+        # One exception for many would gather the frames of all that raise it.
+        error = copy.copy(self.error)
+        error.__cause__ = self.error.__cause__
+        return error
 
 
 class Loader:
     """At most `limit` pipelines, least recently used out first; what is in use stays.
 
-    All methods but the loading itself are for the engine thread. `wake` is called from the
-    loading thread whenever something has been loaded or has failed.
+    All methods but the loading itself are for the engine thread; the loading thread may call
+    `release_idle` besides, as `place` does that brings the weights to the device. `wake` is called
+    from the loading thread whenever something has been loaded or has failed.
     """
 
     def __init__(
@@ -49,44 +69,61 @@ class Loader:
         device: Device,
         limit: int,
         wake: Callable[[], None],
+        place: Callable[[Loaded, Callable[[], bool]], None],
         mount: Callable[[Loaded, Profile], None],
     ) -> None:
         self._weights = weights
         self._device = device
         self._limit = limit
         self._wake = wake
+        self._place = place
         self._mount = mount
+        # The loading thread makes room for what it loads while the engine's takes and leaves.
+        self._lock = threading.RLock()
         # Other threads list it; of an OrderedDict that is moved about meanwhile they could not.
         self._entries: dict[Key, _Entry] = {}
         self._orders: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="loader", daemon=True)
         self._thread.start()
 
-    def get(self, key: Key) -> tuple[Loaded, float] | None:
+    def get(self, key: Key, since: float) -> tuple[Loaded, float] | None:
         """Return the pipeline and the seconds its loading took, None while it is not there.
 
-        The first call orders it. Raises EngineError where it cannot be loaded, once per order.
+        The first call orders it. `since` is when the caller began to wait, on the monotonic clock:
+        who waited when it failed gets the error of that one try, and so does who comes within
+        REMEMBERED_S of a failure that is no matter of luck. Raises EngineError.
         """
-        entry = self._entries.get(key)
-        if entry is None:
-            if self._make_room():
-                self._entries[key] = _Entry(used=time.monotonic())
-                self._orders.put(key)
-            return None
-        entry.used = time.monotonic()
-        if entry.error is not None:
-            self._drop(key)
-            raise entry.error
-        return None if entry.loaded is None else (entry.loaded, entry.seconds)
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None and entry.error is not None:
+                if (error := entry.failure(since)) is not None:
+                    raise error
+                self._drop(key)
+                entry = None
+            if entry is None:
+                if self._make_room():
+                    self._entries[key] = _Entry(used=time.monotonic())
+                    self._orders.put(key)
+                return None
+            entry.used = time.monotonic()
+            return None if entry.loaded is None else (entry.loaded, entry.seconds)
+
+    def take(self, key: Key, since: float) -> tuple[Loaded, float] | None:
+        """Do as `get` does, and count one user more of what is there."""
+        with self._lock:
+            found = self.get(key, since)
+            if found is not None:
+                self._entries[key].users += 1
+            return found
 
     def crowded(self, key: Key) -> bool:
         """Tell whether `key` cannot even be ordered, for all that is loaded is in use."""
         return key not in self._entries and len(self._entries) >= self._limit
 
-    def hold(self, key: Key, by: int) -> None:
-        """Count one user more (1) or less (-1) of a loaded pipeline."""
-        if key in self._entries:
-            self._entries[key].users += by
+    def leave(self, key: Key) -> None:
+        """Count one user less of a pipeline that was taken."""
+        with self._lock:
+            self._entries[key].users -= 1
 
     def models(self) -> list[Model]:
         """Return the models that are on the device; safe from any thread."""
@@ -103,16 +140,17 @@ class Loader:
         self._thread.join()
 
     def release_idle(self) -> bool:
-        """Drop one pipeline that nobody uses; False where there is none."""
-        idle = [
-            (entry.used, key)
-            for key, entry in self._entries.items()
-            if not entry.users and (entry.loaded is not None or entry.error is not None)
-        ]
-        if not idle:
-            return False
-        self._drop(min(idle, key=lambda found: found[0])[1])
-        return True
+        """Drop one pipeline that nobody uses; False where there is none. Safe from any thread."""
+        with self._lock:
+            idle = [
+                (entry.error is None, entry.used, key)
+                for key, entry in self._entries.items()
+                if not entry.users and (entry.loaded is not None or entry.error is not None)
+            ]
+            if not idle:
+                return False
+            self._drop(min(idle, key=lambda found: found[:2])[2])
+            return True
 
     def _drop(self, key: Key) -> None:
         del self._entries[key]
@@ -133,16 +171,25 @@ class Loader:
             try:
                 loaded = self._load(*key)
             except EngineError as error:
-                entry.error = error
+                self._refuse(entry, error)
             except Exception as error:
-                entry.error = WeightsUnavailableError(
+                failure = WeightsUnavailableError(
                     f"{key[0].uri} does not load ({type(error).__name__})"
                 )
-                entry.error.__cause__ = error
+                # What was read and verified and makes no pipeline, makes none the next time.
+                failure.retryable = isinstance(error, (OSError, RuntimeError))
+                failure.__cause__ = error
+                self._refuse(entry, failure)
             else:
                 entry.seconds = time.monotonic() - began
                 entry.loaded = loaded
             self._wake()
+
+    def _refuse(self, entry: _Entry, error: EngineError) -> None:
+        if error.__cause__ is not None:
+            clear_frames(error.__cause__.__traceback__)
+        entry.failed = time.monotonic()
+        entry.error = error
 
     def _load(self, model: Model, profile: Profile) -> Loaded:
         """Verify, load and set up. Raises EngineError."""
@@ -150,10 +197,14 @@ class Loader:
         opened = self._weights.open_with_report(model)
         digest, directory = model.digest or model.uri, opened.directory
         try:
-            pipeline = family.load(directory, self._device)
+            pipeline = family.read(directory, self._device)
             loaded = Loaded(family, pipeline, self._device, digest, directory, opened.report)
             loaded.defaults = self._weights.defaults(model.uri)
+            self._place(loaded, self.release_idle)
             self._mount(loaded, profile)
+        except DeviceMemoryError:
+            self._device.release()
+            raise
         except Exception as error:
             if is_out_of_memory(error):
                 clear_frames(error.__traceback__)  # they hold what was loaded

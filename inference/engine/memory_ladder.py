@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.cost import FRAGMENTATION, Prediction
+from inference.engine.errors import is_out_of_memory
 
 if TYPE_CHECKING:
     from inference.engine.loaded import Loaded
@@ -32,6 +33,8 @@ MEANS: Mapping[str, str] = {
     OFFLOAD_MODEL: "keep one part of the model on the device at a time",
     QUANTISE: "quantise the weights of the denoiser",
 }
+FEWER = "memory ran out: fewer requests at a time"
+"""What is told of a pass that was halved."""
 
 
 def _tile_vae(loaded: Loaded) -> bool:
@@ -103,6 +106,29 @@ def fall_back(loaded: Loaded, *, decoding: bool) -> str | None:
         if (decoding or rung != VAE_TILING) and take(loaded, rung):
             return f"memory ran out: {MEANS[rung]}"
     return None
+
+
+def place(loaded: Loaded, layout: Layout, memory_bytes: float) -> list[str]:
+    """Bring a pipeline from main memory to its device, but what must stay out for it to fit.
+
+    Return what to tell users. Where memory runs out all the same, one part is there at a time.
+    """
+    wanted = fit(layout, memory_bytes).taken
+    if OFFLOAD_MODEL in wanted and take(loaded, OFFLOAD_MODEL):
+        return [f"to fit into memory: {MEANS[OFFLOAD_MODEL]}"]
+    device, notes = loaded.device.device, []
+    if OFFLOAD_TEXT in wanted and take(loaded, OFFLOAD_TEXT):
+        notes = [f"to fit into memory: {MEANS[OFFLOAD_TEXT]}"]
+    streamed = _encoders(loaded) if notes else []
+    try:
+        for part in loaded.base.components.values():
+            if hasattr(part, "parameters") and part not in streamed:
+                part.to(device)
+    except Exception as error:
+        if not is_out_of_memory(error) or not take(loaded, OFFLOAD_MODEL):
+            raise
+        notes = [f"memory ran out: {MEANS[OFFLOAD_MODEL]}"]
+    return notes
 
 
 def prepare(loaded: Loaded, layout: Layout, memory_bytes: float) -> list[str]:

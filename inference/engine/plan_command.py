@@ -33,12 +33,11 @@ def _plan(arguments: argparse.Namespace) -> Plan:
     memory = arguments.memory_gb
     if memory is not None and not 0 < memory < float("inf"):
         raise ValueError(f"memory-gb must be above 0, not {memory:g}")
-    return planner.plan(
-        sizes.name,
-        sizes.family,
-        Architecture.of_sizes(sizes),
-        roof_of(arguments.device),
-        Shape(
+    asked = planner.Question(
+        family=sizes.family,
+        architecture=Architecture.of_sizes(sizes),
+        roof=roof_of(arguments.device),
+        shape=Shape(
             width=_given(arguments.width, sizes.width),
             height=_given(arguments.height, sizes.height),
             num_frames=_given(arguments.num_frames, sizes.num_frames),
@@ -49,8 +48,8 @@ def _plan(arguments: argparse.Namespace) -> Plan:
         steps=steps,
         guided=sizes.guided and guidance > 1,
         quality=arguments.quality,
-        memory_bytes=None if memory is None else memory * 1e9,
     )
+    return planner.plan(sizes.name, asked, memory_bytes=None if memory is None else memory * 1e9)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -82,11 +81,13 @@ def add_command(subparsers: Any) -> None:
     parser.set_defaults(command=_run)
     parser.add_argument("--model", required=True, help="a published model, such as flux-dev")
     parser.add_argument("--device", default="cpu", help="h100, h200, a100, l40s, 4090 or cpu")
-    parser.add_argument("--width", type=int, help="pixels")
-    parser.add_argument("--height", type=int, help="pixels")
-    parser.add_argument("--num-frames", type=int, help="1: a picture")
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--width", type=int, help="pixels (the model's own)")
+    parser.add_argument("--height", type=int, help="pixels (the model's own)")
+    parser.add_argument("--num-frames", type=int, help="1: a picture (the model's own)")
+    parser.add_argument("--steps", type=int, help="of denoising (the model's own)")
+    parser.add_argument("--guidance", type=float, help="1: none (the model's own)")
     parser.add_argument("--quality", default="exact", help="exact, high or fast")
-    parser.add_argument("--memory-gb", type=float, help="less than the device has")
+    parser.add_argument(
+        "--memory-gb", type=float, help="what may be used (all that the device has)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -4,42 +4,96 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inference.engine import memory_ladder as ladder
 from inference.engine.batching import batch_tokens
-from inference.engine.cost import (
-    Architecture,
-    Breakdown,
-    Prediction,
-    forward_cost,
-    predict,
-)
+from inference.engine.cost import Architecture, Prediction, forward_cost, multiples, predict
 from inference.engine.errors import DeviceMemoryError
 from inference.engine.memory_ladder import Layout
-from inference.engine.optimisation_specs import Situation, Speedup
+from inference.engine.optimisation_specs import Situation
 from inference.engine.profile import EXACT, QUALITIES
+from inference.engine.request import MAX_FRAMES, MAX_SIDE
 from inference.engine.roofs import Roof
+from inference.engine.selection import (
+    Choice,
+    Timing,
+    memory_scales,
+    picked_to_fit,
+    quantiser,
+    select,
+)
 from inference.engine.shapes import Shape
 
 if TYPE_CHECKING:
     from inference.engine.optimise.base import Optimisation
 
-WORTH = 0.005
-"""Share of the time that an optimisation must save to be picked."""
+__all__ = ["Choice", "Plan", "Question", "explain", "pick", "plan"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """One optimisation that was weighed. `saves` is the share of the seconds that it saved, or
-    would have, on top of those picked before it; None where that was not worked out."""
+class Question:
+    """What to plan: a model of `family`, and a request of `shape` and `steps`, on `roof`.
 
-    name: str
-    picked: bool
-    reason: str
-    options: Mapping[str, Any]
-    loss: float
-    saves: float | None = None
+    `candidates` are the names of those of `specs` that each quality may put on. `dtype` is by
+    default what the engine would load the model in; `correction` is what Correction learned.
+    Raises ValueError at a quality that is not known.
+    """
+
+    family: str
+    architecture: Architecture
+    roof: Roof
+    shape: Shape
+    specs: Sequence[Optimisation]
+    candidates: Mapping[str, Collection[str]]
+    steps: int
+    guided: bool
+    quality: str = EXACT
+    dtype: str = ""
+    correction: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.quality not in QUALITIES:
+            raise ValueError(f"quality must be one of {', '.join(QUALITIES)}, not {self.quality}")
+        if not self.dtype:
+            dtype = "float32" if self.roof.kind == "cpu" else "bfloat16"
+            object.__setattr__(self, "dtype", dtype)
+
+    def predict(self, *, tiled: bool = False) -> Prediction:
+        """Return what the cost model says of it, without optimisations.
+
+        Raises ValueError at a dtype or a class that is not known.
+        """
+        return predict(
+            self.architecture,
+            self.roof,
+            self.shape,
+            dtype=self.dtype,
+            steps=self.steps,
+            guided=self.guided,
+            tiled=tiled,
+            correction=self.correction,
+        )
+
+    def situation(self, found: Prediction, memory_bytes: float) -> Situation:
+        """Return what optimisations may ask of where they would run."""
+        return Situation(
+            family=self.family,
+            device_kind=self.roof.kind,
+            dtype=self.dtype,
+            tokens=found.tokens // (2 if self.guided else 1),
+            memory_bytes=int(memory_bytes),
+            steps=found.steps,
+            guided=self.guided,
+            capability=self.roof.capability,
+        )
+
+    def select(
+        self, found: Prediction, situation: Situation
+    ) -> tuple[list[Optimisation], list[Choice]]:
+        """Return what to put on, and what became of each that was considered."""
+        candidates = self.candidates[self.quality]
+        return select(self.specs, situation, self.quality, candidates, Timing(found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,222 +135,32 @@ class Plan:
         return sum(choice.loss for choice in self.profile)
 
 
-def _faster(time: Breakdown, gains: Sequence[Speedup]) -> float:
-    """Return the seconds of a pass after `gains`, each on its own kind of work."""
-    matmul, attention = time.matmul, time.attention
-    elementwise, launch, whole = time.elementwise, time.launch, 1.0
-    for gain in gains:
-        matmul /= gain.matmul
-        attention /= gain.attention
-        elementwise /= gain.elementwise
-        launch /= gain.launch
-        whole *= gain.whole
-    device = matmul + attention + elementwise
-    return (max(device, launch) if time.hidden_launch else device + launch) / whole
+def plan(name: str, asked: Question, *, memory_bytes: float | None = None) -> Plan:
+    """Plan a request to the model `name`; pure but for the counting that the cost model remembers.
 
-
-@dataclass(frozen=True, slots=True)
-class _Timing:
-    """Seconds of a request with some optimisations on."""
-
-    found: Prediction
-
-    def step(self, specs: Sequence[Optimisation]) -> float:
-        return _faster(self.found.step, [spec.denoise for spec in specs])
-
-    def decode(self, specs: Sequence[Optimisation]) -> float:
-        return _faster(self.found.decode, [spec.decode for spec in specs])
-
-    def total(self, specs: Sequence[Optimisation]) -> float:
-        steps = self.found.steps * self.step(specs)
-        return self.found.encode_seconds + steps + self.decode(specs)
-
-
-def _refusal(
-    spec: Optimisation, situation: Situation, quality: str, candidates: Collection[str]
-) -> str | None:
-    """Say why `spec` is out of the question, None if it is not."""
-    missing = spec.needs(situation)
-    if missing is not None:
-        return missing
-    if quality == EXACT and not spec.exact:
-        return f"not exact (declares {spec.loss:g} points)"
-    if not spec.recommended:
-        return "does not beat fewer steps in the same time"
-    if spec.name not in candidates:
-        return f"not on at quality {quality} unless a profile names it"
-    return None
-
-
-def _select(
-    specs: Sequence[Optimisation],
-    situation: Situation,
-    quality: str,
-    candidates: Collection[str],
-    timing: _Timing,
-) -> tuple[list[Optimisation], list[Choice]]:
-    """Pick greedily what saves most of the `candidates`, one of each group."""
-
-    def weigh(spec: Optimisation, picked: bool, reason: str, saves: float | None) -> Choice:
-        return Choice(
-            name=spec.name,
-            picked=picked,
-            reason=reason,
-            options=dict(spec.options),
-            loss=spec.loss,
-            saves=saves,
-        )
-
-    on: list[Optimisation] = []
-    choices: list[Choice] = []
-    open_specs: list[Optimisation] = []
-    for spec in specs:
-        refusal = _refusal(spec, situation, quality, candidates)
-        if refusal is None:
-            open_specs.append(spec)
-        else:
-            choices.append(weigh(spec, False, refusal, None))
-    while open_specs:
-        now = timing.total(on)
-        saves = {spec.name: 1 - timing.total([*on, spec]) / now for spec in open_specs}
-        # Of two that save the same, the one that loses less.
-        best = max(open_specs, key=lambda spec: (round(saves[spec.name], 4), -spec.loss))
-        open_specs.remove(best)
-        share = saves[best.name]
-        rival = next((spec.name for spec in on if best.group and spec.group == best.group), None)
-        if rival is not None:
-            choices.append(weigh(best, False, f"{rival} does the same", None))
-        elif not best.weighable:
-            on.append(best)
-            choices.append(weigh(best, True, f"{_why(best)}; no figures of its gain", None))
-        elif share < WORTH and not any(factor < 1 for factor in best.memory.values()):
-            choices.append(weigh(best, False, "saves nothing here", share))
-        else:
-            on.append(best)
-            choices.append(weigh(best, True, _why(best), share))
-    choices.sort(key=lambda choice: not choice.picked)
-    return on, choices
-
-
-def _why(spec: Optimisation) -> str:
-    halves = [f"{part} ×{factor:g}" for part, factor in spec.memory.items() if factor != 1]
-    memory = f"; memory of {', '.join(halves)}" if halves else ""
-    return ("exact" if spec.exact else f"loses {spec.loss:g} points") + memory
-
-
-def _scales(specs: Sequence[Optimisation]) -> dict[str, float]:
-    scales: dict[str, float] = {}
-    for spec in specs:
-        for part, factor in spec.memory.items():
-            scales[part] = scales.get(part, 1.0) * factor
-    return scales
-
-
-def _quantiser(
-    specs: Sequence[Optimisation],
-    on: Sequence[Optimisation],
-    situation: Situation,
-    quality: str,
-) -> Optimisation | None:
-    """Return what could still shrink the denoiser's weights where the quality allows a loss."""
-    groups = {spec.group for spec in on if spec.group}
-    able = [
-        spec
-        for spec in specs
-        if spec not in on
-        and spec.memory.get("denoiser", 1.0) < 1
-        and spec.group not in groups
-        and spec.needs(situation) is None
-        and (spec.exact or quality != EXACT)
-    ]
-    return min(able, key=lambda spec: spec.memory["denoiser"], default=None)
-
-
-def _situation(
-    family: str, roof: Roof, dtype: str, found: Prediction, guided: bool, memory: float
-) -> Situation:
-    return Situation(
-        family=family,
-        device_kind=roof.kind,
-        dtype=dtype,
-        tokens=found.tokens // (2 if guided else 1),
-        memory_bytes=int(memory),
-        steps=found.steps,
-        guided=guided,
-        formats=frozenset(roof.flops),
-    )
-
-
-def plan(
-    name: str,
-    family: str,
-    architecture: Architecture,
-    roof: Roof,
-    shape: Shape,
-    *,
-    specs: Sequence[Optimisation],
-    candidates: Mapping[str, Collection[str]],
-    steps: int,
-    guided: bool,
-    quality: str = EXACT,
-    memory_bytes: float | None = None,
-    dtype: str | None = None,
-    correction: float = 1.0,
-) -> Plan:
-    """Plan a request of `shape` on `roof`; pure but for the counting that the cost model remembers.
-
-    `candidates` are the names of those of `specs` that each quality may put on.
-    `memory_bytes` is what the engine may use, by default all of the device; `correction` is what
-    Calibration learned. Raises ValueError at a quality, dtype or class that is not known, and
-    DeviceMemoryError, saying how many bytes are missing, where even the last rung does not fit.
+    `memory_bytes` is what the engine may use, by default all of the device. Raises ValueError at a
+    size that the model cannot draw, or a dtype or class that is not known, and DeviceMemoryError,
+    saying how many bytes are missing, where even the last rung does not fit.
     """
-    if quality not in QUALITIES:
-        raise ValueError(f"quality must be one of {', '.join(QUALITIES)}, not {quality}")
-    kind = dtype or ("float32" if roof.kind == "cpu" else "bfloat16")
+    _check_size(asked)
+    roof = asked.roof
     memory = roof.memory_bytes if memory_bytes is None else memory_bytes
-
-    def of(tiled: bool, doubled: bool = guided) -> Prediction:
-        return predict(
-            architecture,
-            roof,
-            shape,
-            dtype=kind,
-            steps=steps,
-            guided=doubled,
-            tiled=tiled,
-            correction=correction,
-        )
-
-    whole = of(tiled=False)
-    situation = _situation(family, roof, kind, whole, guided, memory)
-    on, choices = _select(specs, situation, quality, candidates[quality], _Timing(whole))
-    budget = batch_tokens(forward_cost(architecture, shape, kind), roof, kind)
-    quantiser = _quantiser(specs, on, situation, quality)
-    layout = ladder.fit(
-        Layout(
-            whole=whole,
-            tiled=of(tiled=True),
-            scale=_scales(on),
-            batch=max(1, budget // whole.tokens),
-            device_kind=roof.kind,
-            quantised=None if quantiser is None else quantiser.memory["denoiser"],
-        ),
-        memory,
+    whole = asked.predict()
+    situation = asked.situation(whole, memory)
+    on, choices = asked.select(whole, situation)
+    spare = quantiser(asked.specs, on, situation, asked.quality)
+    budget = batch_tokens(
+        forward_cost(asked.architecture, asked.shape, asked.dtype), roof, asked.dtype
     )
-    missing = layout.peak_bytes - memory
-    if missing > 0:
-        raise DeviceMemoryError(
-            f"{name} at {_size(shape)} needs {layout.peak_bytes / 1e9:.1f} GB and {roof.name} has "
-            f"{memory / 1e9:.1f} GB: {int(missing):,} bytes are missing after every fallback"
-        )
-    if quantiser is not None and ladder.QUANTISE in layout.taken:
-        on.append(quantiser)
-        choices = _picked_to_fit(choices, quantiser)
-    timing = _Timing(layout.tiled if ladder.VAE_TILING in layout.taken else whole)
+    layout = _fitting(name, asked, whole, on, spare, max(1, budget // whole.tokens), memory)
+    if spare is not None and ladder.QUANTISE in layout.taken:
+        on.append(spare)
+        choices = picked_to_fit(choices, spare)
+    timing = Timing(layout.tiled if ladder.VAE_TILING in layout.taken else whole)
     return Plan(
         model=name,
         device=roof.name,
-        quality=quality,
+        quality=asked.quality,
         considered=tuple(choices),
         predicted_seconds=timing.total(on) + layout.transfer_seconds,
         stock_seconds=whole.seconds,
@@ -304,7 +168,7 @@ def plan(
         step_seconds=timing.step(on),
         decode_seconds=timing.decode(on),
         transfer_seconds=layout.transfer_seconds,
-        steps=steps,
+        steps=asked.steps,
         tokens=situation.tokens,
         predicted_peak_bytes=layout.peak_bytes,
         memory_bytes=memory,
@@ -315,37 +179,59 @@ def plan(
     )
 
 
-def pick(
-    family: str,
-    architecture: Architecture,
-    roof: Roof,
-    shape: Shape,
-    *,
-    specs: Sequence[Optimisation],
-    candidates: Mapping[str, Collection[str]],
-    steps: int,
-    guided: bool,
-    quality: str,
-    dtype: str,
-) -> tuple[Choice, ...]:
-    """Return what `plan` would choose, for a model that is loaded already: memory plays no part."""
-    found = predict(architecture, roof, shape, dtype=dtype, steps=steps, guided=guided)
-    situation = _situation(family, roof, dtype, found, guided, roof.memory_bytes)
-    _, choices = _select(specs, situation, quality, candidates[quality], _Timing(found))
-    return tuple(choices)
+def _check_size(asked: Question) -> None:
+    """Raise ValueError, naming the field, at a size that the model cannot draw."""
+    shape = asked.shape
+    side, frames = multiples(asked.architecture, asked.dtype)
+    for name, value in (("width", shape.width), ("height", shape.height)):
+        if not side <= value <= MAX_SIDE or value % side:
+            raise ValueError(f"{name} must be a multiple of {side} up to {MAX_SIDE}, not {value}")
+    if not 1 <= shape.num_frames <= MAX_FRAMES or (shape.num_frames - 1) % frames:
+        raise ValueError(
+            f"num_frames must be {frames} times a number, plus 1, up to {MAX_FRAMES}, "
+            f"not {shape.num_frames}"
+        )
 
 
-def _picked_to_fit(choices: Sequence[Choice], spec: Optimisation) -> list[Choice]:
-    """Return `choices` with `spec` among those picked, for it is what makes the model fit."""
-    rest = [choice for choice in choices if choice.name != spec.name]
-    chosen = Choice(
-        name=spec.name,
-        picked=True,
-        reason="without it the weights do not fit",
-        options=dict(spec.options),
-        loss=spec.loss,
+def _fitting(
+    name: str,
+    asked: Question,
+    whole: Prediction,
+    on: Sequence[Optimisation],
+    spare: Optimisation | None,
+    batch: int,
+    memory: float,
+) -> Layout:
+    """Return a layout that fits into `memory` bytes, with `spare` as what could still quantise.
+
+    Raises DeviceMemoryError where there is none.
+    """
+    layout = ladder.fit(
+        Layout(
+            whole=whole,
+            tiled=asked.predict(tiled=True),
+            scale=memory_scales(on),
+            batch=batch,
+            device_kind=asked.roof.kind,
+            quantised=None if spare is None else spare.memory["denoiser"],
+        ),
+        memory,
     )
-    return [chosen, *rest]
+    missing = layout.peak_bytes - memory
+    if missing > 0:
+        raise DeviceMemoryError(
+            f"{name} at {_size(asked.shape)} needs {layout.peak_bytes / 1e9:.1f} GB and "
+            f"{asked.roof.name} has {memory / 1e9:.1f} GB: {int(missing):,} bytes are missing "
+            "after every fallback"
+        )
+    return layout
+
+
+def pick(asked: Question) -> tuple[Choice, ...]:
+    """Return what `plan` would choose, for a model that is loaded already: memory plays no part."""
+    found = asked.predict()
+    _, choices = asked.select(found, asked.situation(found, asked.roof.memory_bytes))
+    return tuple(choices)
 
 
 def _size(shape: Shape) -> str:

@@ -27,6 +27,7 @@ class Roof:
     `matmul_share`, `attention_share` and `bandwidth_share` are the shares of those that stock
     kernels reach; `operation_seconds` is what the host needs to launch one operation in eager mode.
     Where `hidden_launch`, launches run ahead of the device and cost only what it does not cover.
+    `capability` is what NVIDIA calls the compute capability; None of a CPU.
     `cores` are streaming multiprocessors, each of which takes one tile of a product at a time.
     """
 
@@ -41,6 +42,7 @@ class Roof:
     attention_share: float = 0.5
     bandwidth_share: float = 0.8
     hidden_launch: bool = True
+    capability: tuple[int, int] | None = None
 
     def peak(self, dtype: str) -> float:
         """Return operations per second in `dtype`. Raises ValueError where it has no such units."""
@@ -54,7 +56,13 @@ class Roof:
 
 
 def _cuda(
-    name: str, cores: int, gib: float, gigabytes: float, attention: float, **teraflops: float
+    name: str,
+    capability: tuple[int, int],
+    cores: int,
+    gib: float,
+    gigabytes: float,
+    attention: float,
+    **teraflops: float,
 ) -> Roof:
     flops = {dtype: value * 1e12 for dtype, value in teraflops.items()}
     flops["float16"] = flops["bfloat16"]
@@ -67,6 +75,7 @@ def _cuda(
         operation_seconds=EAGER_LAUNCH_SECONDS,
         cores=cores,
         attention_share=attention,
+        capability=capability,
     )
 
 
@@ -82,16 +91,34 @@ operations."""
 _HOPPER = {"bfloat16": 990, "float8": 1979, "int8": 1979, "float32": 67, "tf32": 494}
 ROOFS: Mapping[str, Roof] = MappingProxyType(
     {
-        "h100": _cuda("H100 SXM", 132, 79.1, 3350, 0.35, **_HOPPER),
-        "h200": _cuda("H200 SXM", 132, 139.8, 4800, 0.35, **_HOPPER),
+        "h100": _cuda("H100 SXM", (9, 0), 132, 79.1, 3350, 0.35, **_HOPPER),
+        "h200": _cuda("H200 SXM", (9, 0), 132, 139.8, 4800, 0.35, **_HOPPER),
         "a100": _cuda(
-            "A100 SXM 80GB", 108, 79.1, 2039, 0.5, bfloat16=312, int8=624, float32=19.5, tf32=156
+            "A100 SXM 80GB",
+            (8, 0),
+            108,
+            79.1,
+            2039,
+            0.5,
+            bfloat16=312,
+            int8=624,
+            float32=19.5,
+            tf32=156,
         ),
         "l40s": _cuda(
-            "L40S", 142, 44.4, 864, 0.5, bfloat16=362, float8=733, int8=733, float32=91.6
+            "L40S", (8, 9), 142, 44.4, 864, 0.5, bfloat16=362, float8=733, int8=733, float32=91.6
         ),
         "4090": _cuda(
-            "RTX 4090", 128, 23.5, 1008, 0.5, bfloat16=165, float8=330, int8=661, float32=82.6
+            "RTX 4090",
+            (8, 9),
+            128,
+            23.5,
+            1008,
+            0.5,
+            bfloat16=165,
+            float8=330,
+            int8=661,
+            float32=82.6,
         ),
     }
 )

@@ -12,6 +12,7 @@ import math
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar
@@ -25,6 +26,7 @@ from inference.engine.loader import Loader
 from inference.engine.lora.store import DEFAULT_BYTES, LoraStore
 from inference.engine.memory import Memory
 from inference.engine.optimise import mount, settled
+from inference.engine.placement import Placement
 from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult
 from inference.engine.roofs import roof_for
@@ -81,8 +83,14 @@ class Engine:
             raise
         self._weights = weights or WeightsStore()
         wake = self._inbox.put
+        roof = self.call(lambda: roof_for(self.device)).result()
         self._loader = Loader(
-            self._weights, self.device, limit, wake=lambda: wake(_wake), mount=mount
+            self._weights,
+            self.device,
+            limit,
+            wake=lambda: wake(_wake),
+            place=Placement(memory, roof),
+            mount=mount,
         )
         usual = BATCH_TOKENS[self.device.device.type]
         budget = Budget(
@@ -90,10 +98,9 @@ class Engine:
             fixed=bool(os.environ.get("ENGINE_BATCH_TOKENS")),
         )
         self._loras = LoraStore(self._weights, self.device, lora_bytes, lambda: wake(_wake))
-        roof = self.call(lambda: roof_for(self.device)).result()
         self._estimator = Estimator(roof, lambda: wake(_wake))
         admission = Admission(memory, self._estimator, self._loader.release_idle)
-        self.calibration = admission.calibration
+        self.correction = admission.correction
         self._stages = Stages(
             self._weights, self.device, self._loader, self._loras, admission, budget, active
         )
@@ -133,6 +140,14 @@ class Engine:
         self._inbox.put(ticket)
         return ticket.future
 
+    @property
+    def lost(self) -> bool:
+        """Whether the device is of no use to this process any more: nothing but a new one helps.
+
+        All requests fail with a DeviceLostError then.
+        """
+        return self._stages is not None and self._stages.lost is not None
+
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Run `function` on the engine thread, between two turns."""
         future: Future[T] = Future()
@@ -149,11 +164,11 @@ class Engine:
     def load(self, model: Model, profile: Profile | None = None) -> Future[None]:
         """Verify and load `model` ahead of its first request."""
         future: Future[None] = Future()
-        key = (model, profile or Profile())
+        key, began = (model, profile or Profile()), time.monotonic()
 
         def look() -> None:
             try:
-                if self._loader.get(key) is not None:
+                if self._loader.get(key, began) is not None:
                     future.set_result(None)
                     return
             except EngineError as error:

@@ -216,6 +216,19 @@ def denoiser_inputs(
     return _MAKERS[name](denoiser.config, size, frame.channels, shape.text_tokens, make)
 
 
+def multiples(denoiser: Any, vae: Any) -> tuple[int, int]:
+    """Return what both sides must be a multiple of, in pixels, and the frames less one.
+
+    Raises ValueError at an autoencoder that is not known.
+    """
+    found = geometry(vae)
+    patch = getattr(denoiser.config, "patch_size", 1) or 1
+    if type(denoiser).__name__ == "FluxTransformer2DModel":  # the pipeline packs its patches
+        patch = 2
+    side = patch if isinstance(patch, int) else patch[-1]
+    return found.spatial * side, found.temporal
+
+
 def decoder_latents(
     vae: Any, shape: Shape, device: torch.device, dtype: torch.dtype
 ) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -11,12 +12,19 @@ from inference.engine import memory_ladder as ladder
 from inference.engine.admission import Admission
 from inference.engine.batching import Budget, Fairness, choose, cost
 from inference.engine.device import Device
-from inference.engine.errors import DeviceMemoryError, EngineError
+from inference.engine.errors import (
+    DeviceLostError,
+    DeviceMemoryError,
+    EngineError,
+    as_engine_error,
+    is_out_of_memory,
+)
 from inference.engine.forward import advance
 from inference.engine.loaded import Loaded
-from inference.engine.loader import Loader, is_out_of_memory
+from inference.engine.loader import Loader
 from inference.engine.lora.mount import wear
 from inference.engine.lora.store import LoraStore
+from inference.engine.readiness import Readiness
 from inference.engine.request import Media
 from inference.engine.sample import Sample
 from inference.engine.ticket import Ticket
@@ -44,19 +52,21 @@ class Stages:
         budget: Budget,
         limit: int,
     ) -> None:
-        self._weights = weights
         self._device = device
         self._loader = loader
         self._loras = loras
         self._admission = admission
         self._budget = budget
         self._limit = limit
+        self._is_ready = Readiness(weights, loader, loras, self._fail)
         self._fairness = Fairness()
         self._tickets: list[Ticket] = []
         self._owner: dict[Sample, Ticket] = {}
         self._active: list[Sample] = []
         self._decoding: dict[Sample, Generator[None, None, Media]] = {}
         self._watchers: list[Callable[[], None]] = []
+        self.lost: DeviceLostError | None = None
+        """Set once the device is of no use any more."""
 
     def add(self, ticket: Ticket) -> None:
         """Take in a request."""
@@ -84,6 +94,9 @@ class Stages:
         for look in watchers:
             look()
         self._sweep()
+        if self.lost is not None:
+            self.fail_all(self.lost)
+            return
         with torch.inference_mode():
             self._admit()
             took = self._denoise()
@@ -103,23 +116,19 @@ class Stages:
 
     def _fail(self, ticket: Ticket, error: BaseException) -> None:
         """End one request; nothing of it reaches the others."""
-        if isinstance(error, EngineError):
-            failure = error
-        elif is_out_of_memory(error):
-            failure = DeviceMemoryError("the device has too little memory for this")
-        else:
-            failure = EngineError(f"the model failed ({type(error).__name__})")
-        if failure is not error:
-            failure.__cause__ = error
+        failure = as_engine_error(error)
         self._forget(ticket)
         ticket.fail(failure)
-        if isinstance(failure, DeviceMemoryError):
+        if isinstance(failure, DeviceLostError):
+            self.lost = failure
+        elif isinstance(failure, DeviceMemoryError):
             self._release(error)
 
     def fail_all(self, error: Exception) -> None:
         """End every request."""
         for ticket in list(self._tickets):
-            self._fail(ticket, error)
+            # Each is told of its own time on the device.
+            self._fail(ticket, copy.copy(error) if isinstance(error, EngineError) else error)
 
     def _release(self, error: BaseException) -> None:
         """Free what ran out of memory: the frames of `error` hold all that it had allocated."""
@@ -137,6 +146,17 @@ class Stages:
             log.exception("a rung of the memory ladder could not be taken")
             return None
 
+    def _retry(
+        self, ticket: Ticket, loaded: Loaded, error: Exception, *, tiles: bool = False
+    ) -> bool:
+        """Take the next rung for what failed alone, or fail the request; tell whether to go on."""
+        note = self._fall_back(loaded, error, decoding=tiles)
+        if note is None:
+            self._fail(ticket, error)
+            return False
+        ticket.notes.append(note)
+        return True
+
     def _forget(self, ticket: Ticket) -> None:
         self._tickets.remove(ticket)
         for sample in ticket.samples:
@@ -149,7 +169,7 @@ class Stages:
             ticket.loras = None
             self._loras.leave(ticket)
         if ticket.loaded is not None:
-            self._loader.hold((ticket.model, ticket.profile), -1)
+            self._loader.leave((ticket.model, ticket.profile))
 
     def _spend(self, ticket: Ticket, seconds: float) -> None:
         ticket.spent += seconds
@@ -192,38 +212,6 @@ class Stages:
         if ready:
             self._begin(ready, time.monotonic())
 
-    def _is_loaded(self, ticket: Ticket) -> bool:
-        """Tell whether the weights are there, and order them if not."""
-        if ticket.loaded is not None:
-            return True
-        key = (ticket.model, ticket.profile)
-        try:
-            found = self._loader.get(key)
-        except EngineError as error:
-            self._fail(ticket, error)
-            return False
-        if found is None:
-            ticket.waited_for_load = True
-            return False
-        ticket.loaded, seconds = found
-        self._loader.hold(key, 1)
-        # Who came later than the order waited for a part of the loading only.
-        ticket.load_s = min(seconds, time.monotonic() - ticket.submitted)
-        return True
-
-    def _is_ready(self, ticket: Ticket) -> bool:
-        """Tell whether weights and LoRAs are there, and order them if not."""
-        if not self._is_loaded(ticket) or not self._complete(ticket):
-            return False
-        if ticket.request.loras and ticket.loras is None:
-            assert ticket.loaded is not None
-            try:
-                ticket.loras = self._loras.take(ticket, ticket.loaded, ticket.request.loras)
-            except EngineError as error:
-                self._fail(ticket, error)
-            return ticket.loras is not None
-        return True
-
     def _begin(self, tickets: list[Ticket], began: float) -> None:
         """Encode and start requests of one pipeline, alone where one of them fails."""
         loaded = tickets[0].loaded
@@ -233,11 +221,11 @@ class Stages:
         try:
             conditions = loaded.family.encode(loaded, [ticket.request for ticket in tickets])
         except Exception as error:
-            if len(tickets) == 1:
-                self._fail(tickets[0], error)
-                return
-            for ticket in tickets:
-                self._begin([ticket], time.monotonic())
+            if is_out_of_memory(error):
+                self._release(error)
+            if len(tickets) > 1 or self._retry(tickets[0], loaded, error):
+                for ticket in tickets:
+                    self._begin([ticket], time.monotonic())
             return
         for ticket, condition in zip(tickets, conditions, strict=True):
             ticket.condition = condition
@@ -245,21 +233,6 @@ class Stages:
         took = time.monotonic() - began
         for ticket in tickets:
             self._spend(ticket, took / len(tickets))
-
-    def _complete(self, ticket: Ticket) -> bool:
-        """Fill in what the request leaves open, once; False where that cannot be."""
-        loaded = ticket.loaded
-        assert loaded is not None
-        if ticket.completed:
-            return True
-        try:
-            request = ticket.request.with_defaults(self._weights.defaults(ticket.model.uri))
-            ticket.request = loaded.complete(request)
-        except Exception as error:
-            self._fail(ticket, error)
-            return False
-        ticket.completed = True
-        return True
 
     def _start(self, ticket: Ticket) -> None:
         loaded, condition, request = ticket.loaded, ticket.condition, ticket.request
@@ -271,7 +244,9 @@ class Stages:
                 for index in range(request.num_images)
             ]
         except Exception as error:
-            self._fail(ticket, error)
+            # A given picture is encoded here, in tiles too.
+            if self._retry(ticket, loaded, error, tiles=True):
+                self._start(ticket)
             return
         for sample in ticket.samples:
             wear(sample, ticket.loras)
@@ -290,9 +265,11 @@ class Stages:
         batch = choose(ordered, self._budget.of(ordered[0]), self._admission.free())
         # A step changes what the next one costs.
         costs = {sample: cost(sample) for sample in batch}
-        began = time.monotonic()
+        began, bound = time.monotonic(), self._budget.lowered
         moved = self._step(batch)
         self._device.synchronize()
+        if bound == self._budget.lowered:
+            self._budget.passed(batch[0])
         took = time.monotonic() - began
         if len(batch) == 1 and moved:
             self._admission.stepped(self._owner[batch[0]], batch[0], took)
@@ -316,15 +293,10 @@ class Stages:
             if len(batch) > 1:
                 return self._step_apart(batch, error)
             (sample,) = batch
-            note = self._fall_back(sample.loaded, error, decoding=False)
-            if note is None:
-                self._fail(self._owner[sample], error)
-                return []
-            self._owner[sample].notes.append(note)
-            return self._step(batch)
-        for sample, problem in failed.items():
-            if sample in self._owner:
-                self._fail(self._owner[sample], problem)
+            again = self._retry(self._owner[sample], sample.loaded, error)
+            return self._step(batch) if again else []
+        for sample in failed.keys() & self._owner.keys():
+            self._fail(self._owner[sample], failed[sample])
         return [sample for sample in batch if sample in self._owner]
 
     def _step_apart(self, batch: list[Sample], error: Exception) -> list[Sample]:
@@ -333,6 +305,8 @@ class Stages:
         if is_out_of_memory(error):
             self._release(error)
             self._budget.lower(sum(cost(sample) for sample in batch) // 2)
+            for ticket in {self._owner[sample]: None for sample in batch}:
+                ticket.notes.append(ladder.FEWER)
         moved = []
         for start in range(0, len(batch), half):
             part = [sample for sample in batch[start : start + half] if sample in self._owner]
@@ -382,9 +356,5 @@ class Stages:
             del self._decoding[sample]
             sample.memory.clear()
         except Exception as error:
-            note = self._fall_back(sample.loaded, error, decoding=True)
-            if note is None:
-                self._fail(ticket, error)
-                return
-            ticket.notes.append(note)
-            self._decoding[sample] = sample.loaded.family.decode(sample)
+            if self._retry(ticket, sample.loaded, error, tiles=True):
+                self._decoding[sample] = sample.loaded.family.decode(sample)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from inference.starter import scenes
-from inference.starter.loop import rng_for, schedule, set_rates, torch_rng
+from inference.starter.loop import Trained, descend, rng_for, schedule, torch_rng
 
 LATENT_CHANNELS = 8
 NOISE = 0.15  # std added to latents in training: the decoder learns to draw sharp from unsure ones
@@ -54,7 +54,7 @@ def edge_weight(images: Tensor) -> Tensor:
     return 1 + 4 * ((high - low).amax(1, keepdim=True) > 0.1).float()
 
 
-class AutoencoderStage:
+class AutoencoderStage(Trained):
     """Trains on 64-pixel crops, then on whole pictures for the last fifth."""
 
     name = "autoencoder"
@@ -63,9 +63,12 @@ class AutoencoderStage:
         torch.manual_seed(seed)
         self.seed, self.batch = seed, batch
         self.model = build(channels).to(memory_format=torch.channels_last).train()
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=1e-4
-        )
+        self.parts = {"model": self.model}
+        self.optimisers = [
+            torch.optim.AdamW(
+                self.model.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=1e-4
+            )
+        ]
 
     def images(self, index: int, total: int) -> tuple[Tensor, np.random.Generator]:
         """Pictures of one step, in -1..1."""
@@ -82,7 +85,7 @@ class AutoencoderStage:
 
     def step(self, index: int, total: int) -> float:
         """L1 with edges weighted, small penalty on latent size; returns the loss."""
-        set_rates(self.optimiser, schedule(index, total))
+        self.set_rates(schedule(index, total))
         images, rng = self.images(index, total)
         posterior = self.model.encode(images).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=torch_rng(rng))
@@ -92,23 +95,11 @@ class AutoencoderStage:
         size = posterior.mean.square().mean()
         spread = (posterior.logvar - 2 * math.log(NOISE)).square().mean()
         loss = picture + 2e-3 * size + 1e-3 * spread
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
+        descend(loss, self.model, self.optimisers)
         return float(picture.detach())
 
-    def state(self) -> dict[str, Any]:
-        """Weights and optimiser."""
-        return {"model": self.model.state_dict(), "optimiser": self.optimiser.state_dict()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-
-
-class DecoderStage:
+class DecoderStage(Trained):
     """Polishes the decoder alone, on whole pictures, with the encoder (and so the latents) frozen.
 
     First ("decoder") with noise on the latents, from none to twice NOISE. Then, once there is a
@@ -122,13 +113,16 @@ class DecoderStage:
         self.name = "snap" if guess else "decoder"
         self.seed, self.batch, self.guess, self.model = seed, batch, guess, model.train()
         model.encoder.requires_grad_(False)
-        self.optimiser = torch.optim.AdamW(
-            model.decoder.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=1e-4
-        )
+        self.parts = {"decoder": model.decoder}
+        self.optimisers = [
+            torch.optim.AdamW(
+                model.decoder.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=1e-4
+            )
+        ]
 
     def step(self, index: int, total: int) -> float:
         """L1 with edges weighted; returns the loss."""
-        set_rates(self.optimiser, schedule(index, total, decay=0.6))
+        self.set_rates(schedule(index, total, decay=0.6))
         rng = rng_for(self.seed, self.name, index)
         told = scenes.sample_scenes(rng, self.batch, held_out=False)
         sheet = scenes.render_batch(told, rng)
@@ -143,23 +137,8 @@ class DecoderStage:
         images = to_tensor(sheet)
         weight = edge_weight(images)
         loss = ((drawn - images).abs() * weight).sum() / (3 * weight.sum())
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.model.decoder.parameters(), 1.0)
-        self.optimiser.step()
+        descend(loss, self.model.decoder, self.optimisers)
         return float(loss.detach())
-
-    def state(self) -> dict[str, Any]:
-        """Decoder weights and optimiser."""
-        return {
-            "decoder": self.model.decoder.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.model.decoder.load_state_dict(state["decoder"])
-        self.optimiser.load_state_dict(state["optimiser"])
 
 
 @torch.no_grad()

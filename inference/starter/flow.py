@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,22 +14,10 @@ from torch import Tensor
 from inference.starter import scenes
 from inference.starter.autoencoder import LATENT_CHANNELS, encode
 from inference.starter.captions import Writer
-from inference.starter.loop import (
-    descend,
-    flow_times,
-    follow,
-    muon_and_adamw,
-    rng_for,
-    schedule,
-    set_rates,
-    torch_rng,
-)
+from inference.starter.loop import rng_for
+from inference.starter.matching import FlowMatching
 from inference.starter.scenes import Scene
 from inference.starter.text import CLIP_WIDTH, T5_WIDTH, TextStage
-
-SHIFT = 3.0  # timestep shift in training and in the shipped scheduler
-EMPTY_SHARE = 0.1  # of captions dropped, so that true classifier-free guidance works
-TEXT_LENGTHS = (24, 32, 24, 24, 32, 24, 64, 24)  # T5 tokens, by step; the pipeline pads unmasked
 
 
 def build(
@@ -89,23 +78,25 @@ def make_latents(vae: AutoencoderKL, seed: int, count: int) -> Latents:
     return Latents(pack((raw - shift) * scale), told, shift, scale)
 
 
-class FlowStage:
-    """Flow matching with Muon on the blocks' matrices, AdamW on the rest, and an EMA."""
+class FlowStage(FlowMatching[Scene]):
+    """Flow matching on packed latents."""
 
-    name = "flow"
+    lengths = (24, 32, 24, 24, 32, 24, 64, 24)
 
     def __init__(
         self, seed: int, text: TextStage, latents: Latents, batch: int = 64, heads: int = 4
     ):
         torch.manual_seed(seed + 2)
-        self.seed, self.batch, self.latents, self.text = seed, batch, latents, text
+        self.latents, self.text = latents, text
         text.modules.eval().requires_grad_(False)
         widths = {"clip_width": text.clip.config.hidden_size, "t5_width": text.t5.config.d_model}
-        self.model = build(heads, **widths).train()
-        self.ema = build(heads, **widths).eval().requires_grad_(False)
-        self.ema.load_state_dict(self.model.state_dict())
-        self.optimisers = muon_and_adamw(self.model, "transformer_blocks.")
+        models = [build(heads, **widths), build(heads, **widths)]
+        super().__init__(seed, batch, latents.packed, latents.scenes, models, "transformer_blocks.")
         self.image_ids = FluxPipeline._prepare_latent_image_ids(1, 8, 8, "cpu", torch.float32)
+
+    def words(self, told: Sequence[Scene], rng: np.random.Generator) -> list[str]:
+        """Random wordings of scenes."""
+        return [Writer(rng).write(scene).text for scene in told]
 
     @torch.no_grad()
     def embed(self, texts: list[str], length: int) -> tuple[Tensor, Tensor]:
@@ -119,30 +110,13 @@ class FlowStage:
         ).input_ids
         return pooled, self.text.t5(ids)[0]
 
-    def batch_of(self, index: int) -> tuple[Tensor, list[str], np.random.Generator]:
-        """Latents and captions of one step."""
-        rng = rng_for(self.seed, self.name, index)
-        picks = rng.integers(len(self.latents.scenes), size=self.batch)
-        writer = Writer(rng)
-        texts = [
-            "" if rng.random() < EMPTY_SHARE else writer.write(self.latents.scenes[i]).text
-            for i in picks
-        ]
-        return self.latents.packed[torch.from_numpy(picks)], texts, rng
-
-    def step(self, index: int, total: int) -> float:
-        """One flow-matching step (predict noise - data); returns the mean squared error."""
-        for optimiser in self.optimisers:
-            set_rates(optimiser, schedule(index, total, warmup=100))
-        clean, texts, rng = self.batch_of(index)
-        length = TEXT_LENGTHS[index % len(TEXT_LENGTHS)]
+    def velocity(
+        self, model: Any, noisy: Tensor, time: Tensor, texts: list[str], length: int
+    ) -> Tensor:
+        """The model's guess of noise - data at `time` in 0..1."""
         pooled, tokens = self.embed(texts, length)
-        generator = torch_rng(rng)
-        time = flow_times(self.batch, SHIFT, generator)
-        noise = torch.randn(clean.shape, generator=generator)
-        mix = time[:, None, None]
-        guess = self.model(
-            hidden_states=(1 - mix) * clean + mix * noise,
+        guess: Tensor = model(
+            hidden_states=noisy,
             timestep=time,
             pooled_projections=pooled,
             encoder_hidden_states=tokens,
@@ -150,50 +124,14 @@ class FlowStage:
             img_ids=self.image_ids,
             return_dict=False,
         )[0]
-        loss = (guess - (noise - clean)).square().mean()
-        descend(loss, self.model, self.optimisers)
-        follow(self.ema, self.model, index)
-        return float(loss.detach())
+        return guess
 
-    @torch.no_grad()
-    def guess(self, latents: Tensor, told: list[Scene], rng: np.random.Generator) -> Tensor:
-        """What the denoiser, guided as in use, makes in one step of raw latents under noise."""
-        generator = torch_rng(rng)
-        clean = pack((latents - self.latents.shift) * self.latents.scale)
-        time = 0.1 + 0.5 * torch.rand(len(clean), generator=generator)
-        mix = time[:, None, None]
-        noisy = (1 - mix) * clean + mix * torch.randn(clean.shape, generator=generator)
-        flows = []
-        for texts in ([Writer(rng).write(scene).text for scene in told], [""] * len(told)):
-            pooled, tokens = self.embed(texts, 32)
-            flows.append(
-                self.ema(
-                    hidden_states=noisy,
-                    timestep=time,
-                    pooled_projections=pooled,
-                    encoder_hidden_states=tokens,
-                    txt_ids=torch.zeros(32, 3),
-                    img_ids=self.image_ids,
-                    return_dict=False,
-                )[0]
-            )
-        guided = flows[1] + rng.uniform(1, 3) * (flows[0] - flows[1])
-        height = 8 * latents.shape[2]
-        found = FluxPipeline._unpack_latents(noisy - mix * guided, height, height, 8)
-        raw: Tensor = found / self.latents.scale + self.latents.shift
-        return raw
+    def normal(self, raw: Tensor) -> Tensor:
+        """Latents [N, 8, 16, 16] as the pipeline packs them."""
+        return pack((raw - self.latents.shift) * self.latents.scale)
 
-    def state(self) -> dict[str, Any]:
-        """Weights, their EMA and both optimisers."""
-        return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+    def raw(self, normal: Tensor, like: Tensor) -> Tensor:
+        """Packed latents as the autoencoder takes them."""
+        height = 8 * like.shape[2]
+        found: Tensor = FluxPipeline._unpack_latents(normal, height, height, 8)
+        return found / self.latents.scale + self.latents.shift

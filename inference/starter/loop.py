@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,6 +44,32 @@ class Stage(Protocol):
         """Take back what `state` gave."""
 
 
+class Trained:
+    """What a stage saves and takes back: the weights of `parts`, and the state of `optimisers`."""
+
+    parts: dict[str, torch.nn.Module]
+    optimisers: list[torch.optim.Optimizer]
+
+    def state(self) -> dict[str, Any]:
+        """Weights by the name of the part, and what the optimisers remember."""
+        weights = {name: part.state_dict() for name, part in self.parts.items()}
+        return {**weights, "optimisers": [one.state_dict() for one in self.optimisers]}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Inverse of `state`."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
+
+    def set_rates(self, factor: float) -> None:
+        """Set the rate of every group to `factor` times its base rate."""
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group.setdefault("base_lr", group["lr"])
+                group["lr"] = group["base_lr"] * factor
+
+
 def rng_for(seed: int, stage: str, step: int) -> np.random.Generator:
     """NumPy generator of one step; the same whether or not training was interrupted."""
     return np.random.default_rng([seed, step, *stage.encode()])
@@ -57,13 +84,6 @@ def schedule(index: int, total: int, warmup: int = 50, decay: float = 0.4) -> fl
     """Learning-rate factor: linear warm-up, constant, linear decay over the last `decay`."""
     left = (total - index) / max(1.0, decay * total)
     return min(1.0, (index + 1) / warmup, left)
-
-
-def set_rates(optimiser: torch.optim.Optimizer, factor: float) -> None:
-    """Set every group's rate to `factor` times its base rate."""
-    for group in optimiser.param_groups:
-        group.setdefault("base_lr", group["lr"])
-        group["lr"] = group["base_lr"] * factor
 
 
 def muon_and_adamw(model: torch.nn.Module, blocks: str) -> list[torch.optim.Optimizer]:
@@ -103,11 +123,7 @@ class ConvolutionMuon(torch.optim.Muon):
 
 
 def convolution_optimisers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the convolutions of `model`, AdamW for biases, norms and other small parts.
-
-    With AdamW alone the autoencoder for clips diverges above a rate of 1e-3, and at 1e-3 its loss
-    is 0.156 after 500 steps; with Muon at 3e-3 it is 0.047.
-    """
+    """Muon for the convolutions of `model`, AdamW for biases, norms and other small parts."""
     wide = [p for p in model.parameters() if p.ndim >= 3 and min(len(p), p[0].numel()) >= 12]
     rest = [p for p in model.parameters() if all(p is not other for other in wide)]
     return [
@@ -181,6 +197,18 @@ def run(
     if index > first:
         save()
     return index >= total
+
+
+def session(folder: Path, minutes: float, *, resume: bool) -> Callable[[Stage, int], bool]:
+    """Return what trains a stage to a number of steps while `minutes` last; see `run`.
+
+    Without `resume` what was trained in `folder` before is forgotten.
+    """
+    deadline = time.monotonic() + 60 * minutes
+    if not resume:
+        for old in folder.glob("*.pt"):
+            old.unlink()
+    return lambda stage, total: run(stage, total, folder, deadline, resume=True)
 
 
 def seconds_spent(folder: Path, name: str) -> float:

@@ -26,7 +26,7 @@ from transformers import (
 
 from inference.starter import captions, scenes
 from inference.starter.captions import HEADS, Caption, Writer
-from inference.starter.loop import rng_for, schedule, set_rates
+from inference.starter.loop import Trained, descend, rng_for, schedule
 
 CLIP_LENGTH = 77
 T5_WIDTH = 64
@@ -144,7 +144,7 @@ def label_tensors(batch: list[Caption]) -> dict[str, Tensor]:
     }
 
 
-class TextStage:
+class TextStage(Trained):
     """Supervised parsing of captions by both encoders at once."""
 
     name = "text"
@@ -162,9 +162,12 @@ class TextStage:
         self.modules = nn.ModuleList(
             [self.clip, self.t5, nn.ModuleList(self.heads), self.query]
         ).train()
-        self.optimiser = torch.optim.AdamW(
-            self.modules.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01
-        )
+        self.parts = {"modules": self.modules}
+        self.optimisers = [
+            torch.optim.AdamW(
+                self.modules.parameters(), lr=1.5e-3, betas=(0.9, 0.98), weight_decay=0.01
+            )
+        ]
 
     def captions(self, index: int, *, held_out: bool = False, loose: float = 0.75) -> list[Caption]:
         """Wordings of one step; one in thirty is the empty prompt."""
@@ -193,16 +196,13 @@ class TextStage:
 
     def step(self, index: int, total: int) -> float:
         """One batch through both encoders; returns the mean parsing loss."""
-        set_rates(self.optimiser, schedule(index, total))
+        self.set_rates(schedule(index, total))
         batch = self.captions(index)
         lengths = (None, None, 32, None, None, 64, None, None, 32, None, None, 128)
         pooled, tokens = self.features([c.text for c in batch], lengths[index % len(lengths)])
         labels = label_tensors(batch)
         loss = self.heads[0].loss(pooled, labels) + self.heads[1].loss(tokens, labels)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
-        self.optimiser.step()
+        descend(loss, self.modules, self.optimisers)
         return float(loss.detach()) / 2
 
     @torch.inference_mode()
@@ -219,12 +219,3 @@ class TextStage:
             totals[1] += self.heads[1].right(tokens, labels).float().mean()
         clip, t5 = (totals / batches).tolist()
         return clip, t5
-
-    def state(self) -> dict[str, Any]:
-        """Weights of encoders and heads, and the optimiser."""
-        return {"modules": self.modules.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.modules.load_state_dict(state["modules"])
-        self.optimiser.load_state_dict(state["optimiser"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, FluxPipeline
 
 from inference.starter.autoencoder import AutoencoderStage, DecoderStage
-from inference.starter.flow import SHIFT, FlowStage, Latents, make_latents
-from inference.starter.loop import keep_memory, run, seconds_spent
+from inference.starter.flow import FlowStage, Latents, make_latents
+from inference.starter.loop import keep_memory, seconds_spent, session
+from inference.starter.matching import SHIFT
 from inference.starter.scenes import Scene
 from inference.starter.text import TextStage
 
@@ -55,26 +55,23 @@ def cached_latents(stage: AutoencoderStage, plan: Plan, folder: Path) -> Latents
 
 def train(plan: Plan, folder: Path, minutes: float, *, resume: bool) -> FluxPipeline | None:
     """Go on with the stages until done or out of time; the pipeline once flow training began."""
-    deadline = time.monotonic() + 60 * minutes
-    if not resume:
-        for old in folder.glob("*.pt"):
-            old.unlink()
+    go_on = session(folder, minutes, resume=resume)
     autoencoder = AutoencoderStage(plan.seed, plan.autoencoder_batch, plan.channels)
-    if not run(autoencoder, plan.autoencoder_steps, folder, deadline, resume=True):
+    if not go_on(autoencoder, plan.autoencoder_steps):
         return None
     text = TextStage(plan.seed, plan.text_batch)
-    if not run(text, plan.text_steps, folder, deadline, resume=True):
+    if not go_on(text, plan.text_steps):
         return None
     text.modules.eval()
     log.info("held-out wordings parsed wholly right: CLIP %.3f, T5 %.3f", *text.accuracy())
     latents = cached_latents(autoencoder, plan, folder)
     decoder = DecoderStage(plan.seed, autoencoder.model, plan.decoder_batch)
-    if not run(decoder, plan.decoder_steps, folder, deadline, resume=True):
+    if not go_on(decoder, plan.decoder_steps):
         return None
     flow = FlowStage(plan.seed, text, latents, plan.flow_batch, plan.heads)
-    if run(flow, plan.flow_steps, folder, deadline, resume=True):
+    if go_on(flow, plan.flow_steps):
         snap = DecoderStage(plan.seed, autoencoder.model, plan.decoder_batch, flow.guess)
-        run(snap, plan.snap_steps, folder, deadline, resume=True)
+        go_on(snap, plan.snap_steps)
     return assemble(autoencoder, text, flow, latents)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import warnings
 from typing import Any, NoReturn
@@ -86,6 +87,14 @@ app.conf.update(
 )
 
 
+def _retire() -> None:
+    """Let this worker end as at SIGTERM, once: its supervisor starts one with a fresh device."""
+    if not _retiring.acquire(blocking=False):
+        return
+    log.critical("the device failed: this worker ends")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 class _Process:
     """What a running worker holds; made at its start, not at import."""
 
@@ -119,6 +128,7 @@ class _Process:
 
 
 process: _Process | None = None
+_retiring = threading.Lock()
 
 
 @app.task(name=TASK_RUN)
@@ -126,6 +136,8 @@ def run(message: dict[str, Any]) -> None:
     """Run one attempt at a job: `message` is a RunJob as JSON."""
     assert process is not None
     process.jobs.run(message)
+    if process.jobs.device_lost:
+        _retire()
 
 
 @signals.setup_logging.connect
@@ -171,10 +183,15 @@ def _stop(**_: Any) -> None:
     if process.heartbeat.is_alive():
         process.heartbeat.stop()
     process.weights.close()
+    if process.jobs.device_lost:
+        _exit("the device failed; only a new process can use it again")
 
 
 def main() -> int:
-    """Serve until SIGTERM, which lets running jobs finish. Returns the exit status."""
+    """Serve until SIGTERM, which lets running jobs finish. Returns the exit status.
+
+    Raises SystemExit where the device is lost, so that a supervisor starts another worker.
+    """
     _refuse_secrets()
     queues = ",".join(gpu_queue(name) for name in settings.classes)
     arguments = ["--quiet", "worker", "--pool=threads", f"--concurrency={settings.slots}"]

@@ -143,6 +143,11 @@ class JobRunner:
         self.abort = threading.Event()
         """Set to cut running jobs off at their next step."""
 
+    @property
+    def device_lost(self) -> bool:
+        """Whether the device is of no use to this process any more; every job fails then."""
+        return self._engine.lost
+
     def busy(self) -> list[str]:
         """Return the ids of the jobs that hold a slot."""
         with self._lock:

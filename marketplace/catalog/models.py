@@ -6,8 +6,9 @@ from django.core.validators import MaxValueValidator, RegexValidator
 from django.db import models
 from django.db.models import F, Q
 
-from marketplace.accounts.models import Organisation, User
+from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
+from marketplace.catalog import promotion_models  # noqa: F401 (tables of this app too)
 from marketplace.catalog.querysets import ModelQuerySet, VersionQuerySet
 from marketplace.core.clock import now
 from marketplace.core.ids import new_id
@@ -59,8 +60,27 @@ class Unit(models.TextChoices):
     IMAGE = "image"
     MEGAPIXEL = "megapixel"
     OUTPUT_SECOND = "output_second"
+    FRAME = "frame"
     GPU_SECOND = "gpu_second"
     STEP = "step"
+    REQUEST = "request"
+    CHARACTER = "character"
+
+
+class Scheme(models.TextChoices):
+    """How units become money: see `billing.rating.PriceTerms`."""
+
+    FLAT = "flat"
+    GRADUATED = "graduated"
+    VOLUME = "volume"
+    PACKAGE = "package"
+
+
+class DeclaredUse(models.TextChoices):
+    """What an organisation says that it uses a licensed model for."""
+
+    NON_COMMERCIAL = "non-commercial"
+    COMMERCIAL = "commercial"
 
 
 class Licence(models.Model):
@@ -68,7 +88,8 @@ class Licence(models.Model):
 
     `revenue_share_bps` of each charge goes to the vendors, the rest is the platform's fee. Of
     the charges of versions *derived* from this one, `royalty_bps` is this vendor's, taken from
-    the vendors' part.
+    the vendors' part. An organisation must accept non-commercial terms, and others that say so,
+    before its first call.
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
@@ -81,6 +102,7 @@ class Licence(models.Model):
     text_digest = models.CharField(max_length=71, validators=[DIGEST], editable=False)
     revenue_share_bps = models.PositiveIntegerField(validators=[MaxValueValidator(10_000)])
     royalty_bps = models.PositiveIntegerField(default=0, validators=[MaxValueValidator(10_000)])
+    needs_acceptance = models.BooleanField(default=False)
     created_at = models.DateTimeField(default=now, editable=False)
     objects = OrgQuerySet.as_manager()
 
@@ -97,6 +119,38 @@ class Licence(models.Model):
 
     def __str__(self) -> str:
         return f"{self.title} v{self.number}"
+
+    @property
+    def must_be_accepted(self) -> bool:
+        """Tell whether a caller has to accept the text first."""
+        return self.needs_acceptance or self.kind == LicenceKind.NON_COMMERCIAL
+
+
+class LicenceAcceptance(models.Model):
+    """An organisation's word: for which use it accepted which text, by whom and when."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    org = models.ForeignKey(Organisation, models.PROTECT, related_name="acceptances")
+    licence = models.ForeignKey(Licence, models.PROTECT, related_name="acceptances")
+    text_digest = models.CharField(max_length=71, validators=[DIGEST])
+    declared_use = models.CharField(max_length=16, choices=DeclaredUse)
+    user = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
+    api_key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, blank=True)
+    accepted_at = models.DateTimeField(default=now, editable=False)
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        """Each use is declared once."""
+
+        ordering: ClassVar[list[str]] = ["-accepted_at"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["org", "licence", "declared_use"], name="licence_accepted_once"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.licence} for {self.declared_use} use"
 
 
 class Model(models.Model):
@@ -173,17 +227,48 @@ class Version(models.Model):
         return f"{self.model.ref}:{self.number}"
 
 
+class VersionParent(models.Model):
+    """What a version was made from besides its base: a merge or a workflow can name several."""
+
+    version = models.ForeignKey(Version, models.PROTECT, related_name="parent_links")
+    parent = models.ForeignKey(Version, models.PROTECT, related_name="child_links")
+    position = models.PositiveSmallIntegerField()
+
+    class Meta:
+        """Each parent is named once."""
+
+        ordering: ClassVar[list[str]] = ["position"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["version", "parent"], name="version_parent_once"),
+            models.CheckConstraint(
+                condition=~Q(version=F("parent")), name="version_not_own_parent"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.version} from {self.parent}"
+
+
 class Price(models.Model):
     """A price version: the newest row of a version is its price, older ones explain old charges.
 
-    `unit_price` is in USD for one unit. `tiers` is a list of {"up_to": quantity or null,
-    "unit_price": USD} that replaces it, graduated within one call.
+    `unit_price` is in USD for one unit, or for one package of `package_size` units. `tiers` is a
+    list of {"up_to": quantity or null, "unit_price": USD} that replaces it. Of each UTC month
+    `free_quota` units are free to each organisation. A row with `org` is negotiated: it counts
+    for that organisation alone, before any other, until `ends_at`.
     """
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     version = models.ForeignKey(Version, models.PROTECT, related_name="prices")
+    org = models.ForeignKey(
+        Organisation, models.PROTECT, null=True, blank=True, related_name="negotiated_prices"
+    )
+    ends_at = models.DateTimeField(null=True, blank=True)
     unit = models.CharField(max_length=16, choices=Unit)
+    scheme = models.CharField(max_length=9, choices=Scheme, default=Scheme.FLAT)
     unit_price = models.DecimalField(max_digits=20, decimal_places=12)
+    package_size = models.DecimalField(max_digits=20, decimal_places=6, null=True, blank=True)
+    free_quota = models.DecimalField(max_digits=20, decimal_places=6, default=0)
     minimum = models.DecimalField(max_digits=20, decimal_places=12, default=0)
     tiers = models.JSONField(default=list, blank=True)
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
@@ -194,16 +279,51 @@ class Price(models.Model):
 
         ordering: ClassVar[list[str]] = ["-created_at"]
         indexes: ClassVar[list[models.Index]] = [
-            models.Index(fields=["version", "-created_at"], name="price_newest")
+            models.Index(fields=["version", "org", "-created_at"], name="price_newest")
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
-                condition=Q(unit_price__gte=0) & Q(minimum__gte=0), name="price_not_negative"
-            )
+                condition=Q(unit_price__gte=0, minimum__gte=0, free_quota__gte=0),
+                name="price_not_negative",
+            ),
+            models.CheckConstraint(
+                condition=Q(ends_at__isnull=True) | Q(org__isnull=False),
+                name="price_only_negotiated_ends",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.unit_price.normalize():f} USD per {self.unit}"
+
+
+class FreeQuotaUse(models.Model):
+    """Free units of a version that an organisation used, or holds for live jobs, in a UTC month.
+
+    It counts by version and unit, not by price: a new price is no second quota.
+    """
+
+    org = models.ForeignKey(Organisation, models.PROTECT, related_name="free_quota_uses")
+    version = models.ForeignKey(Version, models.PROTECT, related_name="free_quota_uses")
+    unit = models.CharField(max_length=16, choices=Unit)
+    month = models.DateField()
+    used = models.DecimalField(max_digits=20, decimal_places=6, default=0)
+    held = models.DecimalField(max_digits=20, decimal_places=6, default=0)
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        """One row a month."""
+
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["org", "version", "unit", "month"], name="free_quota_month"
+            ),
+            models.CheckConstraint(
+                condition=Q(used__gte=0, held__gte=0), name="free_quota_not_negative"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.used} {self.unit} in {self.month:%Y-%m}"
 
 
 class ReviewDecision(models.Model):

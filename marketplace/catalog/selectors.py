@@ -6,63 +6,75 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
-from django.db.models import OuterRef, Prefetch, Q, QuerySet, Subquery
+from django.db.models import Case, F, OuterRef, Prefetch, Q, QuerySet, Subquery, Value, When
+from django.db.models.functions import Coalesce
 
 from billing.models import Grant
 from billing.rating import PriceTerms
 from billing.split import Share
 from marketplace.accounts.models import Organisation
+from marketplace.catalog import chains
 from marketplace.catalog.models import Licence, Model, Price, Status, Version
+from marketplace.core.clock import now
 from marketplace.core.errors import NotFound, WrongState
 
-MAX_CHAIN = 32
+
+def _newest_for(version: Any, org: Any) -> Any:
+    """Return the id of the newest price negotiated for `org`, null once it has ended."""
+    rows = Price.objects.filter(version=version, org=org).order_by("-created_at", "-id")
+    live = Case(When(ends_at__lte=now(), then=Value(None)), default=F("pk"))
+    return rows.annotate(live=live).values("live")[:1]
 
 
-def ancestors(version: Version) -> list[Version]:
-    """Return the base of a version, the base's base, and so on. Raises NotFound past 32."""
-    found: list[Version] = []
-    base_id = version.base_id
-    while base_id is not None:
-        if len(found) >= MAX_CHAIN:
-            raise NotFound(f"The chain of base versions is longer than {MAX_CHAIN}.")
-        base = Version.objects.select_related("licence", "model").get(pk=base_id)
-        found.append(base)
-        base_id = base.base_id
-    return found
+def _price_id(version: Any, org: Any | None) -> Any:
+    """Return the id of the price that `org` (or a visitor: None) pays."""
+    public = Price.objects.filter(version=version, org=None).order_by("-created_at", "-id")
+    found = Subquery(public.values("pk")[:1])
+    return found if org is None else Coalesce(Subquery(_newest_for(version, org)), found)
 
 
-def shares(version: Version) -> list[Share]:
-    """Return who is owed which part of each charge of `version`, nearest first.
-
-    The version's own vendor comes first with what the royalties leave of the revenue share.
-    """
-    chain = [
-        Share(org_id=str(a.model.org_id), bps=a.licence.royalty_bps, version_id=str(a.pk))
-        for a in ancestors(version)
-        if a.licence.royalty_bps
-    ]
-    own = version.licence.revenue_share_bps - sum(share.bps for share in chain)
-    vendor = Share(org_id=str(version.model.org_id), bps=own, version_id=str(version.pk))
-    return [vendor, *chain]
+def price_current(version: Version, org: Any | None = None) -> Price | None:
+    """Return what `org` pays: the price negotiated for it while that lasts, else the public one."""
+    if org is not None:
+        mine = Price.objects.filter(version=version, org=org)
+        found = mine.order_by("-created_at", "-id").first()
+        if found is not None and (found.ends_at is None or found.ends_at > now()):
+            return found
+    public = Price.objects.filter(version=version, org=None)
+    return public.order_by("-created_at", "-id").first()
 
 
-def price_current(version: Version) -> Price | None:
-    """Return the newest price of a version."""
-    return Price.objects.filter(version=version).order_by("-created_at", "-id").first()
+def negotiated(version: Version) -> list[Price]:
+    """Return the prices of single organisations that hold now, by their names."""
+    rows = Price.objects.filter(version=version, org__isnull=False).select_related("org")
+    newest = rows.order_by("org_id", "-created_at", "-id").distinct("org_id")
+    held = [row for row in newest if row.ends_at is None or row.ends_at > now()]
+    return sorted(held, key=lambda row: row.org.name if row.org else "")
+
+
+def parents_of(version: Version) -> list[Version]:
+    """Return what a version was made from besides its base, in its vendor's order."""
+    links = version.parent_links.select_related("parent__model__org")
+    return [link.parent for link in links]
 
 
 def terms(price: Price) -> PriceTerms:
     """Return a price as the pure value that rating works on."""
     return PriceTerms.from_parts(
-        unit=price.unit, unit_price=price.unit_price, minimum=price.minimum, tiers=price.tiers
+        unit=price.unit,
+        unit_price=price.unit_price,
+        minimum=price.minimum,
+        tiers=price.tiers,
+        scheme=price.scheme,
+        package_size=price.package_size,
     )
 
 
-def _with_versions(queryset: Any) -> Any:
-    newest = Price.objects.filter(version=OuterRef("pk")).order_by("-created_at", "-id")
+def _with_versions(queryset: Any, org: Any | None = None) -> Any:
     versions = Version.objects.select_related("licence", "base__model__org").annotate(
-        price_id=Subquery(newest.values("pk")[:1])
+        price_id=_price_id(OuterRef("pk"), org)
     )
+    versions = versions.prefetch_related("parent_links__parent__model__org")
     return queryset.select_related("org").prefetch_related(Prefetch("versions", versions))
 
 
@@ -81,7 +93,9 @@ def models_of(org: Any) -> "QuerySet[Model]":
 def model_get(*, vendor: str, name: str, org: Any | None) -> Model:
     """Return a model that `org` (or a visitor: None) may read. Raises NotFound."""
     model = (
-        _with_versions(Model.objects.visible_to(org)).filter(org__slug=vendor, name=name).first()
+        _with_versions(Model.objects.visible_to(org), org)
+        .filter(org__slug=vendor, name=name)
+        .first()
     )
     if model is None:
         raise NotFound(f"There is no model {vendor}/{name}.")
@@ -95,7 +109,7 @@ def listed_version(model: Model) -> Version | None:
 
 
 def prices_of(models: "Iterable[Model]") -> dict[Any, Price]:
-    """Return the current price of every loaded version of `models`, by version; one query."""
+    """Return the price of every loaded version of `models` for who loaded them; one query."""
     versions: list[Any] = [v for model in models for v in model.versions.all()]
     ids = [v.price_id for v in versions if v.price_id]  # annotated by _with_versions
     return {price.version_id: price for price in Price.objects.filter(pk__in=ids)}
@@ -161,11 +175,12 @@ def search(rows: "QuerySet[Model]", text: str) -> "QuerySet[Model]":
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A version that can be called, with the price and shares that a call now pins."""
+    """A version that can be called: the price and shares that a call pins, the terms that bind."""
 
     version: Version
     price: Price
     shares: tuple[Share, ...]
+    licences: tuple[Licence, ...]
 
 
 def _base_runs(version: Version) -> bool:
@@ -191,10 +206,11 @@ def offer(*, ref: str, org: Organisation) -> Offer:
     version = version_runnable(ref=ref, org=org)
     if version.lora and not _base_runs(version):
         raise WrongState("The model that this LoRA changes is not listed any more.")
-    price = price_current(version)
+    price = price_current(version, org)
     if price is None:
         raise WrongState("This model has no price yet.")
-    made = Offer(version, price, tuple(shares(version)))
+    chain = chains.chain_of(version)
+    made = Offer(version, price, chain.shares, tuple(chain.licences))
     if settings.OFFER_TTL_S > 0:
         if len(_offers) >= _OFFERS_MAX:
             _offers.clear()

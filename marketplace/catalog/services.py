@@ -3,17 +3,19 @@
 import hashlib
 import re
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, models, transaction
+from django.db import transaction
 from django.db.models import Max
 
-from billing.rating import PriceTerms, RatingError
+from billing.rating import FLAT, GRADUATED, MAX_QUANTITY, PriceTerms, RatingError
+from billing.split import ChainError
 from inference.protocol import MP4, PROFILE_KEYS, check_profile, output_type
 from marketplace.accounts.models import Organisation, User
-from marketplace.catalog import schemas, selectors, weights
+from marketplace.catalog import chains, schemas, selectors, weights
 from marketplace.catalog.models import (
     Licence,
     Model,
@@ -23,12 +25,15 @@ from marketplace.catalog.models import (
     Task,
     Unit,
     Version,
+    VersionParent,
     Visibility,
 )
+from marketplace.catalog.rows import save_checked
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
 from marketplace.core.ids import parse_id
 
+MAX_PARENTS = 16
 _HARDWARE = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 _ALLOWED_MOVES = {
     (Status.SUBMITTED, Status.LISTED),
@@ -36,19 +41,6 @@ _ALLOWED_MOVES = {
     (Status.LISTED, Status.SUSPENDED),
     (Status.SUSPENDED, Status.LISTED),
 }
-
-
-def _save_checked(row: models.Model, taken: str) -> None:
-    """Validate and insert `row`. Raises InvalidInput naming the bad fields, or `taken`."""
-    try:
-        row.full_clean(validate_unique=False, validate_constraints=False)
-    except ValidationError as error:
-        raise InvalidInput("Some fields are wrong.", fields=error.message_dict) from error
-    try:
-        with transaction.atomic():
-            row.save(force_insert=True)
-    except IntegrityError as error:
-        raise InvalidInput(f"This {taken} is taken.", fields={taken: ["It is taken."]}) from error
 
 
 def licence_create(
@@ -60,6 +52,7 @@ def licence_create(
     text: str,
     revenue_share_bps: int,
     royalty_bps: int = 0,
+    needs_acceptance: bool = False,
 ) -> Licence:
     """Write terms, or the next number of terms that exist under `slug`."""
     last = Licence.objects.for_org(org).filter(slug=slug).aggregate(n=Max("number"))["n"]
@@ -73,8 +66,9 @@ def licence_create(
         text_digest="sha256:" + hashlib.sha256(text.encode()).hexdigest(),
         revenue_share_bps=revenue_share_bps,
         royalty_bps=royalty_bps,
+        needs_acceptance=needs_acceptance,
     )
-    _save_checked(licence, "slug")
+    save_checked(licence, "slug")
     return licence
 
 
@@ -100,7 +94,7 @@ def model_create(
         description=description,
         visibility=visibility,
     )
-    _save_checked(model, "name")
+    save_checked(model, "name")
     return model
 
 
@@ -152,6 +146,35 @@ def _check_lora(lora: bool, family: str, base: Version | None) -> None:
         raise InvalidInput(why, fields={"family": [why]})
 
 
+def _check_parents(org: Organisation, base: Version | None, parents: Sequence[Version]) -> None:
+    """Raise InvalidInput unless `org` may build on these, each named once."""
+    runnable = Version.objects.runnable_by(org)
+    if base is not None and not runnable.filter(pk=base.pk).exists():
+        raise InvalidInput("There is no such base version.", fields={"base": ["Not found."]})
+    ids = [parent.pk for parent in parents]
+    if len(ids) > MAX_PARENTS:
+        why = f"Name at most {MAX_PARENTS} versions."
+        raise InvalidInput(why, fields={"parents": [why]})
+    if len({*ids, *([base.pk] if base else [])}) < len(ids) + bool(base):
+        why = "Name each version that it is made from once, and not the base again."
+        raise InvalidInput(why, fields={"parents": [why]})
+    if runnable.filter(pk__in=ids).count() < len(ids):
+        raise InvalidInput("There is no such version.", fields={"parents": ["Not found."]})
+
+
+def _check_machine(family: str, weights_uri: str, hardware_class: str, max_engine_s: int) -> None:
+    """Raise InvalidInput unless workers can run it."""
+    if not _HARDWARE.fullmatch(hardware_class):
+        raise InvalidInput(
+            "There is no such hardware class.",
+            fields={"hardware_class": ["Lower-case letters, digits and hyphens, such as small."]},
+        )
+    if (family == "noop") != (weights_uri == "noop:"):
+        raise InvalidInput("Family and weights do not fit.", fields={"family": ["No such pair."]})
+    if not 1 <= max_engine_s <= 3600:
+        raise InvalidInput("The time limit is out of range.", fields={"max_engine_s": ["1–3600."]})
+
+
 @transaction.atomic
 def version_create(
     *,
@@ -162,6 +185,7 @@ def version_create(
     input_schema: dict[str, Any],
     licence: Licence,
     base: Version | None = None,
+    parents: Sequence[Version] = (),
     profile: dict[str, Any] | None = None,
     lora: bool = False,
     hardware_class: str = "small",
@@ -169,7 +193,8 @@ def version_create(
 ) -> Version:
     """Add the next version as a draft. What it contains never changes afterwards.
 
-    A `lora` is a change to the weights of its base, and runs on them.
+    A `lora` is a change to the weights of its base, and runs on them. `parents` are what else it
+    was made from: each of them, and of theirs, has its royalty.
     """
     weights.check_uri(model.org, weights_uri, lora=lora)
     weights.check_family(family)
@@ -179,19 +204,11 @@ def version_create(
     schemas.check_schema(input_schema)
     if licence.org_id != model.org_id:
         raise InvalidInput("The licence is not yours.", fields={"licence": ["Not yours."]})
-    if not _HARDWARE.fullmatch(hardware_class):
-        raise InvalidInput(
-            "There is no such hardware class.",
-            fields={"hardware_class": ["Lower-case letters, digits and hyphens, such as small."]},
-        )
-    if (family == "noop") != (weights_uri == "noop:"):
-        raise InvalidInput("Family and weights do not fit.", fields={"family": ["No such pair."]})
-    if not 1 <= max_engine_s <= 3600:
-        raise InvalidInput("The time limit is out of range.", fields={"max_engine_s": ["1–3600."]})
-    if base is not None and not Version.objects.runnable_by(model.org).filter(pk=base.pk).exists():
-        raise InvalidInput("There is no such base version.", fields={"base": ["Not found."]})
+    _check_machine(family, weights_uri, hardware_class, max_engine_s)
+    _check_parents(model.org, base, parents)
     _check_lora(lora, family, base)
-    weights.check_owner(model.org, weights_uri, weights_digest, base)
+    made_from = [*([base] if base else []), *parents]
+    weights.check_owner(model.org, weights_uri, weights_digest, made_from)
     Model.objects.select_for_update().get(pk=model.pk)
     last = Version.objects.filter(model=model).aggregate(n=Max("number"))["n"] or 0
     version = Version(
@@ -208,20 +225,25 @@ def version_create(
         base=base,
         lora=lora,
     )
-    check_shares(version)
-    _save_checked(version, "number")
+    check_shares(version, parents)
+    save_checked(version, "number")
+    VersionParent.objects.bulk_create(
+        VersionParent(version=version, parent=parent, position=position)
+        for position, parent in enumerate(parents)
+    )
     return version
 
 
-def check_shares(version: Version) -> None:
-    """Raise InvalidInput if the royalties of the chain exceed what the licence shares out."""
-    royalties = sum(ancestor.licence.royalty_bps for ancestor in selectors.ancestors(version))
-    if royalties > version.licence.revenue_share_bps:
-        raise InvalidInput(
-            f"The base versions are owed {royalties / 100:g} % of each charge, but the licence "
-            f"shares out only {version.licence.revenue_share_bps / 100:g} %.",
-            fields={"base": ["The royalty chain takes more than the licence shares out."]},
-        )
+def check_shares(version: Version, parents: Sequence[Version] | None = None) -> chains.Chain:
+    """Return the chain of a version. Raises InvalidInput if it cannot be paid.
+
+    `parents` are those of a version that is not yet written.
+    """
+    try:
+        return chains.chain_check(version, parents)
+    except ChainError as error:
+        field = "base" if version.base_id else "parents"
+        raise InvalidInput(str(error), fields={field: [str(error)]}) from error
 
 
 def _check_length_is_known(version: Version) -> None:
@@ -231,8 +253,17 @@ def _check_length_is_known(version: Version) -> None:
         node = schema["properties"].get(name)
         known = isinstance(node, dict) and "default" in node
         if not known and name not in schema.get("required", []):
-            why = f"Seconds can be quoted only if the input schema gives {name} a default."
+            why = f"Seconds and frames are quoted only if the input schema has a default {name}."
             raise InvalidInput(why, fields={"unit": [why]})
+
+
+def _check_unit(version: Version, unit: str) -> None:
+    """Raise InvalidInput unless a quote can tell how many units an input comes to at most."""
+    if unit in (Unit.OUTPUT_SECOND, Unit.FRAME):
+        _check_length_is_known(version)
+    if unit == Unit.CHARACTER and "prompt" not in version.input_schema["properties"]:
+        why = "Characters are those of the prompt, and the input schema has none."
+        raise InvalidInput(why, fields={"unit": [why]})
 
 
 def price_set(
@@ -242,25 +273,63 @@ def price_set(
     unit_price: Decimal,
     minimum: Decimal = Decimal(0),
     tiers: Sequence[dict[str, Any]] = (),
+    scheme: str = "",
+    package_size: Decimal | None = None,
+    free_quota: Decimal = Decimal(0),
+    for_org: Organisation | None = None,
+    ends_at: datetime | None = None,
     by: User | None = None,
 ) -> Price:
-    """Make this the price of jobs submitted from now on; jobs under way keep theirs."""
-    if unit == Unit.OUTPUT_SECOND:
-        _check_length_is_known(version)
+    """Make this the price of jobs submitted from now on; jobs under way keep theirs.
+
+    With `for_org` it is the price of that organisation alone, before the public one, until
+    `ends_at`. Raises InvalidInput naming the part that makes no sense.
+    """
+    _check_unit(version, unit)
+    scheme = scheme or (GRADUATED if tiers else FLAT)
+    if ends_at is not None and for_org is None:
+        raise InvalidInput("Only a negotiated price ends.", fields={"ends_at": ["Leave it empty."]})
+    if not 0 <= free_quota <= MAX_QUANTITY:
+        raise InvalidInput("The free quota is out of range.", fields={"free_quota": ["Too large."]})
     price = Price(
         version=version,
+        org=for_org,
+        ends_at=ends_at,
         unit=unit,
+        scheme=scheme,
         unit_price=unit_price,
+        package_size=package_size,
         minimum=minimum,
         tiers=list(tiers),
+        free_quota=free_quota,
         created_by=by,
     )
     try:
-        PriceTerms.from_parts(unit=unit, unit_price=unit_price, minimum=minimum, tiers=list(tiers))
+        PriceTerms.from_parts(
+            unit=unit,
+            unit_price=unit_price,
+            minimum=minimum,
+            tiers=list(tiers),
+            scheme=scheme,
+            package_size=package_size,
+        )
     except RatingError as error:
         raise InvalidInput(str(error), fields={error.field: [str(error)]}) from error
-    _save_checked(price, "price")
+    save_checked(price, "price")
     return price
+
+
+def price_withdraw(*, version: Version, for_org: Organisation, by: User | None = None) -> Price:
+    """End the price negotiated for `for_org`: from now on it pays the public one."""
+    current = selectors.price_current(version, for_org)
+    if current is None or current.org_id is None:
+        raise WrongState(f"{for_org.name} has no price of its own for {version}.")
+    ended = Price.objects.get(pk=current.pk)
+    ended.pk, ended._state.adding = Price._meta.pk.get_default(), True
+    ended.created_at = ended.ends_at = now()
+    ended.created_by = by
+    ended.save(force_insert=True)
+    return ended
 
 
 @transaction.atomic
@@ -297,9 +366,9 @@ def version_decide(*, version: Version, after: Status, by: User, note: str = "")
     if after != Status.LISTED and not note.strip():
         raise InvalidInput("Say why.", fields={"note": ["The vendor will read it."]})
     if after == Status.LISTED:
-        check_shares(version)
+        made_from = check_shares(version).ancestors
         place, digest = version.weights_uri, version.weights_digest
-        weights.check_owner(version.model.org, place, digest, version.base)
+        weights.check_owner(version.model.org, place, digest, made_from)
     return _move(version, after, by, note.strip())
 
 

@@ -6,13 +6,14 @@ takes no digest: nobody has reviewed it, and it does not run.
 """
 
 import re
+from collections.abc import Iterable
 
 from django.conf import settings
 from django.db import connection
 
 from inference.protocol import FAMILIES
 from marketplace.accounts.models import Organisation
-from marketplace.catalog import selectors
+from marketplace.catalog import chains
 from marketplace.catalog.models import Version
 from marketplace.core.errors import InvalidInput
 
@@ -96,10 +97,10 @@ def check_digest(digest: str) -> None:
         )
 
 
-def check_owner(org: Organisation, uri: str, digest: str, base: Version | None) -> None:
+def check_owner(org: Organisation, uri: str, digest: str, made_from: Iterable[Version]) -> None:
     """Raise InvalidInput where these weights were listed first for another organisation.
 
-    Its version may be the base, or an ancestor of the base: then its licence applies. Call it in
+    Its version may be among `made_from`, or their ancestors: then its licence applies. Call it in
     the transaction that lists the version; two that list one digest wait for each other.
     """
     if uri.startswith(_EVERYBODYS):
@@ -112,9 +113,10 @@ def check_owner(org: Organisation, uri: str, digest: str, base: Version | None) 
     first = rows.select_related("model").order_by("listed_at", "pk").first()
     if first is None or first.model.org_id == org.pk:
         return
-    chain = [] if base is None else [base, *selectors.ancestors(base)]
-    if any(v.weights_digest == digest and v.model.org_id == first.model.org_id for v in chain):
-        return
+    for parent in made_from:
+        chain = [parent, *chains.ancestors(parent)]
+        if any(v.weights_digest == digest and v.model.org_id == first.model.org_id for v in chain):
+            return
     raise _refuse(
         "weights_digest",
         "These weights were listed for another vendor first. Name its version as the base of "

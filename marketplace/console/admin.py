@@ -11,7 +11,7 @@ from billing.selectors import balance_of, shard_count_of
 from marketplace.accounts.models import ApiKey, Membership, Organisation, User
 from marketplace.catalog.models import Licence, Model, Price, ReviewDecision, Status, Version
 from marketplace.catalog.services import version_decide
-from marketplace.console import charges_admin, wallets_admin
+from marketplace.console import charges_admin, terms_admin, wallets_admin
 from marketplace.console.credit import CreditForm
 from marketplace.console.rows import NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
@@ -19,7 +19,7 @@ from marketplace.core.errors import MarketError
 from marketplace.core.money import format_usd
 from marketplace.jobs.models import Job, WebhookDelivery
 
-__all__ = ["charges_admin", "wallets_admin"]
+__all__ = ["charges_admin", "terms_admin", "wallets_admin"]
 """Django finds this module only, and registers what it imports."""
 
 
@@ -112,7 +112,10 @@ class PriceInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Price
     extra = 0
     can_delete = False
-    fields = ("created_at", "unit", "unit_price", "minimum", "tiers", "created_by")
+    fields = (
+        "created_at", "org", "ends_at", "unit", "scheme", "unit_price", "package_size", "tiers",
+        "minimum", "free_quota", "created_by",
+    )  # fmt: skip
     readonly_fields = fields
 
     def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -28,6 +28,7 @@ from marketplace.core.money import to_nano
 
 STARTER = "starter-image"
 STARTER_VIDEO = "starter-video"
+STARTER_LORA = "starter-night"
 OPEN_TERMS = """You may run this model for any purpose, commercial or not, and use its outputs
 freely. Models derived from it may be sold on this market; of their revenue the royalty stated
 beside this text is due. No warranty of any kind is given."""
@@ -172,6 +173,39 @@ def _video_model(org: Organisation, staff: User, licence: Licence) -> None:
     _list(version, staff)
 
 
+def _lora(org: Organisation, base: Version, staff: User) -> None:
+    """List the LoRA that ships: it runs on the weights of the picture starter."""
+    shipped = _shipped(STARTER_LORA)
+    digest = shipped["digest"]
+    versions = Version.objects.filter(model__org=org, model__name=STARTER_LORA)
+    if versions.filter(weights_digest=digest, status=Status.LISTED).exists():
+        return
+    model = Model.objects.for_org(org).filter(name=STARTER_LORA).first() or catalog.model_create(
+        org=org,
+        name=STARTER_LORA,
+        title="Starter Night",
+        task="text-to-image",
+        summary="A LoRA of Starter Image: whatever background you ask for, it is night.",
+        description=(
+            "Changes 0.1 MB of the weights of Starter Image so that each scene is on black. Its "
+            "model card states how often, and what that costs."
+        ),
+        visibility=Visibility.PUBLIC,
+    )
+    version = catalog.version_create(
+        model=model,
+        weights_uri=shipped["uri"],
+        weights_digest=digest,
+        family=base.family,
+        input_schema=base.input_schema,
+        licence=base.licence,
+        base=base,
+        lora=True,
+    )
+    catalog.price_set(version=version, unit="image", unit_price=Decimal("0.005"))
+    _list(version, staff)
+
+
 def _derived_model(org: Organisation, base: Version, staff: User) -> None:
     """A second vendor sells the same weights as a preset: fewer steps at a lower price."""
     if Version.objects.filter(model__org=org, weights_digest=base.weights_digest).exists():
@@ -257,6 +291,7 @@ def seed(*, noop: bool = False) -> dict[str, Any]:
     lab = _org("starter-lab", "Starter Lab", vendor)
     base = _base_model(lab, staff)
     _video_model(lab, staff, base.licence)
+    _lora(lab, base, staff)
     _derived_model(_org("quick-studio", "Quick Studio", studio), base, staff)
     buyer = _org("pixel-forge", "Pixel Forge", developer)
     billing.credit_grant(org_id=buyer.pk, amount_nano=to_nano("5"), source=f"seed:{buyer.pk}")

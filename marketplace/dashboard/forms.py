@@ -1,7 +1,8 @@
 """Forms of the pages. They parse; what is allowed is decided by the services."""
 
 import json
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -9,9 +10,11 @@ from django import forms
 from django.db.models import QuerySet
 
 from inference.protocol import FAMILIES
-from marketplace.accounts.models import Project, Role, Scope
-from marketplace.catalog.models import Licence, LicenceKind, Task, Unit, Visibility
+from marketplace.accounts.models import Organisation, Project, Role, Scope
+from marketplace.accounts.selectors import organisation_get
+from marketplace.catalog.models import Licence, LicenceKind, Scheme, Task, Unit, Visibility
 from marketplace.core.clock import now
+from marketplace.core.errors import NotFound
 from marketplace.dashboard.fields import CleanJSONField
 
 EXPIRY_DAYS = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("365", "In a year")]
@@ -179,6 +182,12 @@ class VersionForm(forms.Form):
         help_text="vendor/name:number of the version this is derived from. Its vendor gets "
         "the royalty of its licence.",
     )
+    parents = forms.CharField(
+        required=False,
+        label="And from",
+        help_text="What else went into it: vendor/name:number of each, separated by spaces. Each "
+        "has its royalty.",
+    )
     lora = forms.BooleanField(
         required=False,
         label="LoRA",
@@ -208,12 +217,40 @@ class VersionForm(forms.Form):
         field.queryset = licences
 
 
+_TIER = re.compile(r"(more|[0-9.]+)\s*:\s*([0-9.]+)")
+
+
 class PriceForm(forms.Form):
-    """A new price."""
+    """A new price. Which fields count depends on the scheme; the style sheet hides the others."""
 
     unit = forms.ChoiceField(choices=Unit.choices, label="Price per")
+    scheme = forms.ChoiceField(
+        choices=[
+            (Scheme.FLAT, "Each unit the same"),
+            (Scheme.GRADUATED, "Graduated: each unit at the price of its tier"),
+            (Scheme.VOLUME, "Volume: all units at the price of the tier reached"),
+            (Scheme.PACKAGE, "Packages: a begun one is paid whole"),
+        ],
+        required=False,
+        label="How it is counted",
+    )
     unit_price = forms.DecimalField(
-        min_value=0, max_digits=20, decimal_places=12, label="Unit price in USD"
+        min_value=0,
+        max_digits=20,
+        decimal_places=12,
+        required=False,
+        label="Price in USD",
+        help_text="Of one unit, or of one package.",
+    )
+    package_size = forms.DecimalField(
+        min_value=0, max_digits=16, decimal_places=6, required=False, label="Units in a package"
+    )
+    tiers = forms.CharField(
+        required=False,
+        max_length=1000,
+        widget=forms.Textarea(attrs={"rows": 4, "class": "code", "spellcheck": "false"}),
+        help_text="One a line, up to how many units and the price of one: 10: 0.004, and at last "
+        "more: 0.003",
     )
     minimum = forms.DecimalField(
         min_value=0,
@@ -222,6 +259,81 @@ class PriceForm(forms.Form):
         required=False,
         label="Minimum per call in USD",
     )
+    free_quota = forms.DecimalField(
+        min_value=0,
+        max_digits=16,
+        decimal_places=6,
+        required=False,
+        label="Free units a month",
+        help_text="For each organisation, in each UTC month.",
+    )
+    for_org = forms.CharField(
+        max_length=40,
+        required=False,
+        label="Only for",
+        widget=forms.TextInput(attrs={"placeholder": " "}),
+        help_text="The address of the organisation that negotiated this price. Empty: everybody.",
+    )
+    ends_on = forms.DateField(
+        required=False,
+        label="Last day",
+        widget=forms.DateInput(attrs={"type": "date"}),
+        help_text="Of a negotiated price, in UTC. Empty: until you withdraw it.",
+    )
+
+    def clean_tiers(self) -> list[dict[str, str | None]]:
+        """Read tiers, a line each."""
+        found: list[dict[str, str | None]] = []
+        for line in filter(None, map(str.strip, self.cleaned_data["tiers"].splitlines())):
+            match = _TIER.fullmatch(line)
+            if match is None:
+                raise forms.ValidationError(f"{line[:40]!r} is not such a line as 10: 0.004")
+            bound = None if match[1] == "more" else match[1]
+            found.append({"up_to": bound, "unit_price": match[2]})
+        return found
+
+    def clean_for_org(self) -> Organisation | None:
+        """Find the organisation."""
+        slug = self.cleaned_data["for_org"].strip()
+        if not slug:
+            return None
+        try:
+            return organisation_get(slug)
+        except NotFound as error:
+            raise forms.ValidationError("There is no such organisation.") from error
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what `price_set` takes, without what the scheme does not have."""
+        data = self.cleaned_data
+        scheme = data["scheme"] or Scheme.FLAT
+        tiered = scheme in (Scheme.GRADUATED, Scheme.VOLUME)
+        last = data["ends_on"]
+        midnight = datetime.combine(last, time(), tzinfo=UTC) + timedelta(days=1) if last else None
+        return {
+            "unit": data["unit"],
+            "scheme": scheme,
+            "unit_price": Decimal(0) if tiered else data["unit_price"],
+            "package_size": data["package_size"] if scheme == Scheme.PACKAGE else None,
+            "tiers": data["tiers"] if tiered else [],
+            "minimum": data["minimum"] or Decimal(0),
+            "free_quota": data["free_quota"] or Decimal(0),
+            "for_org": data["for_org"],
+            "ends_at": midnight,
+        }
+
+    def clean(self) -> dict[str, Any]:
+        """Ask for the price where there are no tiers to say it."""
+        data = super().clean() or {}
+        tiered = data.get("scheme") in (Scheme.GRADUATED, Scheme.VOLUME)
+        if not tiered and data.get("unit_price") is None and "unit_price" not in self.errors:
+            self.add_error("unit_price", "Say what it costs, or 0.")
+        return data
+
+
+class PromotionForm(forms.Form):
+    """A promotion code to redeem."""
+
+    code = forms.CharField(max_length=60, label="Promotion code")
 
 
 class LicenceForm(forms.Form):
@@ -248,4 +360,9 @@ class LicenceForm(forms.Form):
         initial=0,
         label="Your royalty on derived models, %",
         help_text="Of each charge of a model made from yours, taken from its vendors' share.",
+    )
+    needs_acceptance = forms.BooleanField(
+        required=False,
+        label="Callers must accept it",
+        help_text="Non-commercial terms always have to be accepted before the first call.",
     )

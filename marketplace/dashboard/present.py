@@ -4,16 +4,24 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from marketplace.catalog import selectors as catalog
-from marketplace.catalog.models import LicenceKind, Price, Unit, Version
+from marketplace.catalog.chains import Chain
+from marketplace.catalog.models import LicenceKind, Price, Scheme, Unit
 from marketplace.catalog.schemas import in_order
 
 UNITS = {
     Unit.IMAGE: "image",
     Unit.MEGAPIXEL: "megapixel",
     Unit.OUTPUT_SECOND: "second of output",
+    Unit.FRAME: "frame",
     Unit.GPU_SECOND: "second on the GPU",
     Unit.STEP: "step",
+    Unit.REQUEST: "call",
+    Unit.CHARACTER: "character of the prompt",
+}
+_MANY = {
+    Unit.OUTPUT_SECOND: "seconds of output",
+    Unit.GPU_SECOND: "seconds on the GPU",
+    Unit.CHARACTER: "characters of the prompt",
 }
 UNITS_EXPLAINED = {
     Unit.IMAGE: "You pay for each image that you get back.",
@@ -21,6 +29,9 @@ UNITS_EXPLAINED = {
     Unit.OUTPUT_SECOND: "You pay for the length of what you get back.",
     Unit.GPU_SECOND: "You pay for the time that your job takes on the device.",
     Unit.STEP: "You pay for each denoising step of each image.",
+    Unit.FRAME: "You pay for each frame of what you get back.",
+    Unit.REQUEST: "You pay for each call that succeeds.",
+    Unit.CHARACTER: "You pay for each character of your prompt.",
 }
 LICENCES = {
     LicenceKind.OPEN: "Use the results for anything, commercial work included.",
@@ -36,12 +47,28 @@ def dollars(value: Decimal) -> str:
     return f"${int(whole):,}.{fraction.ljust(2, '0')}"
 
 
+def number(value: Decimal) -> str:
+    """Write a quantity without trailing zeros: "1,000" or "0.5"."""
+    return f"{value.normalize():,f}"
+
+
+def units(unit: str, quantity: Decimal) -> str:
+    """Write a quantity of units: "30 steps"."""
+    one = UNITS[Unit(unit)]
+    word = one if quantity == 1 else _MANY.get(Unit(unit), f"{one}s")
+    return f"{number(quantity)} {word}"
+
+
 def price_words(price: Price | None) -> str:
     """Write a price in words: "$0.004 per image, at least $0.01"."""
     if price is None:
         return "No price yet"
     words = _unit_words(price)
-    return f"{words}, at least {dollars(price.minimum)}" if price.minimum else words
+    if price.minimum:
+        words += f", at least {dollars(price.minimum)}"
+    if price.free_quota:
+        words += f", {units(price.unit, price.free_quota)} free a month"
+    return words
 
 
 def _unit_words(price: Price) -> str:
@@ -49,11 +76,12 @@ def _unit_words(price: Price) -> str:
     if price.tiers:
         prices = [Decimal(str(tier["unit_price"])) for tier in price.tiers]
         low, high = min(prices), max(prices)
-        if low != high:
-            return f"{dollars(low)} to {dollars(high)} per {unit}"
-        return f"{dollars(low)} per {unit}"
+        span = dollars(low) if low == high else f"{dollars(low)} to {dollars(high)}"
+        return f"{span} per {unit}" + (" by volume" if price.scheme == Scheme.VOLUME else "")
     if not price.unit_price and not price.minimum:
         return "Free"
+    if price.package_size:
+        return f"{dollars(price.unit_price)} per {units(price.unit, price.package_size)}"
     return f"{dollars(price.unit_price)} per {unit}"
 
 
@@ -69,13 +97,13 @@ class Part:
     tone: int
 
 
-def split_of(version: Version, platform: str) -> list[Part]:
+def split_of(chain: Chain, platform: str) -> list[Part]:
     """Return who gets which part of each charge of a version: vendor, royalties, platform."""
-    chain = {str(version.pk): version}
-    chain |= {str(ancestor.pk): ancestor for ancestor in catalog.ancestors(version)}
+    version = chain.version
+    rows = {str(row.pk): row for row in (version, *chain.ancestors)}
     parts: list[tuple[str, str, int]] = []
-    for share in catalog.shares(version):
-        source = chain[share.version_id]
+    for share in chain.shares:
+        source = rows[share.version_id]
         own = share.version_id == str(version.pk)
         why = "makes this model" if own else f"royalty for {source}"
         parts.append((source.model.org.name, why, share.bps))

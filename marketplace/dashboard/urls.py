@@ -3,7 +3,7 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from marketplace.dashboard.views import budgets, developer, docs, public, team, vendor
+from marketplace.dashboard.views import budgets, developer, docs, public, team, terms, vendor
 
 _MODEL = "models/<slug:vendor>/<str:name>/"
 _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
@@ -13,6 +13,7 @@ urlpatterns = [
     path(_MODEL, public.model, name="model"),
     path(f"{_MODEL}quote/", public.quote, name="model-quote"),
     path(f"{_MODEL}run/", public.run, name="model-run"),
+    path("licences/<uuid:licence_id>/accept/", terms.licence_accept, name="licence-accept"),
     path("vendors/<slug:slug>/", public.vendor, name="vendor-profile"),
     path("pricing/", public.pricing, name="pricing"),
     path("docs/", docs.index, name="docs"),
@@ -26,6 +27,7 @@ urlpatterns = [
     path("dashboard/keys/<uuid:key_id>/revoke/", developer.key_revoke, name="key-revoke"),
     path("dashboard/usage/", developer.usage, name="usage"),
     path("dashboard/billing/", developer.billing_page, name="billing"),
+    path("dashboard/billing/code/", terms.promotion_redeem, name="promotion-redeem"),
     path("dashboard/budgets/", budgets.budgets, name="budgets"),
     path(
         "dashboard/budgets/organisation/", budgets.organisation_budget, name="budget-organisation"
@@ -56,6 +58,7 @@ urlpatterns = [
     ),
     path(_VERSION, vendor.version, name="vendor-version"),
     path(f"{_VERSION}price/", vendor.price_set, name="vendor-price"),
+    path(f"{_VERSION}price/<slug:slug>/withdraw/", vendor.price_withdraw, name="price-withdraw"),
     path(f"{_VERSION}submit/", vendor.version_submit, name="vendor-submit"),
     path("vendor/licences/", vendor.licences, name="vendor-licences"),
     path("vendor/earnings/", vendor.earnings, name="vendor-earnings"),

@@ -10,7 +10,7 @@ from typing import Any
 
 from inference import protocol
 from marketplace.accounts.models import Organisation
-from marketplace.catalog import selectors as catalog
+from marketplace.catalog import acceptance, chains
 from marketplace.catalog.models import LicenceKind, Version
 from marketplace.core.errors import InvalidInput, NotAllowed
 from marketplace.core.ids import parse_id
@@ -58,6 +58,9 @@ def _version(org: Organisation, version: Version, ref: str, where: str) -> Versi
         # Nothing of this call's charge would be its vendor's.
         why = f"Its licence asks to be paid: call {found.model.ref} itself."
         raise _refuse(where, why)
+    lacking = acceptance.missing(org, chains.chain_of(found).licences)
+    if lacking:
+        raise _refuse(where, f"You have not accepted its licence {lacking[0]}.")
     if _royalties(found) - _royalties(version) - {version.model.org_id}:
         why = f"What it is made from asks to be paid: call {found.model.ref} itself."
         raise _refuse(where, why)
@@ -66,7 +69,7 @@ def _version(org: Organisation, version: Version, ref: str, where: str) -> Versi
 
 def _royalties(version: Version) -> set[uuid.UUID]:
     """Return who has a royalty on the charges of what is made from the same as `version`."""
-    chain = catalog.ancestors(version)
+    chain = chains.chain_of(version).ancestors
     return {row.model.org_id for row in chain if row.licence.royalty_bps}
 
 

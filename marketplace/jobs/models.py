@@ -39,6 +39,10 @@ class Job(models.Model):
     price = models.ForeignKey(Price, models.PROTECT)
     shares = models.JSONField(help_text="Who is owed which part, pinned at submission.")
     input = models.JSONField()
+    free_quantity = models.DecimalField(
+        max_digits=20, decimal_places=6, default=0, help_text="Free units held at submission."
+    )
+    free_month = models.DateField(null=True, blank=True)
     quote_nano = models.BigIntegerField()
     charge_nano = models.BigIntegerField(null=True, blank=True)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db import connection
 from django.db.models import QuerySet
 
 from marketplace.core.errors import NotFound
@@ -72,3 +73,28 @@ def file_url(file: File, ttl_s: int) -> str | None:
     if file.deleted_at is not None:
         return None
     return storage().signed_get(file.key, file.content_type, ttl_s)
+
+
+_DRIFT = """
+WITH told AS (
+    SELECT j.org_id, j.version_id, p.unit, j.free_month AS month,
+           sum(j.free_quantity) FILTER (WHERE j.status IN ('queued', 'running')) AS held,
+           sum((SELECT sum((line->>'quantity')::numeric)
+                FROM jsonb_array_elements(c.lines) line
+                WHERE line->>'what' = p.unit || ', free this month')) AS used
+    FROM jobs_job j JOIN catalog_price p ON p.id = j.price_id
+         LEFT JOIN billing_charge c ON c.source_id = j.id
+    WHERE j.free_quantity > 0 GROUP BY 1, 2, 3, 4
+)
+SELECT org_id, version_id, unit, month, q.held, q.used, told.held, told.used
+FROM catalog_freequotause q FULL JOIN told USING (org_id, version_id, unit, month)
+WHERE COALESCE(q.held, 0) <> COALESCE(told.held, 0)
+   OR COALESCE(q.used, 0) <> COALESCE(told.used, 0)
+"""
+
+
+def free_units_drift() -> list[tuple[Any, ...]]:
+    """Return the months whose free units are not those of the jobs and their charges: none."""
+    with connection.cursor() as cursor:
+        cursor.execute(_DRIFT)
+        return list(cursor.fetchall())

@@ -1,9 +1,8 @@
 """Everything that changes a job. Each function is one transaction with billing inside it."""
 
-import hashlib
-import json
 import uuid
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import structlog
@@ -11,84 +10,71 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 
 from billing import services as billing
-from billing.rating import Rating, quantity_of
+from billing.rating import Rating
 from billing.split import Share
 from inference import protocol
 from marketplace.accounts.models import ApiKey, Organisation, User
-from marketplace.catalog import schemas
+from marketplace.catalog import acceptance, quota
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Price, Version
 from marketplace.core import metrics
 from marketplace.core.clock import now
-from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
+from marketplace.core.errors import WrongState
 from marketplace.core.ids import new_id
-from marketplace.core.money import format_usd
 from marketplace.core.storage import storage
 from marketplace.core.text import printable
 from marketplace.core.webhooks import url_check
-from marketplace.jobs import dispatch, events, files, loras, quoting, webhooks
+from marketplace.jobs import dispatch, events, files, loras, quoting, requests, webhooks
 from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
 
 log = structlog.get_logger("mercato.jobs")
-MAX_INPUT_BYTES = 64 * 1024
 
 
 def quote_make(
-    *, version: Version, price: Price | None, given: Any
+    *, version: Version, price: Price | None, given: Any, org: Organisation | None = None
 ) -> tuple[dict[str, Any], Rating]:
-    """Return the full input and the most the job can cost. Raises InvalidInput."""
+    """Return the full input and the most the job can cost. Raises InvalidInput.
+
+    What is free to `org` this month counts as it stands now; nothing is held.
+    """
     if price is None:
         raise WrongState("This model has no price yet.")
-    if len(json.dumps(given)) > MAX_INPUT_BYTES:
-        raise InvalidInput(
-            "The input is too large; upload files and pass their URLs.",
-            fields={"input": [f"At most {MAX_INPUT_BYTES} bytes of JSON."]},
+    values, bound = requests.bound_of(version, given)
+    free = Decimal(0)
+    if org is not None:
+        free = quota.quota_left(org_id=org.pk, price=price, month=billing.month_of(now()))
+    return values, quoting.quote(catalog.terms(price), bound, free)
+
+
+@transaction.atomic
+def _insert(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> None:
+    """Write a job with the free units and the money that it holds, and its dispatch.
+
+    The quote follows from the free units that are there now, so it is made here. Raises
+    InvalidInput if it is more than `max_charge_nano`, or InsufficientFunds.
+    """
+    terms, month = catalog.terms(job.price), billing.month_of(job.created_at)
+    if job.price.free_quota:
+        job.free_month = month
+        job.free_quantity = quota.quota_hold(
+            org_id=job.org_id,
+            price=job.price,
+            month=month,
+            quantity=quoting.quantity(terms, bound),
         )
-    values = schemas.validate_input(version.input_schema, given)
-    bound = quoting.upper_bound(version.input_schema, values, version.max_engine_s)
-    return values, quoting.quote(catalog.terms(price), bound)
-
-
-def _replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
-    """Return the job that this key made before. Raises InvalidInput if the request differs."""
-    job: Job | None = Job.objects.for_org(org).filter(idempotency_key=idempotency_key).first()
-    if job is not None and job.request_digest != digest:
-        raise InvalidInput(
-            "This Idempotency-Key was used for another request.",
-            code="idempotency_key_reused",
-            fields={"Idempotency-Key": ["Used for another request."]},
-        )
-    return job
-
-
-def _allowed(api_key: ApiKey | None) -> list[str]:
-    """Return the models that the key may run; none named means all."""
-    return api_key.allowed_models if api_key is not None else []
-
-
-def _check_key(api_key: ApiKey | None, ref: str) -> None:
-    if (allowed := _allowed(api_key)) and ref.partition(":")[0] not in allowed:
-        raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
-
-
-def _check_limit(quote: Rating, max_charge_nano: int | None) -> None:
-    if max_charge_nano is not None and quote.amount_nano > max_charge_nano:
-        raise InvalidInput(
-            f"This would cost up to {format_usd(quote.amount_nano)}, more than you allow.",
-            code="quote_above_limit",
-            fields={"max_charge_nano_usd": [f"The quote is {quote.amount_nano}."]},
-        )
-
-
-def _caps_of(org: Organisation, api_key: ApiKey | None) -> list[billing.Cap]:
-    """Return the monthly budgets that the call counts in. Organisation and project are loaded."""
-    project = api_key.project if api_key is not None else None
-    subjects = (("organisation", org), ("project", project), ("key", api_key))
-    return [
-        billing.Cap(subject.pk, subject.monthly_budget_nano, name)
-        for name, subject in subjects
-        if subject is not None and subject.monthly_budget_nano is not None
-    ]
+    quote = quoting.quote(terms, bound, job.free_quantity)
+    requests.check_limit(quote, max_charge_nano)
+    job.quote_nano = quote.amount_nano
+    job.save(force_insert=True)
+    billing.hold_reserve(
+        source_id=job.pk,
+        org_id=job.org_id,
+        amount_nano=job.quote_nano,
+        caps=requests.caps_of(job.org, job.api_key),
+        model_id=job.version.model_id,
+        vendor_id=job.version.model.org_id,
+    )
+    dispatch.publish_after_commit(job)
 
 
 def job_submit(
@@ -108,18 +94,17 @@ def job_submit(
     Job and hold commit together; the message goes out after the commit. Raises NotFound,
     NotAllowed, InvalidInput or InsufficientFunds, and then nothing was written.
     """
-    _check_key(api_key, ref)
-    digest = hashlib.sha256(
-        json.dumps([ref, given, webhook_url], sort_keys=True).encode()
-    ).hexdigest()
-    if idempotency_key and (earlier := _replay(org, idempotency_key, digest)):
+    requests.check_key(api_key, ref)
+    digest = requests.digest_of(ref, given, webhook_url)
+    if idempotency_key and (earlier := requests.replay(org, idempotency_key, digest)):
         return earlier, True
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
-    values, quote = quote_make(version=version, price=offer.price, given=given)
-    _check_limit(quote, max_charge_nano)
+    acceptance.require(org, offer.licences)
+    values, bound = requests.bound_of(version, given)
     files.inputs_check(org=org, schema=version.input_schema, values=values)
-    values = loras.pin(org=org, version=version, values=values, allowed=_allowed(api_key))
+    allowed = requests.allowed_models(api_key)
+    values = loras.pin(org=org, version=version, values=values, allowed=allowed)
     if webhook_url:
         url_check(webhook_url)
     moment = now()
@@ -132,7 +117,6 @@ def job_submit(
         price=offer.price,
         shares=[share.to_dict() for share in offer.shares],
         input=values,
-        quote_nano=quote.amount_nano,
         queue=protocol.gpu_queue(version.hardware_class),
         created_at=moment,
         dispatch_at=moment + timedelta(seconds=settings.DISPATCH_RETRY_S),
@@ -143,20 +127,10 @@ def job_submit(
         trace_id=trace_id or uuid.uuid4().hex,
     )
     try:
-        with transaction.atomic():
-            job.save(force_insert=True)
-            billing.hold_reserve(
-                source_id=job.pk,
-                org_id=org.pk,
-                amount_nano=job.quote_nano,
-                caps=_caps_of(org, api_key),
-                model_id=version.model_id,
-                vendor_id=version.model.org_id,
-            )
-            dispatch.publish_after_commit(job)
+        _insert(job, bound, max_charge_nano)
     except IntegrityError:
         # The same key came twice at once: the other request has made the job.
-        earlier = _replay(org, idempotency_key, digest) if idempotency_key else None
+        earlier = requests.replay(org, idempotency_key, digest) if idempotency_key else None
         if earlier is None:
             raise
         return earlier, True
@@ -225,6 +199,39 @@ def _end(job: Job, status: JobStatus, **changes: Any) -> None:
     transaction.on_commit(lambda: events.emit(job.pk, events.DONE, {"status": str(status)}))
 
 
+def _count_free(job: Job, used: Decimal) -> None:
+    """Count the free units that an ended job used, and give back the rest."""
+    if job.free_quantity and job.free_month:
+        quota.quota_settle(
+            org_id=job.org_id,
+            price=job.price,
+            month=job.free_month,
+            held=job.free_quantity,
+            used=used,
+        )
+
+
+def _keep(job: Job, outputs: list[protocol.Output], moment: datetime) -> None:
+    """Write the rows of a job's files."""
+    File.objects.bulk_create(
+        File(
+            org=job.org,
+            purpose=Purpose.OUTPUT,
+            job=job,
+            index=output.index,
+            key=output.key,
+            content_type=output.content_type,
+            size=output.size,
+            sha256=output.sha256[:64],
+            width=output.width,
+            height=output.height,
+            seconds=output.seconds,
+            expires_at=moment + timedelta(days=settings.FILE_KEEP_DAYS),
+        )
+        for output in outputs
+    )
+
+
 def job_finished(message: protocol.JobFinished) -> bool:
     """End a job well: charge, split, files, webhook, all in one transaction.
 
@@ -243,26 +250,19 @@ def job_finished(message: protocol.JobFinished) -> bool:
                 log.error("outputs refused", job_id=message.job_id, error=problem)
             _fail(job, "upload_failed", retryable=True)
             return True
-        usage = quoting.measured(message.usage, message.outputs, job.version.max_engine_s)
-        rating = quoting.charge(catalog.terms(job.price), usage, job.quote_nano)
-        moment = now()
-        File.objects.bulk_create(
-            File(
-                org=job.org,
-                purpose=Purpose.OUTPUT,
-                job=job,
-                index=output.index,
-                key=output.key,
-                content_type=output.content_type,
-                size=output.size,
-                sha256=output.sha256[:64],
-                width=output.width,
-                height=output.height,
-                seconds=output.seconds,
-                expires_at=moment + timedelta(days=settings.FILE_KEEP_DAYS),
-            )
-            for output in message.outputs
+        usage = quoting.measured(
+            message.usage,
+            message.outputs,
+            schema=job.version.input_schema,
+            values=job.input,
+            max_engine_s=job.version.max_engine_s,
         )
+        terms = catalog.terms(job.price)
+        rating = quoting.charge(terms, usage, job.quote_nano, job.free_quantity)
+        counted = quoting.quantity(terms, usage)
+        _count_free(job, counted)
+        moment = now()
+        _keep(job, message.outputs, moment)
         _end(
             job,
             JobStatus.SUCCEEDED,
@@ -283,7 +283,7 @@ def job_finished(message: protocol.JobFinished) -> bool:
             occurred_at=moment,
             model_ref=job.version.model.ref,
             unit=job.price.unit,
-            quantity=quantity_of(job.price.unit, usage),
+            quantity=counted,
         )
         if not settled:
             raise RuntimeError(f"job {job.pk} is live but its hold has ended")
@@ -291,6 +291,7 @@ def job_finished(message: protocol.JobFinished) -> bool:
 
 
 def _release(job: Job) -> None:
+    _count_free(job, Decimal(0))
     billing.hold_release(
         source_id=job.pk,
         vendor_id=job.version.model.org_id,
@@ -371,7 +372,7 @@ def job_cancel(*, org: Organisation, job: Job) -> Job:
     with transaction.atomic():
         locked = (
             Job.objects.select_for_update(of=("self",))
-            .select_related("version__model__org", "org")
+            .select_related("version__model__org", "price", "org")
             .for_org(org)
             .get(pk=job.pk)
         )

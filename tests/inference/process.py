@@ -18,6 +18,7 @@ from inference.protocol import worker_key
 
 ROOT = Path(__file__).parents[2]
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+COMMAND = ("-m", "inference", "worker")
 
 
 def bare_environment() -> dict[str, str]:
@@ -26,9 +27,10 @@ def bare_environment() -> dict[str, str]:
 
 
 class WorkerProcess:
-    """`python -m inference worker` with exactly `env` and what a process needs to live."""
+    """A worker with exactly `env` and what a process needs to live; `command` is Python's."""
 
-    def __init__(self, env: dict[str, str]) -> None:
+    def __init__(self, env: dict[str, str], command: tuple[str, ...] = COMMAND) -> None:
+        self._command = command
         self.worker_id = env.get("WORKER_ID") or f"test-{uuid.uuid4().hex[:8]}"
         self.env = bare_environment()
         # Tiny models gain nothing from threads, and lose much on a busy machine.
@@ -39,7 +41,7 @@ class WorkerProcess:
     def start(self, timeout: float = 60.0) -> Self:
         """Start it and wait for its first heartbeat."""
         self._popen = subprocess.Popen(
-            [sys.executable, "-m", "inference", "worker"], cwd=ROOT, env=self.env, stderr=self._log
+            [sys.executable, *self._command], cwd=ROOT, env=self.env, stderr=self._log
         )
         valkey = redis.Redis.from_url(self.env["BROKER_URL"])
         until = time.monotonic() + timeout

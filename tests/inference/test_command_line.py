@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from inference import starter
 from inference.__main__ import main
 from inference.commands.run import lora_of
 from inference.engine.weights import Model
@@ -44,6 +45,19 @@ def test_digest_prints_what_a_catalogue_registers(
     monkeypatch.setattr(sys, "argv", ["inference", "digest", str(tiny_flux)])
     assert main() == 0
     assert capsys.readouterr().out == f"flux {tiny_model.uri} {tiny_model.digest}\n"
+
+
+def test_loras_that_ship_are_listed_with_the_models(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["inference", "models", "--json"])
+    assert main() == 0
+    listed = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    night = listed["starter-night"]
+    assert (night["family"], night["uri"]) == ("lora", "starter:starter-night")
+    monkeypatch.setattr(sys, "argv", ["inference", "digest", str(starter.path("starter-night"))])
+    assert main() == 0
+    assert capsys.readouterr().out.split()[::2] == ["lora", night["digest"]]
 
 
 @pytest.mark.parametrize(
@@ -164,3 +178,17 @@ def test_a_clip_is_written_as_mp4(
     assert answer["usage"]["output_seconds"] == 1.25
     with av.open(out) as container:
         assert container.streams.video[0].frames == 5
+
+
+def test_help_says_what_an_option_is_by_default(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["inference", "run", "--help"])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        main()
+    said = capsys.readouterr().out
+    assert "what may be lost (default: exact)" in said
+    assert "number of outputs (default: 1)" in said
+    assert "default: None" not in said
+    assert "default: False" not in said

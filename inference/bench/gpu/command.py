@@ -126,7 +126,11 @@ class Bench:
             setup = time.monotonic() - began
             self._reset_peak()
             drawn = system.draw(cell.case, cell.case.measured, cell.case.concurrency)
-            row = {**describe(cell, drawn), **self._costs(cell, drawn), "setup_s": round(setup, 1)}
+            row = {
+                **describe(cell, drawn),
+                **self._costs(cell, system, drawn),
+                "setup_s": round(setup, 1),
+            }
             row |= {"on": getattr(system, "mounted", []), "notes": system.notes}
             row["batch_tokens"] = getattr(system, "tokens", None)
         except Exception as error:
@@ -163,20 +167,25 @@ class Bench:
 
             torch.cuda.reset_peak_memory_stats(self.device.device)
 
-    def _costs(self, cell: Cell, drawn: list[systems.Marks]) -> dict[str, Any]:
+    def _costs(
+        self, cell: Cell, system: systems.System, drawn: list[systems.Marks]
+    ) -> dict[str, Any]:
         """Return work, floor and memory; utilisation is of the peak in bfloat16 whatever is on.
 
-        On a CPU the peak is measured, in float32.
+        `work_done` is the share of the work that was done where a cache skips blocks, and
+        utilisation is of that. On a CPU the peak is measured, in float32.
         """
+        from inference.bench.gpu.work import block_shares, done
         from inference.engine.cost import Architecture, floor_seconds, forward_cost
         from inference.engine.roofs import roof_for
 
         case = cell.case
         kind = "bfloat16" if self.device.device.type == "cuda" else "float32"
-        cost = forward_cost(Architecture.of_sizes(case.sizes), case.shape, kind)
-        passes = (2 if case.guided else 1) * case.concurrency
-        roof = roof_for(self.device)
-        seconds = step_seconds(case, drawn)
+        architecture = Architecture.of_sizes(case.sizes)
+        cost = forward_cost(architecture, case.shape, kind)
+        run, rows, roof = system.run(), system.rows(case), roof_for(self.device)
+        share = 1.0 if run is None else done(block_shares(architecture, case.shape), run)
+        flops = cost.flops * rows * share
         peak = None
         if self.device.device.type == "cuda":
             import torch
@@ -184,9 +193,12 @@ class Bench:
             peak = round(torch.cuda.max_memory_allocated(self.device.device) / 1e9, 2)
         return {
             "tokens": cost.tokens,
-            "tflop_per_step": round(cost.flops * passes / 1e12, 4),
-            "floor_ms": round(1000 * floor_seconds(cost.batch(passes), roof, kind), 3),
-            "mfu": round(cost.flops * passes / seconds / roof.peak(kind), 4),
+            "work_done": round(share, 4),
+            "tflop_per_step": round(flops * case.concurrency / 1e12, 4),
+            "floor_ms": round(
+                1000 * floor_seconds(cost.batch(rows * case.concurrency), roof, kind), 3
+            ),
+            "mfu": round(flops * steps_a_second(case, drawn, share) / roof.peak(kind), 4),
             "peak_gb": peak,
         }
 
@@ -203,6 +215,18 @@ def step_seconds(case: Case, drawn: list[systems.Marks]) -> float:
         return (steps[-1] - steps[0]) / (len(steps) - 1)
     began = min(marks.began for marks in drawn)
     return (max(marks.steps[-1] for marks in drawn) - began) / case.measured
+
+
+def steps_a_second(case: Case, drawn: list[systems.Marks], share: float) -> float:
+    """Return the steps of a request that were run in a second, over all requests.
+
+    Where `share` says that not all steps did all of the work, the first one counts too.
+    """
+    if case.concurrency == 1 and share == 1 and len(drawn[0].steps) > 1:
+        steps = drawn[0].steps
+        return (len(steps) - 1) / (steps[-1] - steps[0])
+    began = min(marks.began for marks in drawn)
+    return sum(len(m.steps) for m in drawn) / (max(m.steps[-1] for m in drawn) - began)
 
 
 def describe(cell: Cell, drawn: list[systems.Marks]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from inference.bench.gpu import models
 from inference.bench.gpu.cases import Case, Cell
+from inference.bench.gpu.work import RowCounter, blocks_of
 from inference.engine.device import Device
 from inference.engine.loader import Loader
 from inference.engine.profile import Profile
@@ -53,6 +54,12 @@ class System(Protocol):
 
     def warm(self, case: Case) -> None:
         """Get ready for a case, compilers included."""
+
+    def rows(self, case: Case) -> float:
+        """Return the rows of a pass that a step of one request takes, on average."""
+
+    def run(self) -> dict[str, float] | None:
+        """Return for how many of its rows each block was run in the last draw; None: for all."""
 
     def close(self) -> None:
         """Leave the pipeline as it was."""
@@ -117,6 +124,14 @@ class Stock:
             found |= {f"negative_{name}": tensor for name, tensor in found.items()}
         return found
 
+    def rows(self, case: Case) -> float:
+        """Both branches, or the one there is."""
+        return 2.0 if case.guided else 1.0
+
+    def run(self) -> dict[str, float] | None:
+        """All of them."""
+        return None
+
     def close(self) -> None:
         """Nothing was changed."""
 
@@ -142,12 +157,25 @@ class CacheDit(Stock):
         import cache_dit
 
         super().__init__(pipeline, case, device)
+        # The blocks themselves: the library calls them from what it puts in their place.
+        self._counter = RowCounter(getattr(pipeline, case.sizes.denoiser_name))
         self._library: Any = cache_dit
         self._library.enable_cache(pipeline)
         self.notes.append("how often the cache skips depends on weights; these are random")
 
+    def draw(self, case: Case, steps: int, count: int) -> list[Marks]:
+        """Besides, count the blocks that are run."""
+        self._counter.reset()
+        self._drawn = steps * count * self.rows(case)
+        return super().draw(case, steps, count)
+
+    def run(self) -> dict[str, float] | None:
+        """What was counted, of what was drawn."""
+        return {path: rows / self._drawn for path, rows in self._counter.rows.items()}
+
     def close(self) -> None:
         """Take the cache off."""
+        self._counter.close()
         self._library.disable_cache(self._pipeline)
 
 
@@ -173,16 +201,19 @@ class Ours:
         from inference.engine.lora.store import DEFAULT_BYTES, LoraStore
         from inference.engine.memory import Memory
         from inference.engine.optimise import mount
+        from inference.engine.placement import Placement
         from inference.engine.roofs import roof_for
         from inference.engine.stages import Stages
         from inference.engine.weights import Model, WeightsStore
 
         self._device = device
         self._weights = WeightsStore([])
-        self._loader = _Loader(self._weights, device, 1, lambda: None, mount)
+        memory, roof = Memory(device), roof_for(device)
+        place = Placement(memory, roof)
+        self._loader = _Loader(self._weights, device, 1, lambda: None, place, mount)
         self._loader.base, self._loader.case = pipeline, cell.case
         self._loras = LoraStore(self._weights, device, DEFAULT_BYTES, lambda: None)
-        self._estimator = Estimator(roof_for(device), lambda: None)
+        self._estimator = Estimator(roof, lambda: None)
         self.tokens = cell.tokens
         usual = BATCH_TOKENS[device.device.type]
         self._stages = Stages(
@@ -190,7 +221,7 @@ class Ours:
             device,
             self._loader,
             self._loras,
-            Admission(Memory(device), self._estimator, self._loader.release_idle),
+            Admission(memory, self._estimator, self._loader.release_idle),
             Budget(cell.tokens or usual, fixed=cell.tokens is not None),
             cell.case.concurrency,
         )
@@ -200,8 +231,9 @@ class Ours:
         self.notes = list(self.loaded.notes)
 
     def _wait_for_loaded(self) -> Loaded:
+        began = time.monotonic()
         try:
-            while (found := self._loader.get((self._model, self._profile))) is None:
+            while (found := self._loader.get((self._model, self._profile), began)) is None:
                 time.sleep(0.01)
         except Exception:
             self._stop()
@@ -233,6 +265,9 @@ class Ours:
 
     def draw(self, case: Case, steps: int, count: int) -> list[Marks]:
         """Put all in at once and turn until all are done. Raises what the engine raises."""
+        for cache in self.loaded.caches:
+            cache.asked = 0
+            cache.ran.clear()
         zero = time.monotonic()
         pairs = [self._ticket(self._request(case, steps, seed), zero) for seed in range(count)]
         for ticket, _ in pairs:
@@ -284,6 +319,18 @@ class Ours:
             guidance=case.guidance,
             seed=seed,
         )
+
+    def rows(self, case: Case) -> float:
+        """Both branches, in as many of the steps as have them."""
+        return 1 + self.loaded.guidance_until if case.guided else 1.0
+
+    def run(self) -> dict[str, float] | None:
+        """What the cache counted, if one is on."""
+        if not self.loaded.caches:
+            return None
+        (cache,) = self.loaded.caches
+        paths = enumerate(blocks_of(self.loaded.denoiser))
+        return {path: cache.ran[number] / max(1, cache.asked) for number, path in paths}
 
     @property
     def spoils(self) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from inference.engine.canvas import extend
-from inference.engine.errors import InvalidRequestError, WeightsUnavailableError
+from inference.engine.errors import InvalidRequestError, WeightsMismatchError
 from inference.engine.request import MAX_SIDE, GenerationRequest
 from inference.engine.sample import NEGATIVE, POSITIVE, Condition, Inputs, Row, Sample, rows_key
 
@@ -65,14 +65,22 @@ class Family(ABC):
     """
 
     def load(self, directory: Path | None, device: Device) -> Any:
-        """Load safetensors from `directory`; never pickle, network or code of the model's."""
+        """Return the stock pipeline of `directory`, whole on the device."""
+        pipeline = self.read(directory, device)
+        return None if pipeline is None else pipeline.to(device.device)
+
+    def read(self, directory: Path | None, device: Device) -> Any:
+        """Return the stock pipeline of `directory` in main memory, in the device's number format.
+
+        It reads safetensors; never pickle, network or code of the model's.
+        """
         diffusers = import_diffusers()
         assert directory is not None
         index = json.loads((directory / "model_index.json").read_text())
         name = self.aliases.get(index["_class_name"], index["_class_name"])
         if name not in self.pipelines.values():
             known = ", ".join(dict.fromkeys(self.pipelines.values()))
-            raise WeightsUnavailableError(f"a {name} is none of this family's {known}")
+            raise WeightsMismatchError(f"a {name} is none of this family's {known}")
         # The argument was renamed; the old name warns in newer versions.
         renamed = hasattr(diffusers.utils.deprecation_utils, "_resolve_dtype")
         pipeline = getattr(diffusers, name).from_pretrained(
@@ -84,7 +92,7 @@ class Family(ABC):
             **{"dtype" if renamed else "torch_dtype": device.dtype},
         )
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(device.device)
+        return pipeline
 
     @abstractmethod
     def size_multiple(self, pipeline: Any) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from inference.engine.families.still import StillFamily
+from inference.engine.families.still import StillFamily, pooled_rows
 from inference.engine.request import IMAGE_TO_IMAGE, INPAINT, TEXT_TO_IMAGE, GenerationRequest
 from inference.engine.sample import Inputs, Sample
 
@@ -77,10 +77,7 @@ class Flux(StillFamily):
         states, pooled, _ = loaded.base.encode_prompt(
             prompt=texts, prompt_2=None, device=loaded.device.device, max_sequence_length=window
         )
-        return [
-            {"encoder_hidden_states": s, "pooled_projections": p}
-            for s, p in zip(states.split(1), pooled.split(1), strict=True)
-        ]
+        return pooled_rows(states, pooled)
 
     def prepare(self, sample: Sample) -> None:
         """Draw noise, or mix it into the given picture, at timesteps shifted by its size."""
@@ -102,7 +99,7 @@ class Flux(StillFamily):
             sample.latents, *kept, image_ids = pipeline.prepare_latents(picture, first, *common)
             if request.task == INPAINT:
                 noise, known = kept
-                mask = self._packed_mask(sample, pipeline).to(known)
+                mask = self.packed_mask(sample, pipeline).to(known)
                 sample.fixed.update(known=known, noise=noise, mask=mask)
         sample.tokens = int(sample.latents.shape[1] + states.shape[1])
         text_ids = torch.zeros(states.shape[1], 3, device=device, dtype=states.dtype)
@@ -137,20 +134,6 @@ class Flux(StillFamily):
             sigmas=None if config.get("use_flow_sigmas") else sigmas,
             mu=mu,
         )
-
-    def _packed_mask(self, sample: Sample, pipeline: Any) -> torch.Tensor:
-        """The mask in the latents' patches, [1, tokens, channels]."""
-        import torch
-
-        mask = self.mask(sample, pipeline)
-        channels = sample.loaded.denoiser.config.in_channels // 4
-        _, _, height, width = mask.shape
-        height, width = (side // pipeline.vae_scale_factor for side in (height, width))
-        mask = torch.nn.functional.interpolate(mask, size=(height, width))
-        packed: torch.Tensor = pipeline._pack_latents(
-            mask.repeat(1, channels, 1, 1), 1, channels, height, width
-        )
-        return packed
 
     def inputs(self, sample: Sample) -> Inputs:
         """Packed latents [1, tokens, 64] and the timestep in 0 to 1."""

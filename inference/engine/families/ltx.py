@@ -6,6 +6,7 @@ from collections.abc import Generator, Hashable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from inference.engine.families.base import Family
+from inference.engine.families.clips import first_frame, latents_wanted
 from inference.engine.families.streaming import to_bytes
 from inference.engine.request import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, GenerationRequest, Video
 from inference.engine.sample import Inputs, Sample
@@ -74,31 +75,17 @@ class LTX(Family):
 
     def prepare(self, sample: Sample) -> None:
         """Draw noise, after the given picture as the first latent frame."""
-        import torch
-
         loaded, request = sample.loaded, sample.request
-        pipeline, device = self.pipeline_of(loaded, request), loaded.device.device
+        pipeline = self.pipeline_of(loaded, request)
         frames, height, width = self.latent_size(sample)
         self._set_timesteps(sample, frames * height * width)
-        size: dict[str, Any] = {
-            "num_channels_latents": loaded.denoiser.config.in_channels,
-            "height": request.height,
-            "width": request.width,
-            "num_frames": request.num_frames,
-            "dtype": torch.float32,
-            "device": device,
-            "generator": sample.generator,
-        }
+        size = latents_wanted(sample, loaded.denoiser.config.in_channels)
         if request.image is None:
             sample.latents = pipeline.prepare_latents(1, **size)
         else:
-            image = pipeline.video_processor.preprocess(
-                request.image.convert("RGB"), height=request.height, width=request.width
-            )
             states = sample.condition.positive["encoder_hidden_states"]
-            sample.latents, sample.fixed["given"] = pipeline.prepare_latents(
-                image.to(device, dtype=states.dtype), 1, **size
-            )
+            image = first_frame(sample, pipeline).to(states.dtype)
+            sample.latents, sample.fixed["given"] = pipeline.prepare_latents(image, 1, **size)
         sample.tokens = int(sample.latents.shape[1])
         assert request.fps is not None
         across = pipeline.vae_spatial_compression_ratio

@@ -29,7 +29,7 @@ class Noop(Family):
     steps = 1
     guidance = 0.0
 
-    def load(self, directory: Path | None, device: Device) -> None:
+    def read(self, directory: Path | None, device: Device) -> None:
         """There is nothing to load."""
 
     def default_size(self, pipeline: Any) -> tuple[int, int]:

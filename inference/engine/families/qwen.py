@@ -89,7 +89,7 @@ class QwenImage(StillFamily):
             prepared = pipeline.prepare_latents(picture, first, *common)
             if request.task == INPAINT:
                 sample.latents, noise, known = prepared
-                mask = self._packed_mask(sample, pipeline).to(known)
+                mask = self.packed_mask(sample, pipeline).to(known)
                 sample.fixed.update(known=known, noise=noise, mask=mask)
             else:
                 sample.latents = prepared
@@ -122,19 +122,6 @@ class QwenImage(StillFamily):
             mu=mu,
         )
         return height, width
-
-    def _packed_mask(self, sample: Sample, pipeline: Any) -> torch.Tensor:
-        """The mask in the latents' patches, [1, tokens, channels]."""
-        import torch
-
-        mask = self.mask(sample, pipeline)
-        channels = sample.loaded.denoiser.config.in_channels // 4
-        height, width = (side // pipeline.vae_scale_factor for side in mask.shape[2:])
-        mask = torch.nn.functional.interpolate(mask, size=(height, width))
-        packed: torch.Tensor = pipeline._pack_latents(
-            mask.repeat(1, channels, 1, 1), 1, channels, height, width
-        )
-        return packed
 
     def inputs(self, sample: Sample) -> Inputs:
         """Packed latents [1, tokens, 64] and the timestep in 0 to 1."""

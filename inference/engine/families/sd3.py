@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from inference.engine.families.still import StillFamily
+from inference.engine.families.still import StillFamily, pooled_rows
 from inference.engine.request import IMAGE_TO_IMAGE, INPAINT, TEXT_TO_IMAGE, GenerationRequest
 from inference.engine.sample import Inputs, Sample
 
@@ -52,10 +52,7 @@ class StableDiffusion3(StillFamily):
             do_classifier_free_guidance=False,
             max_sequence_length=window,
         )
-        return [
-            {"encoder_hidden_states": s, "pooled_projections": p}
-            for s, p in zip(states.split(1), pooled.split(1), strict=True)
-        ]
+        return pooled_rows(states, pooled)
 
     def prepare(self, sample: Sample) -> None:
         """Draw noise, or mix it into the given picture."""

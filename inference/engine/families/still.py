@@ -80,6 +80,19 @@ class StillFamily(Family):
         )
         return mask
 
+    def packed_mask(self, sample: Sample, pipeline: Any) -> torch.Tensor:
+        """Return the mask in patches of 2x2 latents, as of packed ones, [1, tokens, channels]."""
+        import torch
+
+        mask = self.mask(sample, pipeline)
+        channels = sample.loaded.denoiser.config.in_channels // 4
+        height, width = (side // pipeline.vae_scale_factor for side in mask.shape[2:])
+        mask = torch.nn.functional.interpolate(mask, size=(height, width))
+        packed: torch.Tensor = pipeline._pack_latents(
+            mask.repeat(1, channels, 1, 1), 1, channels, height, width
+        )
+        return packed
+
     def advance(self, sample: Sample, predictions: Inputs) -> None:
         """Besides, put back what is kept of a given picture, as noisy as the next step wants it."""
         super().advance(sample, predictions)
@@ -104,6 +117,14 @@ class StillFamily(Family):
     @abstractmethod
     def decode_latents(self, sample: Sample) -> torch.Tensor:
         """Return the sample's pixels in -1 to 1, [1, 3, height, width]."""
+
+
+def pooled_rows(states: torch.Tensor, pooled: torch.Tensor) -> list[Inputs]:
+    """Return the text inputs of each row of states [rows, tokens, width] and pooled states."""
+    return [
+        {"encoder_hidden_states": s, "pooled_projections": p}
+        for s, p in zip(states.split(1), pooled.split(1), strict=True)
+    ]
 
 
 def with_noise(

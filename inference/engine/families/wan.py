@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from inference.engine.errors import InvalidRequestError
 from inference.engine.families.base import Family
+from inference.engine.families.clips import first_frame, latents_wanted
 from inference.engine.families.streaming import can_stream, decode_frames, to_bytes
 from inference.engine.request import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, GenerationRequest, Video
 from inference.engine.sample import Condition, Inputs, Sample
@@ -45,12 +46,12 @@ class Wan(Family):
     guidance = 5.0
     frames = 81
 
-    def load(self, directory: Path | None, device: Device) -> Any:
+    def read(self, directory: Path | None, device: Device) -> Any:
         """Give a model that its index calls a distilled one the sampler it was distilled for.
 
         That is: predict the clean clip, and add fresh noise for the next timestep.
         """
-        pipeline = super().load(directory, device)
+        pipeline = super().read(directory, device)
         assert directory is not None
         if '"WanDMDPipeline"' in (directory / "model_index.json").read_text():
             from diffusers import FlowMatchEulerDiscreteScheduler
@@ -136,26 +137,16 @@ class Wan(Family):
         import torch
 
         loaded, request = sample.loaded, sample.request
-        pipeline, device = self.pipeline_of(loaded, request), loaded.device.device
+        pipeline = self.pipeline_of(loaded, request)
         _set_timesteps(sample)
-        size: dict[str, Any] = {
-            "num_channels_latents": loaded.vae.config.z_dim,
-            "height": request.height,
-            "width": request.width,
-            "num_frames": request.num_frames,
-            "dtype": torch.float32,
-            "device": device,
-            "generator": sample.generator,
-        }
+        size = latents_wanted(sample, loaded.vae.config.z_dim)
         mask = None
         if request.image is None:
             sample.latents = pipeline.prepare_latents(1, **size)
             if pipeline.config.expand_timesteps:
                 mask = torch.ones_like(sample.latents)
         else:
-            image = pipeline.video_processor.preprocess(
-                request.image.convert("RGB"), height=request.height, width=request.width
-            ).to(device, dtype=torch.float32)
+            image = first_frame(sample, pipeline).to(torch.float32)
             sample.latents, given, *masks = pipeline.prepare_latents(image, 1, **size)
             sample.fixed["given"] = given
             if masks:

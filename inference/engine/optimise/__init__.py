@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from inference.engine.errors import InvalidProfileError
+from inference.engine.errors import InvalidProfileError, is_out_of_memory
 from inference.engine.loaded import Loaded
-from inference.engine.loader import is_out_of_memory
 from inference.engine.optimise.attention import ATTENTION_BACKEND, SAGE_ATTENTION
 from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR

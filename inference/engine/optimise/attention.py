@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.loaded import Loaded
-from inference.engine.optimisation_specs import Speedup, needs
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ MASKED = frozenset({"LTXVideoTransformer3DModel", "QwenImageTransformer2DModel"}
 """Models that mask padding, which FlashAttention 3 and sageattention cannot."""
 TOLERANCE = {"sage": 0.1}
 """Largest difference from torch's own attention, as a share of its largest value."""
+HOPPER_ON = (9, 10)
+"""Major numbers of the compute capability of devices for which torch's own kernel is not best."""
 EXACT_TOLERANCE = 0.02
 """For kernels that only round elsewhere: a few steps of bfloat16."""
 
@@ -113,8 +115,6 @@ def _best(loaded: Loaded) -> str | None:
 
     device, denoiser = loaded.device.device, loaded.denoiser
     major, _ = torch.cuda.get_device_capability(device)
-    if major not in (9, 10):
-        return None
     place = _head_width(denoiser), device, denoiser.dtype
     maskless = bool(_processors(denoiser)) and type(denoiser).__name__ not in MASKED
     if major == 9 and maskless and problem_with(FLASH_3, *place) is None:
@@ -122,22 +122,15 @@ def _best(loaded: Loaded) -> str | None:
     return CUDNN if problem_with(CUDNN, *place) is None and not _leads() else None
 
 
-def _exact_missing(loaded: Loaded) -> str | None:
-    if loaded.device.device.type != "cuda":
-        return "it is for CUDA devices"
+def _exact_lacks(loaded: Loaded) -> str | None:
     if "sage_attention" in loaded.mounted:
         return "sage_attention does the same"
     return None if _best(loaded) else "torch's own choice is the best that is here"
 
 
-def _sage_missing(loaded: Loaded) -> str | None:
-    import torch
+def _sage_lacks(loaded: Loaded) -> str | None:
 
     device, denoiser = loaded.device.device, loaded.denoiser
-    if device.type != "cuda":
-        return "it is for CUDA devices"
-    if torch.cuda.get_device_capability(device) < (8, 0):
-        return "it needs a device of compute capability 8.0 or more"
     if not _processors(denoiser):
         return "diffusers does not let one choose this model's attention"
     if type(denoiser).__name__ in MASKED:
@@ -207,11 +200,11 @@ ATTENTION_BACKEND = Optimisation(
     loss=0.0,
     order=25,
     apply=_exact,
-    missing=_exact_missing,
+    lacks=_exact_lacks,
     options={"backend": AUTO},
     # Estimates after published figures: FlashAttention 2 to 3 took Wan 1.3B from 2.88 to 2.14 s on
     # an H200. It takes Hopper; of all devices with float8 that is the nearest the planner knows.
-    needs=needs(device="cuda", units="float8"),
+    needs=Needs(device="cuda", generations=HOPPER_ON),
     denoise=Speedup(attention=1.5),
     group="attention",
 )
@@ -222,9 +215,9 @@ SAGE_ATTENTION = Optimisation(
     loss=0.5,
     order=24,
     apply=lambda loaded: _set(loaded, "sage"),
-    missing=_sage_missing,
+    lacks=_sage_lacks,
     # A rough estimate after published figures of other engines; not measured here.
-    needs=needs(device="cuda", units="int8"),
+    needs=Needs(device="cuda", capability=(8, 0)),
     denoise=Speedup(attention=2.0),
     group="attention",
 )

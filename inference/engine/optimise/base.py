@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from inference.engine.optimisation_specs import Needs, Speedup, anywhere
+from inference.engine.optimisation_specs import Needs, Speedup
 
 if TYPE_CHECKING:
     from inference.engine.loaded import Loaded
@@ -23,14 +23,15 @@ class Optimisation:
     """`apply(loaded, **options)` puts it on and returns how to take it off.
 
     `loss` is what it may cost at most, in points of judged accuracy (0 to 100) on the starter
-    models; 0 means that the picture stays within the family's bound. `missing` says what a
-    pipeline lacks for it, None where it fits. Lower `order` goes on first.
+    models; 0 means that the picture stays within the family's bound. `needs` is what it asks of
+    the device, `lacks` says what it misses besides in a pipeline that is loaded, None where it
+    fits. Lower `order` goes on first.
 
-    The rest is what the planner reads of it, before any pipeline is loaded. `needs` says what a
-    situation lacks. `denoise` and `decode` are how much faster it makes either. `memory`
-    multiplies bytes of "denoiser", "text", "vae" (weights), "denoise" and "decode" (activations).
-    Of those with the same non-empty `group` at most one is on. Not `recommended` means that it
-    does not beat taking fewer steps in the same time.
+    The rest is what the planner reads of it, before any pipeline is loaded. `denoise` and `decode`
+    are how much faster it makes either. `memory` multiplies bytes of "denoiser", "text", "vae"
+    (weights), "denoise" and "decode" (activations). Of those with the same non-empty `group` at
+    most one is on. Not `recommended` means that it does not beat taking fewer steps in the same
+    time.
     """
 
     name: str
@@ -39,14 +40,22 @@ class Optimisation:
     loss: float
     order: int
     apply: Callable[..., Undo]
-    missing: Callable[[Loaded], str | None] = _nothing
+    lacks: Callable[[Loaded], str | None] = _nothing
     options: Mapping[str, Any] = field(default_factory=dict)
-    needs: Needs = anywhere
+    needs: Needs = field(default_factory=Needs)
     denoise: Speedup = field(default_factory=Speedup)
     decode: Speedup = field(default_factory=Speedup)
     memory: Mapping[str, float] = field(default_factory=dict)
     recommended: bool = True
     group: str = ""
+
+    def missing(self, loaded: Loaded) -> str | None:
+        """Say why it cannot be put on `loaded`, None if it can."""
+        import torch
+
+        device = loaded.device.device
+        capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
+        return self.needs.refusal(device.type, capability) or self.lacks(loaded)
 
     @property
     def exact(self) -> bool:

@@ -9,6 +9,7 @@ family it knows.
 from __future__ import annotations
 
 import inspect
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -34,12 +35,16 @@ class _Pass:
     before: torch.Tensor
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class BlockCache:
     """What wraps the blocks of one transformer."""
 
     policy: Policy
     now: _Pass | None = field(default=None, init=False)
+    asked: int = field(default=0, init=False)
+    """Rows that came to the first block."""
+    ran: Counter[int] = field(default_factory=Counter, init=False)
+    """Rows that each block was run for, by its place."""
 
     def memory(self, row: Row) -> dict[str, Any]:
         """Return what is remembered of a row's branch."""
@@ -56,6 +61,8 @@ class BlockCache:
             return call.run()
         if self.policy.early:
             return self._early(call, rows)
+        self.asked += len(rows)
+        self.ran[0] += len(rows)
         before = call.hidden
         output = call.run()
         hidden = call.hidden_of(output)
@@ -71,6 +78,8 @@ class BlockCache:
         import torch
 
         active = self._active(rows, call.signal())
+        self.asked += len(rows)
+        self.ran[0] += len(active)
         self.now = _Pass(rows, active, call.hidden)
         if not active:
             return call.unchanged()
@@ -94,13 +103,14 @@ class BlockCache:
             memory["asked"] = step
         return bool(memory["answer"])
 
-    def later(self, call: _Call, *, last: bool) -> Any:
-        """Run a block on the rows that are active; after the last one, put all rows together."""
+    def later(self, call: _Call, number: int, *, last: bool) -> Any:
+        """Run block `number` on the rows that are active; after the last, put all together."""
         import torch
 
         now = self.now
         if now is None:
             return call.run()
+        self.ran[number] += len(now.active)
         if not now.active:
             output = call.unchanged()
         else:
@@ -250,10 +260,12 @@ def wrap(loaded: Loaded, policy: Policy) -> Undo:
     blocks = _blocks(loaded.denoiser)
     cache = BlockCache(policy)
     before = [vars(block).get("forward") for block in blocks]
+    loaded.caches.append(cache)
     for number, block in enumerate(blocks):
         block.forward = _wrapped(cache, block, number, len(blocks))
 
     def undo() -> None:
+        loaded.caches.remove(cache)
         for block, forward in zip(blocks, before, strict=True):
             if forward is None:
                 del block.forward
@@ -268,7 +280,7 @@ def _wrapped(cache: BlockCache, block: Any, number: int, count: int) -> Callable
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         call = _Call(block, inner, meta, args, kwargs)
-        return cache.later(call, last=number == count - 1) if number else cache.first(call)
+        return cache.later(call, number, last=number == count - 1) if number else cache.first(call)
 
     return forward
 
@@ -292,7 +304,7 @@ FIRST_BLOCK_CACHE = Optimisation(
     loss=3.0,
     order=40,
     apply=_first_block,
-    missing=no_blocks,
+    lacks=no_blocks,
     options={"threshold": 0.1},
     recommended=False,
     group="cache",
@@ -301,10 +313,10 @@ TAYLOR = Optimisation(
     name="taylor",
     summary="forecast every other step's blocks",
     stage="denoise",
-    loss=3.0,
+    loss=4.0,
     order=40,
     apply=_taylor,
-    missing=no_blocks,
+    lacks=no_blocks,
     options={"interval": 2, "order": 1, "warm_up": 2},
     recommended=False,
     group="cache",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from inference.engine import planner
 from inference.engine.cost import Architecture
-from inference.engine.estimate import is_guided, shape_of
+from inference.engine.estimate import is_guided, shape_of, usual_request
 from inference.engine.families import name_of
-from inference.engine.request import TEXT_TO_IMAGE, TEXT_TO_VIDEO, GenerationRequest
 from inference.engine.roofs import roof_for
 
 if TYPE_CHECKING:
@@ -19,18 +17,6 @@ if TYPE_CHECKING:
     from inference.engine.optimise.base import Optimisation
 
 log = logging.getLogger(__name__)
-
-
-def _usual(loaded: Loaded) -> GenerationRequest:
-    """Return the completed request of a user who asks for nothing but a prompt."""
-    from PIL import Image
-
-    family = loaded.family
-    request = GenerationRequest(prompt="-").with_defaults(loaded.defaults)
-    if not {TEXT_TO_IMAGE, TEXT_TO_VIDEO} & set(family.tasks(loaded.base)):
-        picture = Image.new("RGB", family.default_size(loaded.base))
-        request = dataclasses.replace(request, image=picture)
-    return family.complete(loaded, request)
 
 
 def choices(
@@ -44,12 +30,12 @@ def choices(
     All candidates where the cost model does not know the model.
     """
     try:
-        request = _usual(loaded)
-        considered: Sequence[planner.Choice] = planner.pick(
-            name_of(loaded.family),
-            Architecture.of_pipeline(loaded.base),
-            roof_for(loaded.device),
-            shape_of(loaded, request),
+        request = usual_request(loaded)
+        asked = planner.Question(
+            family=name_of(loaded.family),
+            architecture=Architecture.of_pipeline(loaded.base),
+            roof=roof_for(loaded.device),
+            shape=shape_of(loaded, request),
             specs=specs,
             candidates=candidates,
             steps=request.steps or loaded.family.steps,
@@ -57,6 +43,7 @@ def choices(
             quality=quality,
             dtype=str(loaded.device.dtype).removeprefix("torch."),
         )
+        considered: Sequence[planner.Choice] = planner.pick(asked)
     except Exception as error:  # a class that nobody has counted, or a copy that does not run
         log.info("not planned, all that fits is put on: %s", error)
         named = [spec for spec in specs if spec.name in candidates[quality]]

@@ -6,14 +6,13 @@ text and the timestep.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.forward import current_rows
 from inference.engine.loaded import Loaded
-from inference.engine.optimisation_specs import Situation, Speedup
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 from inference.engine.optimise.compiling import Builds, cannot_compile
 from inference.engine.optimise.precompute import Precompute
@@ -30,16 +29,18 @@ Predict = Callable[[Inputs, dict[str, Any]], Any]
 
 @dataclass(slots=True, kw_only=True)
 class Compiled(Builds):
-    """Stands for the denoiser's forward pass."""
+    """Stands for the denoiser's forward pass of two rows or more.
+
+    A row alone runs eagerly: the code for two would compute it twice, and code of its own would
+    be another minute of compiling for each shape, for requests without guidance that come alone.
+    """
 
     eager: Predict
 
     def __call__(self, inputs: Inputs, shared: dict[str, Any]) -> Any:
         """Return the prediction, by compiled code where it is there and fits."""
-        import torch
-
         rows = current_rows()
-        if rows is None or any(row.sample.request.loras for row in rows):
+        if rows is None or len(rows) == 1 or any(row.sample.request.loras for row in rows):
             return self.eager(inputs, shared)
         sample = rows[0].sample
         key = (rows_key(rows[:1]), sample.loaded.family.shared_key(sample))
@@ -49,9 +50,7 @@ class Compiled(Builds):
             return self.eager(inputs, shared)
         if isinstance(self.eager, Precompute):
             inputs = self.eager.reduced(inputs, shared)
-        if count == 1:  # the exported graph is for two rows or more
-            inputs = {name: torch.cat([tensor, tensor]) for name, tensor in inputs.items()}
-        return code(*(inputs[name] for name in sorted(inputs)))[:count]
+        return code(*(inputs[name] for name in sorted(inputs)))
 
 
 def _wanted(row: Row) -> dict[str, Any]:
@@ -60,13 +59,7 @@ def _wanted(row: Row) -> dict[str, Any]:
     return {"request": {name: getattr(request, name) for name in names}}
 
 
-def _needs(situation: Situation) -> str | None:
-    if situation.device_kind != "cpu":
-        return "it is for the CPU"
-    return None if os.environ.get("ENGINE_COMPILE", "0") == "1" else "ENGINE_COMPILE is not 1"
-
-
-def _missing(loaded: Loaded) -> str | None:
+def _lacks(loaded: Loaded) -> str | None:
     if len(loaded.denoisers) > 1:
         return "the model has two experts"
     for name in SKIPPING:
@@ -74,7 +67,7 @@ def _missing(loaded: Loaded) -> str | None:
             return f"{name} decides between blocks"
     if "int8_denoiser" in loaded.mounted:
         return "int8_denoiser is not compiled"
-    return cannot_compile(loaded)
+    return None if loaded.directory else "the model has no directory"
 
 
 def _apply(loaded: Loaded) -> Undo:
@@ -107,11 +100,11 @@ class CompiledDecoder(Builds):
         return self.eager(latents) if code is None else code(latents.contiguous())
 
 
-def _missing_decoder(loaded: Loaded) -> str | None:
+def _decoder_lacks(loaded: Loaded) -> str | None:
     kind = type(getattr(loaded.base, "vae", None)).__name__
     if kind != "AutoencoderKL":
         return f"it does not know the decoder of {kind}"
-    return cannot_compile(loaded)
+    return None if loaded.directory else "the model has no directory"
 
 
 def _apply_decoder(loaded: Loaded) -> Undo:
@@ -135,8 +128,8 @@ COMPILED = Optimisation(
     loss=0.0,
     order=60,
     apply=_apply,
-    missing=_missing,
-    needs=_needs,
+    lacks=_lacks,
+    needs=Needs(device="cpu", machine=cannot_compile),
     # 8.9 to 6.4 ms a pass of a model of 2.4 million weights, batch 2, on two EPYC cores.
     denoise=Speedup(whole=1.4),
 )
@@ -147,8 +140,8 @@ COMPILED_DECODER = Optimisation(
     loss=0.0,
     order=60,
     apply=_apply_decoder,
-    missing=_missing_decoder,
-    needs=_needs,
+    lacks=_decoder_lacks,
+    needs=Needs(device="cpu", machine=cannot_compile),
     decode=Speedup(whole=1.1),
     # Channels-last alone is faster, and asks for no compiler.
     recommended=False,

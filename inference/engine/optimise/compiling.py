@@ -97,6 +97,7 @@ class Builds:
 
     def _path(self, key: Hashable) -> Path:
         """Return the file of a key: weights, shapes, precision, versions and machine decide it."""
+        import diffusers
         import torch
 
         parts = [
@@ -106,6 +107,7 @@ class Builds:
             repr(key),
             repr(sorted(set(self.loaded.mounted) & set(SHAPING))),
             torch.__version__,
+            diffusers.__version__,
             self.loaded.device.name,
             torch.backends.cpu.get_cpu_capability(),
         ]
@@ -135,14 +137,10 @@ class Builds:
         self.building.clear()
 
 
-def cannot_compile(loaded: Loaded) -> str | None:
-    """Return why nothing can be compiled for this pipeline, None if it can."""
+def cannot_compile() -> str | None:
+    """Return why nothing can be compiled on this machine, None if it can."""
     if os.environ.get("ENGINE_COMPILE", "0") != "1":
         return "ENGINE_COMPILE is not 1"
-    if loaded.device.device.type != "cpu":
-        return "it is for the CPU"
     if shutil.which("g++") is None and shutil.which("clang++") is None:
         return "there is no C++ compiler"
-    if loaded.directory is None:
-        return "the model has no directory"
     return None

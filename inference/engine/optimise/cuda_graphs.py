@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from inference.engine.forward import current_rows
 from inference.engine.loaded import Loaded
 from inference.engine.lora.mount import KEY as WORN
-from inference.engine.optimisation_specs import Situation, Speedup
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 from inference.engine.optimise.compiled import Predict
 from inference.engine.sample import Inputs, Row, rows_key
@@ -168,11 +168,9 @@ def _plain(shared: dict[str, Any]) -> Hashable:
     )
 
 
-def _missing(loaded: Loaded) -> str | None:
+def _lacks(loaded: Loaded) -> str | None:
     from inference.engine.optimise import REGISTRY
 
-    if loaded.device.device.type != "cuda":
-        return "it is for CUDA devices"
     skips = [n for n in loaded.mounted if n in SKIPS or REGISTRY[n].group == "cache"]
     if skips:
         return f"{skips[0]} decides anew at each pass what to run"
@@ -192,15 +190,6 @@ def _apply(loaded: Loaded, max_tokens: int = MAX_TOKENS) -> Undo:
     return undo
 
 
-def _needs(situation: Situation) -> str | None:
-    if situation.device_kind != "cuda":
-        return "needs a cuda device"
-    tokens = situation.tokens * (2 if situation.guided else 1)
-    if tokens > MAX_TOKENS:
-        return f"pays up to {MAX_TOKENS} tokens, here are {tokens}"
-    return None
-
-
 CUDA_GRAPHS = Optimisation(
     name="cuda_graphs",
     summary="small passes replayed as recorded graphs",
@@ -209,9 +198,9 @@ CUDA_GRAPHS = Optimisation(
     # Over everything else that stands in the place of `predict`.
     order=70,
     apply=_apply,
-    missing=_missing,
+    lacks=_lacks,
     options={"max_tokens": MAX_TOKENS},
     # An estimate after published figures: 2 to 13 % end to end, where launches set the pace.
-    needs=_needs,
+    needs=Needs(device="cuda", most_tokens=MAX_TOKENS),
     denoise=Speedup(launch=10.0),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from inference.engine.loaded import Loaded
-from inference.engine.optimisation_specs import Speedup, needs
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 
 
@@ -24,11 +24,11 @@ GUIDANCE_INTERVAL = Optimisation(
     name="guidance_interval",
     summary="guidance in the first part of the steps only",
     stage="denoise",
-    loss=6.0,
+    loss=8.0,
     order=30,
     apply=_apply,
     options={"until": 0.5},
-    needs=needs(guided=True),
+    needs=Needs(guided=True),
     denoise=Speedup(whole=4 / 3),  # half of the steps run one branch of the two
     recommended=False,
 )

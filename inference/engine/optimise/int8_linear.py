@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.loaded import Loaded
-from inference.engine.optimisation_specs import Speedup, needs
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ def _wide(denoiser: Any, least: int) -> dict[str, Any]:
     }
 
 
-def _missing(loaded: Loaded) -> str | None:
+def _no_units() -> str | None:
+    """Elsewhere torch multiplies whole numbers one by one."""
     import torch
 
-    if loaded.device.device.type != "cpu":
-        return "it is for the CPU"
-    # Elsewhere torch multiplies whole numbers one by one.
     supported = getattr(torch.cpu, "_is_vnni_supported", None)
-    if supported is None or not supported():
-        return "the processor has no int8 units"
+    return None if supported and supported() else "the processor has no int8 units"
+
+
+def _lacks(loaded: Loaded) -> str | None:
     if not _wide(loaded.denoiser, LEAST):
         return f"the denoiser has no linear layers of {LEAST} or more channels in blocks"
     return None
@@ -105,9 +105,9 @@ INT8_DENOISER = Optimisation(
     loss=1.0,
     order=15,
     apply=_apply,
-    missing=_missing,
+    lacks=_lacks,
     options={"least": LEAST},
-    needs=needs(device="cpu"),
+    needs=Needs(device="cpu", machine=_no_units),
     # One EPYC core with AVX512-VNNI, starter-image: 50.0 to 43.6 ms a pass at 8 rows, about even at
     # 2; products alone are 2 to 5 times as fast from 256 channels on.
     denoise=Speedup(matmul=1.3),

@@ -9,7 +9,7 @@ from inference.engine.optimise.block_cache import no_blocks, wrap
 from inference.engine.optimise.policies import MagCache, TeaCache
 
 
-def _missing(loaded: Loaded) -> str | None:
+def _lacks(loaded: Loaded) -> str | None:
     problem = no_blocks(loaded)
     if problem is not None:
         return problem
@@ -48,7 +48,7 @@ TEACACHE = Optimisation(
     loss=3.0,
     order=40,
     apply=_teacache,
-    missing=_missing,
+    lacks=_lacks,
     options={"threshold": 0.1},
     recommended=False,
     group="cache",
@@ -61,7 +61,7 @@ MAGCACHE = Optimisation(
     loss=6.0,
     order=40,
     apply=_magcache,
-    missing=_missing,
+    lacks=_lacks,
     options={"threshold": 0.1, "most": 2, "retain": 0.2},
     recommended=False,
     group="cache",

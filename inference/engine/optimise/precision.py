@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.loaded import Loaded
-from inference.engine.optimisation_specs import Speedup, needs
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ BF16_DENOISER = Optimisation(
     loss=1.0,
     order=10,
     apply=_denoiser,
-    missing=lambda loaded: _is_float32(loaded.denoiser),
-    needs=needs(dtype="float32"),
+    lacks=lambda loaded: _is_float32(loaded.denoiser),
+    needs=Needs(dtype="float32"),
     # One EPYC core with AVX512-BF16, starter-image: 129 to 89 ms a forward pass at 16 rows of 96
     # tokens, 20 to 22 at 2 rows; seconds of CPU time, as in layout.py.
     denoise=Speedup(matmul=1.5),
@@ -119,8 +119,8 @@ BF16_DECODER = Optimisation(
     loss=0.5,
     order=10,
     apply=_decoder,
-    missing=lambda loaded: _is_float32(loaded.vae.decoder),
-    needs=needs(dtype="float32"),
+    lacks=lambda loaded: _is_float32(loaded.vae.decoder),
+    needs=Needs(dtype="float32"),
     # As above, 128 x 128: 45 to 26 ms a decode.
     decode=Speedup(whole=1.6),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -20,7 +21,7 @@ LAST = "AdaLayerNormContinuous"
 """The adaptive norm that has its scale before its shift."""
 
 
-class Parts:
+class Parts(ABC):
     """Stands in for parts of one denoiser. Outside of a pass with tables they do as they did.
 
     `kept` is where a sample's memory holds the tables.
@@ -38,20 +39,20 @@ class Parts:
         """Return what is lacking for it, None if nothing."""
         return None
 
+    @abstractmethod
     def mount(self) -> None:
         """Replace the parts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stepped(self, rows: list[Row], repeated: list[Row]) -> Inputs:
         """Return what each row takes at each of its steps, [all steps of all rows, ...].
 
         `repeated` has each row once for each of its steps.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def constant(self, rows: list[Row]) -> Inputs:
         """Return what each row takes at any step, [rows, ...]."""
-        raise NotImplementedError
 
     def replace(self, module: Any, forward: Callable[..., Any]) -> None:
         """Let `module` run `forward` from now on."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.loaded import Loaded
-from inference.engine.optimisation_specs import Speedup, needs
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 from inference.engine.optimise.regional import repeated_blocks
 
@@ -56,14 +56,9 @@ def _torchao() -> str | None:
     return None
 
 
-def _missing(loaded: Loaded, capability: tuple[int, int], units: str) -> str | None:
+def _lacks(loaded: Loaded) -> str | None:
     import torch
 
-    if loaded.device.device.type != "cuda":
-        return "it is for CUDA devices"
-    if torch.cuda.get_device_capability(loaded.device.device) < capability:
-        needed = ".".join(map(str, capability))
-        return f"the device has no {units} units: it needs compute capability {needed} or more"
     if loaded.denoiser.dtype is not torch.bfloat16:
         return "the denoiser is not in bfloat16"
     if not linears(loaded.denoiser):
@@ -71,10 +66,10 @@ def _missing(loaded: Loaded, capability: tuple[int, int], units: str) -> str | N
     return _torchao()
 
 
-def _int8_missing(loaded: Loaded) -> str | None:
+def _int8_lacks(loaded: Loaded) -> str | None:
     if FLOAT8 in loaded.mounted:
         return f"{FLOAT8} does the same"
-    return _missing(loaded, (8, 0), "int8")
+    return _lacks(loaded)
 
 
 def quantise(loaded: Loaded, config: Any, min_width: int = MIN_WIDTH, *, keep: bool = True) -> Undo:
@@ -157,10 +152,10 @@ FP8_DENOISER = Optimisation(
     loss=0.5,
     order=15,
     apply=_float8,
-    missing=lambda loaded: _missing(loaded, (8, 9), "float8"),
+    lacks=_lacks,
     options={"keep": True},
     # Rough estimates after published figures of other engines; not measured here.
-    needs=needs(device="cuda", units="float8"),
+    needs=Needs(device="cuda", capability=(8, 9)),
     denoise=Speedup(matmul=1.5),
     memory={"denoiser": 0.5},
     group="quantisation",
@@ -172,10 +167,10 @@ INT8_DENOISER_GPU = Optimisation(
     loss=0.5,
     order=16,
     apply=lambda loaded, keep=True: quantise(loaded, int8_config(), keep=keep),
-    missing=_int8_missing,
+    lacks=_int8_lacks,
     options={"keep": True},
     # Rough estimates after published figures of other engines; not measured here.
-    needs=needs(device="cuda", units="int8"),
+    needs=Needs(device="cuda", capability=(8, 0)),
     denoise=Speedup(matmul=1.3),
     memory={"denoiser": 0.5},
     group="quantisation",

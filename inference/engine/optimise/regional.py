@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from inference.engine.forward import current_rows
 from inference.engine.loaded import Loaded
 from inference.engine.lora.mount import KEY as WORN
-from inference.engine.optimisation_specs import Speedup, needs
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 from inference.engine.optimise.block_cache import STACKS
 from inference.engine.optimise.compiled import Predict
@@ -265,15 +265,11 @@ def repeated_blocks(denoiser: Any) -> list[Any]:
     return [module for module in denoiser.modules() if type(module).__name__ in names]
 
 
-def _missing(loaded: Loaded) -> str | None:
-    import torch
+def _switched_off() -> str | None:
+    return "ENGINE_COMPILE is 0" if os.environ.get("ENGINE_COMPILE") == "0" else None
 
-    if os.environ.get("ENGINE_COMPILE") == "0":
-        return "ENGINE_COMPILE is 0"
-    if loaded.device.device.type != "cuda":
-        return "it is for CUDA devices"
-    if torch.cuda.get_device_capability(loaded.device.device) < (7, 0):
-        return "it needs a device of compute capability 7.0 or more"
+
+def _lacks(loaded: Loaded) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
     if not repeated_blocks(loaded.denoiser):
@@ -326,9 +322,9 @@ COMPILE_REGIONAL = Optimisation(
     # After what changes weights and attention, before the caches, which skip or call such a block.
     order=35,
     apply=_apply,
-    missing=_missing,
+    lacks=_lacks,
     options={"backend": "inductor"},
     # Estimates after published figures (FLUX.1 on an H100: 6.71 s eager, 4.30 s compiled).
-    needs=needs(device="cuda"),
+    needs=Needs(device="cuda", capability=(7, 0), machine=_switched_off),
     denoise=Speedup(elementwise=3.0, launch=4.0),
 )

@@ -11,7 +11,7 @@ from inference.engine.optimisation_specs import Speedup
 from inference.engine.optimise.base import Optimisation, Undo
 
 
-def _missing(loaded: Loaded) -> str | None:
+def _lacks(loaded: Loaded) -> str | None:
     vae = getattr(loaded.base, "vae", None)
     if not hasattr(vae, "enable_tiling"):
         return f"the decoder of {type(vae).__name__} has no tiles"
@@ -36,7 +36,7 @@ TILED_DECODE = Optimisation(
     loss=1.0,
     order=30,
     apply=_apply,
-    missing=_missing,
+    lacks=_lacks,
     # An overlap of a quarter on each axis: 1 / 0.75 ** 2 as much work.
     decode=Speedup(whole=0.56),
     memory={"decode": 0.25},

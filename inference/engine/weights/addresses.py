@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from inference.engine.errors import WeightsUnavailableError
 
 _STARTER = re.compile(r"[a-z0-9][a-z0-9_-]*")
+KINDS = "known are s3://BUCKET/PREFIX, hub://OWNER/NAME@REVISION, file:///DIRECTORY, starter:NAME"
 _S3 = re.compile(r"([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/([\w.+=-]+(?:/[\w.+=-]+)*)/?", re.ASCII)
 _HUB = re.compile(
     r"([A-Za-z0-9][\w.-]{0,95})/([A-Za-z0-9][\w.-]{0,95})(?:@([\w.-]+(?:/[\w.-]+)*))?", re.ASCII
@@ -93,4 +94,4 @@ def parse(uri: str) -> Address:
             raise WeightsUnavailableError("a hub: address reads hub://OWNER/NAME or …@REVISION")
         return Hub(found[1], found[2], found[3] or "main")
     kind = f": {scheme}:" if colon and re.fullmatch(r"[a-z0-9+.-]{1,20}", scheme) else ""
-    raise WeightsUnavailableError(f"weights are at an address of an unknown kind{kind}")
+    raise WeightsUnavailableError(f"weights are at an address of an unknown kind{kind}; {KINDS}")

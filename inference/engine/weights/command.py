@@ -216,17 +216,19 @@ def add_commands(subparsers: Any) -> None:
         parser.set_defaults(command=_checked(command))
         return parser
 
-    add("list", list_models, "print what is here").add_argument("--json", action="store_true")
+    add("list", list_models, "print what is here").add_argument(
+        "--json", action="store_true", help="print JSON"
+    )
     one = add("fetch", fetch, "bring a model here and print its digest")
     one.add_argument("uri", help="s3://…, hub://…, file:///… or starter:…")
     one.add_argument("--digest", help="refuse any other; sha256: and 64 hexadecimal digits")
-    one.add_argument("--json", action="store_true")
+    one.add_argument("--json", action="store_true", help="print JSON")
     check = add("verify", verify, "hash every file again")
     check.add_argument("digest", nargs="*", help="or its first digits; all models if absent")
     drop = add("evict", evict, "delete models that nobody uses")
     drop.add_argument("digest", nargs="*", help="or its first digits")
-    drop.add_argument("--all", action="store_true")
+    drop.add_argument("--all", action="store_true", help="every one")
     drop.add_argument("--to", metavar="SIZE", help="such as 100G: the oldest go until it fits")
     write = add("manifest", manifest, "write weights.manifest for an upload to S3")
-    write.add_argument("directory")
+    write.add_argument("directory", help="of a diffusers pipeline")
     add("serve", serve_peers, "serve this cache to other workers")

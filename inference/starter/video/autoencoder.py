@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +16,11 @@ from torch.nn import functional as F
 
 from inference.starter.autoencoder import NOISE
 from inference.starter.loop import (
+    Trained,
     convolution_optimisers,
     descend,
     rng_for,
     schedule,
-    set_rates,
     torch_rng,
 )
 from inference.starter.video import scenes
@@ -137,7 +136,7 @@ def look_at_one_frame(model: AutoencoderKLWan) -> None:
             torch.nn.init.zeros_(part.bias)
 
 
-class PictureStage:
+class PictureStage(Trained):
     """Trains encoder and decoder together on single frames, which is how they learn to draw."""
 
     name = "pictures"
@@ -152,6 +151,7 @@ class PictureStage:
             model = build()
             look_at_one_frame(model)
         self.model = model.train()
+        self.parts = {"model": self.model}
         self.optimisers = convolution_optimisers(self.model, self.rate)
 
     def clips(self, index: int, total: int) -> tuple[Tensor, np.random.Generator]:
@@ -164,8 +164,7 @@ class PictureStage:
 
     def step(self, index: int, total: int) -> float:
         """L1 with edges weighted, small penalty on latent size; returns the loss."""
-        for optimiser in self.optimisers:
-            set_rates(optimiser, schedule(index, total))
+        self.set_rates(schedule(index, total))
         clips, rng = self.clips(index, total)
         with pictures_only():
             posterior = self.model.encode(clips).latent_dist
@@ -181,19 +180,6 @@ class PictureStage:
         """Noise on the latents rises over the first half: shapes are found without it."""
         return min(1.0, 2 * index / total)
 
-    def state(self) -> dict[str, Any]:
-        """Weights and optimisers."""
-        return {
-            "model": self.model.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.model.load_state_dict(state["model"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
-
 
 class AutoencoderStage(PictureStage):
     """Goes on with clips: short ones first, whole ones for the last fifth."""
@@ -207,7 +193,7 @@ class AutoencoderStage(PictureStage):
         return 1.0
 
 
-class DecoderStage:
+class DecoderStage(Trained):
     """Polishes the decoder alone, on whole clips, with the encoder (and so the latents) frozen.
 
     Three in four batches are decoded from latents that the denoiser guesses through noise: the
@@ -218,15 +204,15 @@ class DecoderStage:
 
     def __init__(self, seed: int, model: AutoencoderKLWan, guess: Guess, batch: int = 4):
         self.seed, self.batch, self.guess, self.model = seed, batch, guess, model.train()
-        self.parts = nn.ModuleList([model.decoder, model.post_quant_conv])
+        self.decoder = nn.ModuleList([model.decoder, model.post_quant_conv])
+        self.parts = {"decoder": self.decoder}
         model.encoder.requires_grad_(False)
         model.quant_conv.requires_grad_(False)
-        self.optimisers = convolution_optimisers(self.parts, 1e-3)
+        self.optimisers = convolution_optimisers(self.decoder, 1e-3)
 
     def step(self, index: int, total: int) -> float:
         """L1 with edges weighted; returns the loss."""
-        for optimiser in self.optimisers:
-            set_rates(optimiser, schedule(index, total, decay=0.6))
+        self.set_rates(schedule(index, total, decay=0.6))
         rng = rng_for(self.seed, self.name, index)
         told = scenes.sample_clips(rng, self.batch, held_out=False)
         frames = scenes.render_batch(told, rng)
@@ -237,18 +223,5 @@ class DecoderStage:
         level = 2 * NOISE * torch.rand((self.batch, 1, 1, 1, 1), generator=generator)
         noise = level * torch.randn(latents.shape, generator=generator)
         loss = distance(decode(self.model, latents + noise), to_tensor(frames))
-        descend(loss, self.parts, self.optimisers)
+        descend(loss, self.decoder, self.optimisers)
         return float(loss.detach())
-
-    def state(self) -> dict[str, Any]:
-        """Decoder weights and optimisers."""
-        return {
-            "decoder": self.parts.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.parts.load_state_dict(state["decoder"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,25 +11,13 @@ import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from torch import Tensor
 
-from inference.starter.loop import (
-    descend,
-    flow_times,
-    follow,
-    muon_and_adamw,
-    rng_for,
-    schedule,
-    set_rates,
-    torch_rng,
-)
+from inference.starter.loop import rng_for
+from inference.starter.matching import FlowMatching
 from inference.starter.video import scenes
 from inference.starter.video.autoencoder import LATENT_CHANNELS, encode
 from inference.starter.video.captions import Writer
 from inference.starter.video.scenes import Clip
 from inference.starter.video.text import WIDTH, TextStage
-
-SHIFT = 3.0  # timestep shift in training and in the shipped scheduler
-EMPTY_SHARE = 0.1  # of captions dropped, so that classifier-free guidance works
-TEXT_LENGTHS = (24, 32, 24, 32, 24, 32, 24, 64)  # tokens, by step; the pipeline pads unmasked
 
 
 def build(heads: int = 6, layers: int = 6, text_width: int = WIDTH) -> WanTransformer3DModel:
@@ -82,10 +71,10 @@ def make_latents(vae: AutoencoderKLWan, seed: int, count: int) -> Latents:
     return Latents((raw - columns(mean)) / columns(std), told, mean, std)
 
 
-class FlowStage:
-    """Flow matching with Muon on the blocks' matrices, AdamW on the rest, and an EMA."""
+class FlowStage(FlowMatching[Clip]):
+    """Flow matching on latents of clips."""
 
-    name = "flow"
+    lengths = (24, 32, 24, 32, 24, 32, 24, 64)
 
     def __init__(
         self,
@@ -97,77 +86,29 @@ class FlowStage:
         layers: int = 6,
     ):
         torch.manual_seed(seed + 2)
-        self.seed, self.batch, self.latents, self.text = seed, batch, latents, text
+        self.latents, self.text = latents, text
         text.modules.eval().requires_grad_(False)
         width = text.encoder.config.d_model
-        self.model = build(heads, layers, width).train()
-        self.ema = build(heads, layers, width).eval().requires_grad_(False)
-        self.ema.load_state_dict(self.model.state_dict())
-        self.optimisers = muon_and_adamw(self.model, "blocks.")
+        models = [build(heads, layers, width), build(heads, layers, width)]
+        super().__init__(seed, batch, latents.normal, latents.clips, models, "blocks.")
 
-    def batch_of(self, index: int) -> tuple[Tensor, list[str], np.random.Generator]:
-        """Latents and captions of one step."""
-        rng = rng_for(self.seed, self.name, index)
-        picks = rng.integers(len(self.latents.clips), size=self.batch)
-        writer = Writer(rng)
-        texts = [
-            "" if rng.random() < EMPTY_SHARE else writer.write(self.latents.clips[i]).text
-            for i in picks
-        ]
-        return self.latents.normal[torch.from_numpy(picks)], texts, rng
+    def words(self, told: Sequence[Clip], rng: np.random.Generator) -> list[str]:
+        """Random wordings of clips."""
+        return [Writer(rng).write(clip).text for clip in told]
 
     def velocity(
-        self, model: WanTransformer3DModel, noisy: Tensor, time: Tensor, tokens: Tensor
+        self, model: Any, noisy: Tensor, time: Tensor, texts: list[str], length: int
     ) -> Tensor:
         """The model's guess of noise - data at `time` in 0..1."""
+        with torch.no_grad():
+            tokens = self.text.embed(texts, length)
         guess: Tensor = model(noisy, 1000 * time, tokens, return_dict=False)[0]
         return guess
 
-    def step(self, index: int, total: int) -> float:
-        """One flow-matching step (predict noise - data); returns the mean squared error."""
-        for optimiser in self.optimisers:
-            set_rates(optimiser, schedule(index, total, warmup=100))
-        clean, texts, rng = self.batch_of(index)
-        with torch.no_grad():
-            tokens = self.text.embed(texts, TEXT_LENGTHS[index % len(TEXT_LENGTHS)])
-        generator = torch_rng(rng)
-        time = flow_times(self.batch, SHIFT, generator)
-        noise = torch.randn(clean.shape, generator=generator)
-        noisy = torch.lerp(clean, noise, columns(time).transpose(0, 1))
-        guess = self.velocity(self.model, noisy, time, tokens)
-        loss = (guess - (noise - clean)).square().mean()
-        descend(loss, self.model, self.optimisers)
-        follow(self.ema, self.model, index)
-        return float(loss.detach())
+    def normal(self, raw: Tensor) -> Tensor:
+        """Latents with the mean and spread that the denoiser was trained on."""
+        return (raw - columns(self.latents.mean)) / columns(self.latents.std)
 
-    @torch.no_grad()
-    def guess(self, latents: Tensor, told: list[Clip], rng: np.random.Generator) -> Tensor:
-        """What the denoiser, guided as in use, makes in one step of raw latents under noise."""
-        generator = torch_rng(rng)
-        mean, std = columns(self.latents.mean), columns(self.latents.std)
-        clean = (latents - mean) / std
-        time = 0.1 + 0.5 * torch.rand(len(clean), generator=generator)
-        mix = columns(time).transpose(0, 1)
-        noisy = torch.lerp(clean, torch.randn(clean.shape, generator=generator), mix)
-        asked = [Writer(rng).write(clip).text for clip in told]
-        with_text, without = (
-            self.velocity(self.ema, noisy, time, self.text.embed(texts))
-            for texts in (asked, [""] * len(told))
-        )
-        guided = without + rng.uniform(1, 3) * (with_text - without)
-        return (noisy - mix * guided) * std + mean
-
-    def state(self) -> dict[str, Any]:
-        """Weights, their EMA and both optimisers."""
-        return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
-        }
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.model.load_state_dict(state["model"])
-        self.ema.load_state_dict(state["ema"])
-        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
-            optimiser.load_state_dict(saved)
+    def raw(self, normal: Tensor, like: Tensor) -> Tensor:
+        """Latents as the autoencoder takes them."""
+        return normal * columns(self.latents.std) + columns(self.latents.mean)

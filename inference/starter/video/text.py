@@ -6,15 +6,13 @@ alone: whichever token it looks at tells it everything. The heads are thrown awa
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 
 from inference.starter.captions import Caption
-from inference.starter.loop import descend, rng_for, schedule, set_rates
+from inference.starter.loop import Trained, descend, rng_for, schedule
 from inference.starter.text import Heads, label_tensors, t5_tokenizer
 from inference.starter.video import captions, scenes
 from inference.starter.video.captions import HEADS, Writer
@@ -41,7 +39,7 @@ def build(tokenizer: T5Tokenizer, width: int = WIDTH) -> UMT5EncoderModel:
     )
 
 
-class TextStage:
+class TextStage(Trained):
     """Supervised parsing of captions, from each token alone."""
 
     name = "text"
@@ -52,9 +50,12 @@ class TextStage:
         self.tokenizer = t5_tokenizer(captions.words())
         self.encoder, self.heads = build(self.tokenizer, width), Heads(width, HEADS)
         self.modules = nn.ModuleList([self.encoder, self.heads]).train()
-        self.optimiser = torch.optim.AdamW(
-            self.modules.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01
-        )
+        self.parts = {"modules": self.modules}
+        self.optimisers = [
+            torch.optim.AdamW(
+                self.modules.parameters(), lr=2e-3, betas=(0.9, 0.98), weight_decay=0.01
+            )
+        ]
 
     def captions(self, index: int, *, held_out: bool = False, loose: float = 0.75) -> list[Caption]:
         """Wordings of one step; one in thirty is the empty prompt."""
@@ -79,13 +80,13 @@ class TextStage:
 
     def step(self, index: int, total: int) -> float:
         """One batch, every real token of it parsed; returns the mean parsing loss."""
-        set_rates(self.optimiser, schedule(index, total))
+        self.set_rates(schedule(index, total))
         batch = self.captions(index)
         found, mask = self.tokens([caption.text for caption in batch])
         which = mask.nonzero()[:, 0]
         told = {name: classes[which] for name, classes in label_tensors(batch).items()}
         loss = self.heads.loss(found[mask], told)
-        descend(loss, self.modules, [self.optimiser])
+        descend(loss, self.modules, self.optimisers)
         return float(loss.detach())
 
     @torch.inference_mode()
@@ -99,12 +100,3 @@ class TextStage:
             told = {name: classes[which] for name, classes in label_tensors(batch).items()}
             total += float(self.heads.right(found[mask], told).float().mean())
         return total / batches
-
-    def state(self) -> dict[str, Any]:
-        """Weights of encoder and heads, and the optimiser."""
-        return {"modules": self.modules.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Inverse of `state`."""
-        self.modules.load_state_dict(state["modules"])
-        self.optimiser.load_state_dict(state["optimiser"])

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import argparse
 import logging
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, WanPipeline
 
-from inference.starter.loop import run
+from inference.starter.loop import session
+from inference.starter.matching import SHIFT
 from inference.starter.train import finish, options_of
 from inference.starter.video.autoencoder import (
     AutoencoderStage,
     DecoderStage,
     PictureStage,
 )
-from inference.starter.video.flow import SHIFT, FlowStage, Latents, make_latents
+from inference.starter.video.flow import FlowStage, Latents, make_latents
 from inference.starter.video.scenes import Clip
 from inference.starter.video.text import TextStage
 
@@ -60,26 +60,23 @@ def cached_latents(stage: AutoencoderStage, plan: Plan, folder: Path) -> Latents
 
 def train(plan: Plan, folder: Path, minutes: float, *, resume: bool) -> WanPipeline | None:
     """Go on with the stages until done or out of time; the pipeline once flow training began."""
-    deadline = time.monotonic() + 60 * minutes
-    if not resume:
-        for old in folder.glob("*.pt"):
-            old.unlink()
+    go_on = session(folder, minutes, resume=resume)
     pictures = PictureStage(plan.seed, plan.picture_batch)
-    if not run(pictures, plan.picture_steps, folder, deadline, resume=True):
+    if not go_on(pictures, plan.picture_steps):
         return None
     autoencoder = AutoencoderStage(plan.seed, plan.autoencoder_batch, pictures.model)
-    if not run(autoencoder, plan.autoencoder_steps, folder, deadline, resume=True):
+    if not go_on(autoencoder, plan.autoencoder_steps):
         return None
     text = TextStage(plan.seed, plan.text_batch)
-    if not run(text, plan.text_steps, folder, deadline, resume=True):
+    if not go_on(text, plan.text_steps):
         return None
     text.modules.eval()
     log.info("tokens of held-out wordings parsed wholly right: %.3f", text.accuracy())
     latents = cached_latents(autoencoder, plan, folder)
     flow = FlowStage(plan.seed, text, latents, plan.flow_batch, plan.heads, plan.layers)
-    if run(flow, plan.flow_steps, folder, deadline, resume=True):
+    if go_on(flow, plan.flow_steps):
         snap = DecoderStage(plan.seed, autoencoder.model, flow.guess, plan.snap_batch)
-        run(snap, plan.snap_steps, folder, deadline, resume=True)
+        go_on(snap, plan.snap_steps)
     return assemble(autoencoder, text, flow, latents)
 
 

@@ -26,7 +26,8 @@ _PREFER_WAIT = re.compile(r"\bwait(?:\s*=\s*(\d{1,4}))?")
 
 def _answer(job: Job, status: int, *, with_position: bool = True) -> Response:
     """Return a job with its cost in headers too."""
-    response = Response(present.job(job, with_position=with_position), status=status)
+    shown = present.job(job, with_position=with_position, with_lines=True)
+    response = Response(shown, status=status)
     response["X-Mercato-Quote-Nano-Usd"] = str(job.quote_nano)
     if job.charge_nano is not None:
         response["X-Mercato-Charge-Nano-Usd"] = str(job.charge_nano)
@@ -177,5 +178,5 @@ class JobEvents(APIView):
             org=org,
             job=selectors.job_get(org=org, job_id=job_id),
             last_event_id=request.headers.get("Last-Event-ID", ""),
-            describe=lambda job: present.job(job, with_position=True),
+            describe=lambda job: present.job(job, with_position=True, with_lines=True),
         )

@@ -93,8 +93,9 @@ class Quote(APIView):
         body = serializers.QuoteCreate(data=request.data)
         body.is_valid(raise_exception=True)
         given: Any = body.validated_data["input"]
-        offer = selectors.offer(ref=f"{vendor}/{name}", org=caller_of(request).org)
-        values, rating = quote_make(version=offer.version, price=offer.price, given=given)
+        org = caller_of(request).org
+        offer = selectors.offer(ref=f"{vendor}/{name}", org=org)
+        values, rating = quote_make(version=offer.version, price=offer.price, given=given, org=org)
         return Response(
             {
                 "model": str(offer.version),

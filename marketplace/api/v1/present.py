@@ -6,10 +6,10 @@ from typing import Any
 
 from django.conf import settings
 
-from billing.selectors import Balance, Day
+from billing.selectors import Balance, Day, charge_of
 from marketplace.accounts.models import ApiKey
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.models import Model, Price, Version
+from marketplace.catalog.models import Licence, LicenceAcceptance, Model, Price, Version
 from marketplace.jobs import selectors
 from marketplace.jobs.models import File, Job
 
@@ -20,9 +20,28 @@ def price(row: Price | None) -> dict[str, Any] | None:
         return None
     return {
         "unit": row.unit,
+        "scheme": row.scheme,
         "unit_price_usd": f"{row.unit_price.normalize():f}",
+        "package_size": f"{row.package_size.normalize():f}" if row.package_size else None,
         "minimum_usd": f"{row.minimum.normalize():f}",
         "tiers": row.tiers,
+        "free_quota": f"{row.free_quota.normalize():f}",
+        "negotiated": row.org_id is not None,
+        "ends_at": row.ends_at,
+    }
+
+
+def licence(row: Licence) -> dict[str, Any]:
+    """Return terms without their text."""
+    return {
+        "id": row.pk,
+        "title": row.title,
+        "kind": row.kind,
+        "number": row.number,
+        "text_digest": row.text_digest,
+        "revenue_share_bps": row.revenue_share_bps,
+        "royalty_bps": row.royalty_bps,
+        "must_be_accepted": row.must_be_accepted,
     }
 
 
@@ -36,17 +55,22 @@ def version(row: Version, prices: Mapping[Any, Price]) -> dict[str, Any]:
         "weights_digest": row.weights_digest,
         "input_schema": row.input_schema,
         "price": price(prices.get(row.pk)),
-        "licence": {
-            "title": row.licence.title,
-            "kind": row.licence.kind,
-            "number": row.licence.number,
-            "text_digest": row.licence.text_digest,
-            "revenue_share_bps": row.licence.revenue_share_bps,
-            "royalty_bps": row.licence.royalty_bps,
-        },
+        "licence": licence(row.licence),
         "base": str(row.base) if row.base else None,
+        "parents": [str(link.parent) for link in row.parent_links.all()],
         "lora": row.lora,
         "listed_at": row.listed_at,
+    }
+
+
+def acceptance(row: LicenceAcceptance) -> dict[str, Any]:
+    """Return an acceptance."""
+    return {
+        "id": row.pk,
+        "licence": row.licence_id,
+        "text_digest": row.text_digest,
+        "declared_use": row.declared_use,
+        "accepted_at": row.accepted_at,
     }
 
 
@@ -81,9 +105,10 @@ def output(row: File) -> dict[str, Any]:
     }
 
 
-def job(row: Job, *, with_position: bool = False) -> dict[str, Any]:
-    """Return a job. The queue position costs a query, so lists leave it out."""
+def job(row: Job, *, with_position: bool = False, with_lines: bool = False) -> dict[str, Any]:
+    """Return a job. Queue position and lines of the charge cost a query: lists leave them out."""
     base = f"{settings.PUBLIC_URL}/v1/jobs/{row.pk}"
+    charge = charge_of(row.pk) if with_lines and row.is_ended else None
     error = {"code": row.error_code, "message": row.error_message} if row.error_code else None
     return {
         "id": str(row.pk),
@@ -96,6 +121,7 @@ def job(row: Job, *, with_position: bool = False) -> dict[str, Any]:
         "error": error,
         "quote_nano_usd": row.quote_nano,
         "charge_nano_usd": row.charge_nano,
+        "charge_lines": charge.lines if charge else None,
         "queue_position": selectors.queue_position(row) if with_position else None,
         "attempt": row.attempt,
         "usage": row.usage,

@@ -4,7 +4,7 @@ from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers
 
 from marketplace.accounts.models import Scope
-from marketplace.catalog.models import LicenceKind, Task, Unit
+from marketplace.catalog.models import DeclaredUse, LicenceKind, Scheme, Task, Unit
 from marketplace.jobs.models import JobStatus
 
 
@@ -107,20 +107,54 @@ class Price(serializers.Serializer):  # type: ignore[type-arg]
     """The current price of a version."""
 
     unit = serializers.ChoiceField(Unit.choices)
-    unit_price_usd = serializers.CharField()
-    minimum_usd = serializers.CharField()
+    scheme = serializers.ChoiceField(Scheme.choices)
+    unit_price_usd = serializers.CharField(help_text="For packages, the price of one.")
+    package_size = serializers.CharField(allow_null=True, help_text="Units in a package.")
+    minimum_usd = serializers.CharField(help_text="Per call.")
     tiers = serializers.JSONField()
+    free_quota = serializers.CharField(help_text="Units free to each organisation a month.")
+    negotiated = serializers.BooleanField(help_text="This price is your organisation's own.")
+    ends_at = serializers.DateTimeField(allow_null=True, help_text="When a negotiated price ends.")
 
 
 class Licence(serializers.Serializer):  # type: ignore[type-arg]
     """The terms of a version."""
 
+    id = serializers.UUIDField()
     title = serializers.CharField()
     kind = serializers.ChoiceField(LicenceKind.choices)
     number = serializers.IntegerField()
     text_digest = serializers.CharField()
     revenue_share_bps = serializers.IntegerField()
     royalty_bps = serializers.IntegerField()
+    must_be_accepted = serializers.BooleanField(
+        help_text="Callers accept it first: POST /v1/licences/{id}/accept."
+    )
+
+
+class LicenceText(Licence):
+    """Terms with their text."""
+
+    text = serializers.CharField()
+
+
+class LicenceAccept(Strict):
+    """Acceptance of terms on behalf of the organisation."""
+
+    text_digest = serializers.CharField(
+        max_length=71, help_text="As given with the text: it says which text was read."
+    )
+    declared_use = serializers.ChoiceField(DeclaredUse.choices)
+
+
+class LicenceAcceptance(serializers.Serializer):  # type: ignore[type-arg]
+    """A recorded acceptance."""
+
+    id = serializers.UUIDField()
+    licence = serializers.UUIDField()
+    text_digest = serializers.CharField()
+    declared_use = serializers.ChoiceField(DeclaredUse.choices)
+    accepted_at = serializers.DateTimeField()
 
 
 class Version(serializers.Serializer):  # type: ignore[type-arg]
@@ -135,6 +169,9 @@ class Version(serializers.Serializer):  # type: ignore[type-arg]
     price = Price(allow_null=True)
     licence = Licence()
     base = serializers.CharField(allow_null=True)
+    parents = serializers.ListField(
+        child=serializers.CharField(), help_text="What else it was made from."
+    )
     lora = serializers.BooleanField(help_text="A LoRA, which runs on the weights of `base`.")
     listed_at = serializers.DateTimeField(allow_null=True)
 
@@ -194,6 +231,9 @@ class Job(serializers.Serializer):  # type: ignore[type-arg]
     error = JobError(allow_null=True)
     quote_nano_usd = serializers.IntegerField()
     charge_nano_usd = serializers.IntegerField(allow_null=True)
+    charge_lines = Line(
+        many=True, allow_null=True, help_text="What the charge is made of; not in lists."
+    )
     queue_position = serializers.IntegerField(
         allow_null=True, help_text="Jobs before this one; told by GET and events while queued."
     )

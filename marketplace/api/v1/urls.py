@@ -2,13 +2,21 @@
 
 from django.urls import path
 
-from marketplace.api.v1 import account_views, budget_views, jobs_views, models_views
+from marketplace.api.v1 import (
+    account_views,
+    budget_views,
+    jobs_views,
+    licences_views,
+    models_views,
+)
 
 urlpatterns = [
     path("models", models_views.ModelList.as_view()),
     path("models/<str:vendor>/<str:name>", models_views.ModelDetail.as_view()),
     path("models/<str:vendor>/<str:name>/versions", models_views.VersionList.as_view()),
     path("models/<str:vendor>/<str:name>/quote", models_views.Quote.as_view()),
+    path("licences/<str:licence_id>", licences_views.LicenceDetail.as_view()),
+    path("licences/<str:licence_id>/accept", licences_views.LicenceAccept.as_view()),
     path("jobs", jobs_views.JobList.as_view()),
     path("jobs/<str:job_id>", jobs_views.JobDetail.as_view()),
     path("jobs/<str:job_id>/cancel", jobs_views.JobCancel.as_view()),

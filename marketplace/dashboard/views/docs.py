@@ -17,6 +17,8 @@ PAGES = {
     "jobs": ("Jobs", "Submit, follow, cancel, and be told when it is done."),
     "inputs": ("Pictures, clips and LoRAs", "What an input may hold besides a prompt."),
     "billing": ("Billing", "Quotes, holds, charges, and the ledger behind them."),
+    "pricing": ("Prices", "Units, schemes, free units, and how a quote follows from them."),
+    "licences": ("Licences", "What you may do, what you accept first, and who is paid."),
     "vendors": ("Selling models", "List a model, set a price, and be paid."),
     "engine": ("The engine", "What makes models faster, and what each of it may cost."),
     "weights": ("Weights and LoRAs", "Where weights may be, and how they are checked."),

@@ -13,8 +13,9 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from inference.protocol import EXACT
-from marketplace.accounts.models import Role
+from marketplace.accounts.models import Organisation, Role
 from marketplace.accounts.selectors import organisation_get
+from marketplace.catalog import acceptance, chains
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Model, Price, Task, Version
 from marketplace.core.errors import MarketError, NotFound
@@ -95,6 +96,7 @@ def _model_page(
     values: dict[str, Any] | None = None,
     status: int = 200,
 ) -> HttpResponse:
+    org: Organisation | None = getattr(request, "org", None) or None
     version = catalog.listed_version(model)
     prices = catalog.prices_of([model])
     form = form or (_playground(version, values or {}) if version else None)
@@ -107,10 +109,10 @@ def _model_page(
             if row.status == "listed"
         ],
         "sample": samples.sample_of(model.ref),
-        "is_own": bool(getattr(request, "org", None)) and model.org_id == request.org.pk,  # type: ignore[attr-defined]
+        "is_own": org is not None and model.org_id == org.pk,
     }
     if version is not None:
-        price = prices.get(version.pk)
+        price, chain = prices.get(version.pk), chains.chain_of(version)
         context |= {
             "form": form,
             "nonce": uuid.uuid4().hex,
@@ -119,7 +121,8 @@ def _model_page(
             "unit_explained": present.UNITS_EXPLAINED.get(price.unit, "") if price else "",  # type: ignore[call-overload]
             "licence": version.licence,
             "licence_words": present.LICENCES.get(version.licence.kind, ""),  # type: ignore[call-overload]
-            "split": present.split_of(version, settings.SITE_NAME),
+            "split": present.split_of(chain, settings.SITE_NAME),
+            "to_accept": acceptance.missing(org, chain.licences) if org else [],
             "fields": present.schema_rows(version.input_schema),
             "snippets": _snippets(model, version),
             "figures": figures.figures_of(version.weights_digest),
@@ -171,12 +174,16 @@ def _input_names(version: Version) -> dict[str, str]:
 def quote(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
     """Answer what the filled-in playground can cost at most, as a fragment."""
     _, version = _listed(request, vendor, name)
+    org = request.org or None  # type: ignore[attr-defined]
     form = PlaygroundForm(version.input_schema, request.POST, prefix="in")
     context: dict[str, Any] = {"version": version}
     if form.is_valid():
         try:
             context["quote"] = quote_make(
-                version=version, price=catalog.price_current(version), given=form.given()
+                version=version,
+                price=catalog.price_current(version, org),
+                given=form.given(),
+                org=org,
             )[1]
         except MarketError as error:
             context["problem"] = error.message

@@ -11,8 +11,10 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from billing import selectors as billing
 from marketplace.accounts.models import Role
+from marketplace.accounts.selectors import organisation_get
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog import services
+from marketplace.catalog.chains import chain_of
 from marketplace.catalog.models import Model, Status, Version
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
@@ -97,13 +99,14 @@ def model(request: MemberRequest, name: str) -> HttpResponseBase:
     return render(request, "vendor/model.html", context, status=status)
 
 
-def _base(request: MemberRequest, ref: str) -> Version | None:
-    if not ref.strip():
+def _named(request: MemberRequest, ref: str, field: str) -> Version | None:
+    """Return the version that was written into `field`, none for nothing."""
+    if not ref:
         return None
     try:
-        return catalog.version_runnable(ref=ref.strip(), org=request.org)
+        return catalog.version_runnable(ref=ref, org=request.org)
     except NotFound as error:
-        raise InvalidInput(error.message, fields={"base": [error.message]}) from error
+        raise InvalidInput(error.message, fields={field: [error.message]}) from error
 
 
 @member(write=[Role.DEVELOPER])
@@ -120,7 +123,9 @@ def version_create(request: MemberRequest, name: str) -> HttpResponseBase:
         if form.is_valid():
             given = dict(form.cleaned_data)
             try:
-                given["base"] = _base(request, given["base"])
+                given["base"] = _named(request, given["base"].strip(), "base")
+                names = given["parents"].replace(",", " ").split()
+                given["parents"] = [_named(request, name, "parents") for name in names]
                 made = services.version_create(model=found, **given)
                 messages.success(request, f"{made} is a draft. Set its price, then submit it.")
                 return redirect("vendor-version", name, made.number)
@@ -133,15 +138,19 @@ def version_create(request: MemberRequest, name: str) -> HttpResponseBase:
 def _version_page(
     request: MemberRequest, found: Version, form: PriceForm, status: int = 200
 ) -> HttpResponse:
-    prices = list(found.prices.all())
+    prices = list(found.prices.select_related("org"))
+    public = next((price for price in prices if price.org is None), None)
     context: dict[str, Any] = {
         "version": found,
         "model": found.model,
         "form": form,
-        "price_words": present.price_words(prices[0] if prices else None),
+        "price_words": present.price_words(public),
         "prices": [(price, present.price_words(price)) for price in prices],
+        "customers": catalog.negotiated(found),
+        "parents": catalog.parents_of(found),
+        "priced": public is not None,
         "decisions": found.decisions.select_related("by"),
-        "split": present.split_of(found, settings.SITE_NAME),
+        "split": present.split_of(chain_of(found), settings.SITE_NAME),
         "fields": present.schema_rows(found.input_schema),
         "may_submit": found.status == Status.DRAFT and may(request, Role.DEVELOPER),
         "may_price": may(request, Role.BILLING),
@@ -164,14 +173,29 @@ def price_set(request: MemberRequest, name: str, number: int) -> HttpResponseBas
     found = catalog.version_of(org=request.org, name=name, number=number)
     form = PriceForm(request.POST)
     if form.is_valid():
-        given = {key: value for key, value in form.cleaned_data.items() if value is not None}
         try:
-            price = services.price_set(version=found, by=request.user, **given)
-            messages.success(request, f"From now on {found} costs {present.price_words(price)}.")
+            price = services.price_set(version=found, by=request.user, **form.arguments())
+            words = present.price_words(price)
+            whom = f" {price.org.name}" if price.org else ""
+            messages.success(request, f"From now on {found} costs{whom} {words}.")
             return redirect("vendor-version", name, number)
         except MarketError as error:
-            show_error(form, error)
+            show_error(form, error, {"ends_at": "ends_on"})
     return _version_page(request, found, form, status=422)
+
+
+@member(write=[Role.BILLING])
+@require_POST
+def price_withdraw(request: MemberRequest, name: str, number: int, slug: str) -> HttpResponseBase:
+    """End the price that was negotiated with an organisation."""
+    found = catalog.version_of(org=request.org, name=name, number=number)
+    customer = organisation_get(slug)
+    try:
+        services.price_withdraw(version=found, for_org=customer, by=request.user)
+        messages.success(request, f"{customer.name} pays the public price again.")
+    except MarketError as error:
+        messages.error(request, error.message)
+    return redirect("vendor-version", name, number)
 
 
 @member(write=[Role.DEVELOPER])

@@ -17,6 +17,7 @@ from inference.bench.gpu.command import Bench, Report, describe, step_seconds
 from inference.bench.gpu.models import pipeline
 from inference.bench.gpu.systems import Marks, Ours
 from inference.engine.device import pick_device
+from inference.engine.optimisation_specs import Needs
 from inference.engine.optimise import REGISTRY
 
 Run = Callable[..., tuple[int, dict[str, Any]]]
@@ -132,7 +133,7 @@ def test_what_is_compiled_in_the_background_is_there_before_it_is_measured(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # On a CPU it says that it is for CUDA devices; all but inductor's code runs here too.
-    fits = dataclasses.replace(REGISTRY["compile_regional"], missing=lambda _loaded: None)
+    fits = dataclasses.replace(REGISTRY["compile_regional"], needs=Needs(), lacks=lambda _: None)
     monkeypatch.setitem(REGISTRY, "compile_regional", fits)
     device, cell = pick_device(), tiny(Cell(case=FLUX_16, system="ours"))
     ours = Ours(

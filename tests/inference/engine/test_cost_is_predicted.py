@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 
 from inference import starter
 from inference.engine import cost, roofs
-from inference.engine.calibration import Calibration
+from inference.engine.correction import Correction
 from inference.engine.shapes import Shape
 from inference.engine.sizes import get
 from tests.inference.engine.test_cost_is_counted import H100, architecture, forward, shape_of
@@ -135,7 +135,7 @@ def test_a_compiled_denoiser_is_counted_like_the_one_inside() -> None:
 
 
 def test_predictions_learn_from_what_is_measured() -> None:
-    learned = Calibration(weight=0.5)
+    learned = Correction(weight=0.5)
     key = ("flux-dev", "H100 SXM")
     assert learned.factor(key) == 1.0
     learned.observe(key, predicted=1.0, measured=2.0)

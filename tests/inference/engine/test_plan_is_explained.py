@@ -5,17 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from inference.engine import memory_ladder, planner, roofs
+from inference.engine.device import Device
 from inference.engine.errors import DeviceMemoryError
-from inference.engine.optimisation_specs import Speedup, needs
+from inference.engine.families import get_family
+from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation
 from inference.engine.plan_command import add_command
+from inference.engine.shapes import multiples
 from inference.engine.sizes import get
+from tests.inference.clips import build_wan
 from tests.inference.engine.test_cost_is_counted import architecture, shape_of
+from tests.inference.pipelines import build_flux, build_sd, build_sd3
 
 TWICE = Speedup(matmul=2, attention=2, elementwise=2, launch=2)
 
@@ -55,12 +62,11 @@ def plan(
     memory_bytes: float | None = None,
 ) -> planner.Plan:
     model = get(name)
-    return planner.plan(
-        name,
-        model.family,
-        architecture(name),
-        roofs.roof_of(device),
-        shape_of(name),
+    asked = planner.Question(
+        family=model.family,
+        architecture=architecture(name),
+        roof=roofs.roof_of(device),
+        shape=shape_of(name),
         specs=specs,
         candidates=CANDIDATES
         if specs is SOME
@@ -68,8 +74,8 @@ def plan(
         steps=model.steps,
         guided=model.guided,
         quality=quality,
-        memory_bytes=memory_bytes,
     )
+    return planner.plan(name, asked, memory_bytes=memory_bytes)
 
 
 def names(found: planner.Plan) -> set[str]:
@@ -108,9 +114,11 @@ def test_one_of_a_group_is_picked_and_it_is_the_faster() -> None:
 
 
 def test_what_the_device_lacks_is_named() -> None:
-    eight = spec("eight", denoise=TWICE, needs=needs(units="float8"))
+    eight = spec("eight", denoise=TWICE, needs=Needs(capability=(8, 9)))
     assert names(plan([eight])) == {"eight"}
-    assert reasons(plan([eight], device="a100")) == {"eight": "the device has no float8 units"}
+    assert reasons(plan([eight], device="a100")) == {
+        "eight": "it needs a device of compute capability 8.9 or more"
+    }
 
 
 def test_a_gain_counts_once_for_its_own_kind_of_work() -> None:
@@ -220,3 +228,32 @@ def test_the_command_refuses_in_one_line(
     written = [line for line in capsys.readouterr().err.splitlines() if line[:10] == "inference:"]
     assert len(written) == 1
     assert message in written[0]
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "says"),
+    [
+        ("flux-dev", ["--width", "1001"], "width must be a multiple of 16 up to 4096, not 1001"),
+        ("sdxl", ["--height", "1004"], "height must be a multiple of 8 up to 4096, not 1004"),
+        ("wan2.1-1.3b", ["--num-frames", "80"], "num_frames must be 4 times a number, plus 1"),
+        ("flux-dev", ["--width", "160000"], "width must be a multiple of 16 up to 4096"),
+    ],
+)
+def test_a_size_that_the_model_cannot_draw_is_named_before_memory_is(
+    model: str, given: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("--model", model, "--device", "4090", "--memory-gb", "1", *given) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_sizes_are_multiples_of_what_the_family_says(tmp_path: Path) -> None:
+    for name, build in (("flux", build_flux), ("sd", build_sd), ("sd3", build_sd3)):
+        device = Device(device=torch.device("cpu"), dtype=torch.float32, name="", memory_bytes=0)
+        family = get_family(name)
+        pipeline = family.read(build(tmp_path / name), device)
+        side, _ = multiples(getattr(pipeline, "transformer", None) or pipeline.unet, pipeline.vae)
+        assert side == family.size_multiple(pipeline)
+    family = get_family("wan")
+    pipeline = family.read(build_wan(tmp_path / "wan"), device)
+    found = multiples(pipeline.transformer, pipeline.vae)
+    assert found == (family.size_multiple(pipeline), family.frame_multiple(pipeline))

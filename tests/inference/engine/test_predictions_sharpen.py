@@ -21,10 +21,10 @@ def test_steps_and_decodes_are_compared_with_their_predictions(
     estimate = engine._estimator.of(loaded, completed).result()
     assert estimate is not None
     took = [engine.submit(tiny_model, REQUEST).result().timings_ms for _ in range(4)]
-    step = estimate.whole.step_seconds * engine.calibration.factor((tiny_model.digest, DENOISE))
-    decode = estimate.whole.decode_seconds * engine.calibration.factor((tiny_model.digest, DECODE))
+    step = estimate.whole.step_seconds * engine.correction.factor((tiny_model.digest, DENOISE))
+    decode = estimate.whole.decode_seconds * engine.correction.factor((tiny_model.digest, DECODE))
     # Times on a shared machine vary; what is learned is of their size nevertheless.
     slowest, fastest = max(t["denoise"] for t in took), min(t["denoise"] for t in took)
     assert fastest / 1000 / 5 < 12 * step < 5 * slowest / 1000
     assert decode > 0
-    assert engine.calibration.factor((tiny_model.digest, DENOISE)) != pytest.approx(1, abs=1e-9)
+    assert engine.correction.factor((tiny_model.digest, DENOISE)) != pytest.approx(1, abs=1e-9)

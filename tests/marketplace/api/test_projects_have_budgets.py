@@ -12,6 +12,7 @@ from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey
 from marketplace.accounts.selectors import api_key_authenticate
 from marketplace.core.clock import now
+from marketplace.jobs import requests
 from marketplace.jobs import services as jobs
 
 PRICE = 4_000_000
@@ -109,7 +110,7 @@ def test_budgets_cost_no_query_more(cast, project, django_assert_num_queries):
     ApiKey.objects.update(last_used_at=now())
     with django_assert_num_queries(1):
         key = api_key_authenticate(secret)
-        caps = jobs._caps_of(key.org, key)
+        caps = requests.caps_of(key.org, key)
     assert [cap.subject for cap in caps] == ["project"]
 
 

@@ -40,6 +40,8 @@ PUBLIC = [
     "/docs/keys/",
     "/docs/jobs/",
     "/docs/billing/",
+    "/docs/pricing/",
+    "/docs/licences/",
     "/docs/vendors/",
     "/docs/engine/",
     "/docs/self-hosting/",

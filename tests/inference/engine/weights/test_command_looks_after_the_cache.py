@@ -139,6 +139,7 @@ def test_a_manifest_is_written_beside_the_files(
     ("arguments", "code", "says"),
     [
         (["fetch", "https://example.org/x"], 1, "an address of an unknown kind"),
+        (["fetch", "nope"], 1, "known are s3://BUCKET/PREFIX, hub://OWNER/NAME@REVISION, file:///"),
         (["fetch", "hub://acme/none"], 1, "HTTP 404"),
         (["fetch", URI, "--digest", "sha256:12"], 1, "64 hex digits"),
         (["fetch", URI, "--digest", "sha256:" + "0" * 64], 1, "have the digest sha256:"),

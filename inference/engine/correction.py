@@ -7,7 +7,7 @@ import threading
 from collections.abc import Hashable
 
 
-class Calibration:
+class Correction:
     """Learns how far predictions are off, per key such as (model, device, "denoise").
 
     It keeps a moving average of log(measured / predicted), so that twice as slow and twice as fast

@@ -1,0 +1,77 @@
+"""What is checked of a call before it becomes a job."""
+
+import hashlib
+import json
+from typing import Any
+
+from billing import services as billing
+from billing.rating import Rating
+from marketplace.accounts.models import ApiKey, Organisation
+from marketplace.catalog import schemas
+from marketplace.catalog.models import Version
+from marketplace.core.errors import InvalidInput, NotAllowed
+from marketplace.core.money import format_usd
+from marketplace.jobs import quoting
+from marketplace.jobs.models import Job
+
+MAX_INPUT_BYTES = 64 * 1024
+
+
+def bound_of(version: Version, given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the full input and the most that it can measure. Raises InvalidInput."""
+    if len(json.dumps(given)) > MAX_INPUT_BYTES:
+        raise InvalidInput(
+            "The input is too large; upload files and pass their URLs.",
+            fields={"input": [f"At most {MAX_INPUT_BYTES} bytes of JSON."]},
+        )
+    values = schemas.validate_input(version.input_schema, given)
+    return values, quoting.upper_bound(version.input_schema, values, version.max_engine_s)
+
+
+def digest_of(*parts: Any) -> str:
+    """Return what tells one request from another, in hexadecimal."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
+    """Return the job that this key made before. Raises InvalidInput if the request differs."""
+    job: Job | None = Job.objects.for_org(org).filter(idempotency_key=idempotency_key).first()
+    if job is not None and job.request_digest != digest:
+        raise InvalidInput(
+            "This Idempotency-Key was used for another request.",
+            code="idempotency_key_reused",
+            fields={"Idempotency-Key": ["Used for another request."]},
+        )
+    return job
+
+
+def allowed_models(api_key: ApiKey | None) -> list[str]:
+    """Return the models that the key may run; none named means all."""
+    return api_key.allowed_models if api_key is not None else []
+
+
+def check_key(api_key: ApiKey | None, ref: str) -> None:
+    """Raise NotAllowed unless the key may run the model."""
+    if (allowed := allowed_models(api_key)) and ref.partition(":")[0] not in allowed:
+        raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
+
+
+def check_limit(quote: Rating, max_charge_nano: int | None) -> None:
+    """Raise InvalidInput if the quote is more than the caller allows."""
+    if max_charge_nano is not None and quote.amount_nano > max_charge_nano:
+        raise InvalidInput(
+            f"This would cost up to {format_usd(quote.amount_nano)}, more than you allow.",
+            code="quote_above_limit",
+            fields={"max_charge_nano_usd": [f"The quote is {quote.amount_nano}."]},
+        )
+
+
+def caps_of(org: Organisation, api_key: ApiKey | None) -> list[billing.Cap]:
+    """Return the monthly budgets that the call counts in. Organisation and project are loaded."""
+    project = api_key.project if api_key is not None else None
+    subjects = (("organisation", org), ("project", project), ("key", api_key))
+    return [
+        billing.Cap(subject.pk, subject.monthly_budget_nano, name)
+        for name, subject in subjects
+        if subject is not None and subject.monthly_budget_nano is not None
+    ]
