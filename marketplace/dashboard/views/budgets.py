@@ -149,7 +149,7 @@ def project_update(request: MemberRequest, project_id: str) -> HttpResponseBase:
     """Rename a project and set its budget."""
     form = ProjectForm(request.POST)
     if not form.is_valid():
-        problems = [problem for found in form.errors.values() for problem in found]
+        problems = [str(problem) for found in form.errors.values() for problem in found]
         messages.error(request, f"Not saved: {' '.join(problems)}")
         return redirect("budgets")
     try:
