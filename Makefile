@@ -17,7 +17,7 @@ RESULTS := inference/bench/results
 # Threads that spin while they wait take the cores from the other processes of a test.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup run demo test test-slow lint format lock openapi bench-market bench quality clean chromium
+.PHONY: help setup run demo test test-slow lint format lock openapi bench-market bench-billing bench quality clean chromium
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -84,6 +84,9 @@ lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml (UPGRADE=1 
 
 bench-market: $(STAMP) ## Measure the market itself: submits/s, dispatch, platform tax
 	@exec $(PY) -m marketplace.local bench
+
+bench-billing: $(STAMP) ## Measure what money costs: settle, lifecycles, hot customer, relay, audit, close
+	@exec $(PY) -m tests.billing.bench $(if $(OUT),--out $(OUT))
 
 bench: $(STAMP) ## Measure the engine beside diffusers and cache-dit (OUT=file keeps it)
 	@exec $(PY) -m inference bench $(if $(OUT),--out $(OUT))

@@ -12,16 +12,10 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, QuerySet
 
+from billing.customers import customer_of, gateway_shared
 from billing.invariants import incident_open
-from billing.models import Charge, Funding, MeterBatch, Refund, Wallet
-from billing.stripe.gateway import (
-    GatewayUnavailable,
-    Outcome,
-    OutcomeKind,
-    StripeGateway,
-    gateway_from_settings,
-)
-from marketplace.accounts.models import Organisation
+from billing.models import Charge, Funding, MeterBatch, Refund
+from billing.stripe.gateway import Outcome, OutcomeKind, StripeGateway
 from marketplace.core.clock import now
 from marketplace.core.ids import derived_id
 from marketplace.core.outbox import Delivery
@@ -117,45 +111,15 @@ def batches_seal() -> int:
 
 
 @lru_cache(maxsize=4)
-def _gateway(*_configuration: str) -> StripeGateway | None:
-    """Return one gateway per configuration, for its connections are worth keeping."""
-    return gateway_from_settings()
-
-
-@lru_cache(maxsize=4)
 def _ensure_meters(gateway: StripeGateway) -> bool:
     for funding, name in EVENT_NAMES.items():
         gateway.meter_ensure(name, _DISPLAY[funding])
     return True
 
 
-def _customer_of(gateway: StripeGateway, org_id: uuid.UUID) -> str:
-    """Return the organisation's Stripe customer, made once: the first to store it wins."""
-    wallet = Wallet.objects.select_related("org").get(org_id=org_id)
-    if wallet.stripe_customer_id:
-        return wallet.stripe_customer_id
-    org: Organisation = wallet.org
-    owner = org.memberships.filter(role="owner").select_related("user").first()
-    email = owner.user.email if owner else ""
-    try:
-        customer = gateway.customer_ensure(
-            str(org.pk), org.name, email, attempt=wallet.stripe_customer_attempt
-        )
-    except GatewayUnavailable as error:
-        if error.is_stored:
-            # Stripe would replay this 5xx under the same key for a day: take another key.
-            Wallet.objects.filter(
-                pk=wallet.pk, stripe_customer_attempt=wallet.stripe_customer_attempt
-            ).update(stripe_customer_attempt=wallet.stripe_customer_attempt + 1)
-        raise
-    Wallet.objects.filter(pk=wallet.pk, stripe_customer_id="").update(stripe_customer_id=customer)
-    wallet.refresh_from_db(fields=["stripe_customer_id"])
-    return wallet.stripe_customer_id
-
-
 def _send(gateway: StripeGateway, batch: MeterBatch) -> Outcome:
     _ensure_meters(gateway)
-    customer = _customer_of(gateway, batch.org_id)
+    customer = customer_of(gateway, batch.org_id)
     never_sent = batch.first_attempt_at is None
     batch.mark_sending()
     outcome = _send_event(gateway, batch, customer)
@@ -180,7 +144,7 @@ def _send_event(gateway: StripeGateway, batch: MeterBatch, customer: str) -> Out
 
 def batches_relay(budget_s: float = 30.0) -> int:
     """Tell Stripe of sealed batches. Returns how many it has accepted; 0 without Stripe."""
-    gateway = _gateway(settings.STRIPE_API_KEY, settings.STRIPE_API_BASE)
+    gateway = gateway_shared()
     if gateway is None:
         return 0
     accepted = 0

@@ -2,6 +2,8 @@
 
 # ruff: noqa: S608 -- only constants of this module go into the queries
 
+from billing.rules_payin import PAYIN
+
 
 def _balance(kind: str, sign: str) -> str:
     """Return a subquery (org_id, balance) of accounts of a kind; `sign` is the rising side."""
@@ -155,4 +157,4 @@ METERS = {
         WHERE b.amount_nano <> COALESCE(c.amount, 0)""",
 }
 
-RULES = WALLETS | CHARGES | METERS
+RULES = WALLETS | CHARGES | METERS | PAYIN

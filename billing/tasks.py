@@ -2,7 +2,8 @@
 
 from celery import shared_task
 
-from billing import alerts, invariants, meters, wallets
+from billing import alerts, invariants, meters, recharge, returns, topups, wallets
+from billing.stripe import inbox
 
 
 @shared_task(name="billing.seal_batches")
@@ -15,6 +16,37 @@ def seal_batches() -> None:
 def relay_batches() -> None:
     """Tell Stripe of sealed batches."""
     meters.batches_relay()
+
+
+@shared_task(name="billing.process_stripe_events")
+def process_stripe_events() -> None:
+    """Act on what Stripe has told us."""
+    inbox.events_process()
+
+
+@shared_task(name="billing.prune_stripe_events")
+def prune_stripe_events() -> None:
+    """Forget events that were processed long ago."""
+    inbox.events_prune()
+
+
+@shared_task(name="billing.poll_top_ups")
+def poll_top_ups() -> None:
+    """Ask Stripe about top-ups that wait, and about fees that were not known yet."""
+    topups.top_ups_poll()
+    topups.fees_poll()
+
+
+@shared_task(name="billing.recharge")
+def recharge_balances() -> None:
+    """Recharge balances that run low."""
+    recharge.recharges_run()
+
+
+@shared_task(name="billing.send_returns")
+def send_returns() -> None:
+    """Have Stripe send back what staff returned."""
+    returns.returns_send()
 
 
 @shared_task(name="billing.audit")

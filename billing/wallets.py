@@ -24,6 +24,13 @@ class _Totals:
     limit: int
 
 
+def wallet_ensure(org_id: uuid.UUID) -> Wallet:
+    """Return an organisation's wallet, made if there is none."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT billing_wallet_ensure(%s)", [org_id])
+    return Wallet.objects.get(org_id=org_id)
+
+
 def _locked(org_id: uuid.UUID) -> tuple[Wallet, list[WalletShard]]:
     """Lock a wallet with all its shards, in the order in which the SQL functions lock them."""
     with connection.cursor() as cursor:

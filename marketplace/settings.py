@@ -51,6 +51,7 @@ INSTALLED_APPS = [
     "marketplace.accounts",
     "marketplace.catalog",
     "billing",
+    "marketplace.simulation",
     "marketplace.jobs",
     "marketplace.api",
     "marketplace.dashboard",
@@ -173,6 +174,11 @@ CELERY_BEAT_SCHEDULE = {
         ("rebalance-wallets", "billing.rebalance_wallets", 60.0, protocol.QUEUE_CONTROL),
         ("seal-meters", "billing.seal_batches", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
         ("relay-meters", "billing.relay_batches", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("hear-stripe", "billing.process_stripe_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("poll-top-ups", "billing.poll_top_ups", 60.0, protocol.QUEUE_OUTBOUND),
+        ("recharge", "billing.recharge", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-returns", "billing.send_returns", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("forget-stripe", "billing.prune_stripe_events", 3600.0, protocol.QUEUE_CONTROL),
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
         ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
     ]
@@ -232,6 +238,10 @@ _MEDIA_ORIGINS = (
     if S3_BUCKET
     else []
 )
+# A form that pays answers with the way to Stripe's page, which browsers count as its target.
+_STRIPE_PAGES = [env.str("STRIPE_API_BASE", default="")] if env.str("STRIPE_API_BASE", "") else [
+    "https://checkout.stripe.com", "https://connect.stripe.com",
+]  # fmt: skip
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],
@@ -241,7 +251,7 @@ CONTENT_SECURITY_POLICY = {
         "script-src": ["'self'"],
         "connect-src": ["'self'"],
         "frame-ancestors": ["'none'"],
-        "form-action": ["'self'"],
+        "form-action": ["'self'", *_STRIPE_PAGES],
         "base-uri": ["'none'"],
         "object-src": ["'none'"],
     }
@@ -295,9 +305,26 @@ OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
+# Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
+STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
+# What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot
+# and thin events have one each), and the old and the new one while one is changed.
+STRIPE_WEBHOOK_SECRET = [
+    part.strip() for part in env.list("STRIPE_WEBHOOK_SECRET", default=[]) if part.strip()
+]
+# Have Stripe compute and collect tax on top of each payment (Stripe Tax must be set up there).
+STRIPE_AUTOMATIC_TAX = env.bool("STRIPE_AUTOMATIC_TAX", default=False)
+TOP_UP_MIN_CENTS = env.int("TOP_UP_MIN_CENTS", default=500)
+TOP_UP_MAX_CENTS = env.int("TOP_UP_MAX_CENTS", default=1_000_000)
+STRIPE_EVENT_KEEP_DAYS = env.int("STRIPE_EVENT_KEEP_DAYS", default=90)
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
 refuse_stand_in_in_production(
-    SimpleNamespace(STRIPE_API_KEY=STRIPE_API_KEY, STRIPE_API_BASE=STRIPE_API_BASE, DEBUG=DEBUG),
+    SimpleNamespace(
+        STRIPE_API_KEY=STRIPE_API_KEY,
+        STRIPE_API_BASE=STRIPE_API_BASE,
+        STRIPE_METER_EVENTS_BASE=STRIPE_METER_EVENTS_BASE,
+        DEBUG=DEBUG,
+    ),
     local=LOCAL_STACK,
 )
 

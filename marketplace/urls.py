@@ -3,6 +3,7 @@
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView
 
+from billing.stripe.views import webhook
 from marketplace.console.site import console
 from marketplace.core import views
 
@@ -17,6 +18,7 @@ urlpatterns = [
         SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]),
         name="openapi",
     ),
+    path("stripe/webhook", webhook, name="stripe-webhook"),
     path("console/", console.urls),
     path("accounts/", include("allauth.urls")),
     path("", include("marketplace.dashboard.urls")),

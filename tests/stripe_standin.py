@@ -151,3 +151,17 @@ def standin(shared_standin: Handle) -> Iterator[Handle]:
     yield shared_standin
     shared_standin.control("DELETE", "faults")
     shared_standin.control("POST", "clock", {"offset_s": 0})
+
+
+@pytest.fixture(scope="session")
+def _second_standin() -> Iterator[Handle]:
+    handle = start()
+    yield handle
+    handle.stop()
+
+
+@pytest.fixture
+def own_standin(_second_standin: Handle) -> Handle:
+    """A stand-in that knows nothing yet: its clock may be moved and its objects counted."""
+    assert _second_standin.control("DELETE", "state").status == 200
+    return _second_standin

@@ -8,8 +8,10 @@ from billing.models.payments import (
     BillingProfile,
     Dispute,
     DisputeState,
+    ReturnState,
     StripeEvent,
     TopUp,
+    TopUpReturn,
     TopUpState,
 )
 from billing.models.vendors import (
@@ -46,6 +48,7 @@ __all__ = [
     "PayoutState",
     "Refund",
     "RefundReason",
+    "ReturnState",
     "SpendAlert",
     "SpendCap",
     "Statement",
@@ -54,6 +57,7 @@ __all__ = [
     "StatementStatus",
     "StripeEvent",
     "TopUp",
+    "TopUpReturn",
     "TopUpState",
     "Transfer",
     "TransferKind",

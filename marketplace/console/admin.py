@@ -11,7 +11,7 @@ from billing.selectors import balance_of, shard_count_of
 from marketplace.accounts.models import ApiKey, Membership, Organisation, User
 from marketplace.catalog.models import Licence, Model, Price, ReviewDecision, Status, Version
 from marketplace.catalog.services import version_decide
-from marketplace.console import charges_admin, terms_admin, wallets_admin
+from marketplace.console import charges_admin, payments_admin, terms_admin, wallets_admin
 from marketplace.console.credit import CreditForm
 from marketplace.console.rows import NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
@@ -19,7 +19,7 @@ from marketplace.core.errors import MarketError
 from marketplace.core.money import format_usd
 from marketplace.jobs.models import Job, WebhookDelivery
 
-__all__ = ["charges_admin", "terms_admin", "wallets_admin"]
+__all__ = ["charges_admin", "payments_admin", "terms_admin", "wallets_admin"]
 """Django finds this module only, and registers what it imports."""
 
 

@@ -14,7 +14,7 @@ from django.utils.decorators import method_decorator
 from redis.exceptions import RedisError
 
 from billing import invariants
-from billing.models import Incident, MeterBatch
+from billing.models import Incident, MeterBatch, StripeEvent
 from billing.stripe.gateway import gateway_from_settings
 from marketplace.catalog.models import Status, Version
 from marketplace.core.outbox import Delivery
@@ -120,6 +120,7 @@ def _overview() -> dict[str, Any]:
         "jobs_by_status": Job.objects.values("status").annotate(n=Count("pk")).order_by("status"),
         "meters_waiting": MeterBatch.objects.filter(delivery=Delivery.PENDING).count(),
         "meters_failed": MeterBatch.objects.filter(delivery=Delivery.FAILED).count(),
+        "events_failed": StripeEvent.objects.filter(delivery=Delivery.FAILED).count(),
         "webhooks_failed": WebhookDelivery.objects.filter(delivery=Delivery.FAILED).count(),
         "stripe": {
             "configured": gateway is not None,

@@ -3,7 +3,16 @@
 from django.urls import path
 from django.views.generic import RedirectView
 
-from marketplace.dashboard.views import budgets, developer, docs, public, team, terms, vendor
+from marketplace.dashboard.views import (
+    budgets,
+    developer,
+    docs,
+    payments,
+    public,
+    team,
+    terms,
+    vendor,
+)
 
 _MODEL = "models/<slug:vendor>/<str:name>/"
 _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
@@ -27,6 +36,11 @@ urlpatterns = [
     path("dashboard/keys/<uuid:key_id>/revoke/", developer.key_revoke, name="key-revoke"),
     path("dashboard/usage/", developer.usage, name="usage"),
     path("dashboard/billing/", developer.billing_page, name="billing"),
+    path("dashboard/billing/top-ups/", payments.top_up_create, name="top-up-create"),
+    path("dashboard/billing/top-ups/<uuid:top_up_id>/", payments.top_up, name="top-up"),
+    path("dashboard/billing/profile/", payments.profile, name="billing-profile"),
+    path("dashboard/billing/recharge/", payments.recharge_page, name="recharge"),
+    path("dashboard/billing/card/", payments.card, name="card"),
     path("dashboard/billing/code/", terms.promotion_redeem, name="promotion-redeem"),
     path("dashboard/budgets/", budgets.budgets, name="budgets"),
     path(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import sys
 import time
@@ -153,9 +154,11 @@ class Market:
     def _start_stripe_standin(self) -> None:
         port = free_port()
         url = f"http://{HOST}:{port}"
+        secret = f"whsec_{secrets.token_hex(16)}"
         standin = self._child(
             "stripe-standin",
             *("-m", "marketplace.local.stripe_standin"),
+            *("--webhook-url", f"{self.url}/stripe/webhook", "--webhook-secret", secret),
             *("--port", str(port), "--state", str(self.var / "stripe.json")),
             *("--cache", str(environment.var_dir() / "cache")),
         )
@@ -164,7 +167,11 @@ class Market:
         answers = lambda: fetch_status(url) is not None  # noqa: E731
         if not wait_until(answers, alive=standin.is_running, timeout_s=30):
             raise LocalError("The Stripe stand-in did not start", standin.log_tail())
-        self.env |= {"STRIPE_API_BASE": url, "STRIPE_API_KEY": "sk_test_standin"}
+        self.env |= {
+            "STRIPE_API_BASE": url,
+            "STRIPE_API_KEY": "sk_test_standin",
+            "STRIPE_WEBHOOK_SECRET": secret,
+        }
         self.say("The Stripe stand-in is up (it is not Stripe: no money moves)")
 
     def _prepare(self) -> None:

@@ -21,7 +21,6 @@ pytestmark = pytest.mark.django_db
 def _configured(settings, standin: Handle):
     settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", standin.url
     settings.METER_SEAL_AFTER_S = 0
-    meters._gateway.cache_clear()
     meters._ensure_meters.cache_clear()
 
 
@@ -96,7 +95,6 @@ def test_a_stored_500_does_not_block_the_batch(cast, standin):
 
 def test_while_stripe_is_away_events_wait(cast, standin, settings):
     settings.STRIPE_API_BASE = "http://127.0.0.1:9"
-    meters._gateway.cache_clear()
     spend(cast, 2)
     meters.batches_seal()
     assert meters.batches_relay() == 0
@@ -107,7 +105,6 @@ def test_while_stripe_is_away_events_wait(cast, standin, settings):
 
 def test_without_stripe_events_wait_in_the_outbox(cast, settings):
     settings.STRIPE_API_KEY = ""
-    meters._gateway.cache_clear()
     spend(cast)
     meters.batches_seal()
     assert meters.batches_relay() == 0

@@ -4,6 +4,7 @@ from django.urls import path
 
 from marketplace.api.v1 import (
     account_views,
+    billing_views,
     budget_views,
     jobs_views,
     licences_views,
@@ -28,6 +29,10 @@ urlpatterns = [
     path("balance", budget_views.BalanceDetail.as_view()),
     path("projects", budget_views.ProjectList.as_view()),
     path("projects/<str:project_id>", budget_views.ProjectDetail.as_view()),
+    path("billing/top-ups", billing_views.TopUpList.as_view()),
+    path("billing/top-ups/<str:top_up_id>", billing_views.TopUpDetail.as_view()),
+    path("billing/profile", billing_views.Profile.as_view()),
+    path("billing/recharge", billing_views.Recharge.as_view()),
     path("keys", account_views.KeyList.as_view()),
     path("keys/<str:key_id>", account_views.KeyDetail.as_view()),
 ]

@@ -14,6 +14,12 @@ def usd(nano: int | None) -> str:
 
 
 @register.filter
+def cents(value: int | None) -> str:
+    """Write cents as dollars; nothing for an absent amount."""
+    return "" if value is None else format_usd(int(value) * 10_000_000)
+
+
+@register.filter
 def bps(value: int) -> str:
     """Write basis points as a percentage: 250 is 2.5 %."""
     return f"{value / 100:g} %"

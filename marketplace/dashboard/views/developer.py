@@ -20,6 +20,7 @@ from marketplace.core.errors import MarketError
 from marketplace.dashboard import charts
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.forms import KeyForm, PromotionForm
+from marketplace.dashboard.views.payments import money_context
 from marketplace.jobs import events
 from marketplace.jobs import selectors as jobs
 from marketplace.jobs.models import Job, JobStatus
@@ -200,6 +201,7 @@ def billing_page(request: MemberRequest) -> HttpResponse:
         ],
         "credits": billing.credits_of(request.org.pk)[:50],
         "meters": billing.meters_of(request.org.pk),
+        **money_context(request),
         "code_form": PromotionForm() if may(request, Role.BILLING) else None,
     }
     return render(request, "dashboard/billing.html", context)

@@ -19,6 +19,7 @@ PAGES = {
     "billing": ("Billing", "Quotes, holds, charges, and the ledger behind them."),
     "pricing": ("Prices", "Units, schemes, free units, and how a quote follows from them."),
     "licences": ("Licences", "What you may do, what you accept first, and who is paid."),
+    "stripe": ("Stripe", "What is set up there, what is asked of it, and its stand-in."),
     "vendors": ("Selling models", "List a model, set a price, and be paid."),
     "engine": ("The engine", "What makes models faster, and what each of it may cost."),
     "weights": ("Weights and LoRAs", "Where weights may be, and how they are checked."),

@@ -12,8 +12,10 @@ from pathlib import Path
 import uvicorn
 
 from marketplace.local.stripe_standin.app import App
+from marketplace.local.stripe_standin.delivery import endpoint
 from marketplace.local.stripe_standin.description import DescriptionMissing, load
-from marketplace.local.stripe_standin.store import StateLocked, Store
+from marketplace.local.stripe_standin.errors import ApiError
+from marketplace.local.stripe_standin.store import Change, StateLocked, Store
 from marketplace.local.stripe_standin.wire import Protocol
 
 HOST = "127.0.0.1"
@@ -27,6 +29,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one (default)")
     parser.add_argument("--state", type=Path, help="journal file; without it state is in memory")
     parser.add_argument("--cache", type=Path, default=Path("var/cache"), help="default %(default)s")
+    parser.add_argument("--webhook-url", help="where webhooks go; without it there are none")
+    parser.add_argument("--webhook-secret", default="", help="what signs them, as in whsec_…")
     parser.add_argument("--quiet", action="store_true", help="no line per request")
     return parser.parse_args()
 
@@ -41,9 +45,15 @@ def main() -> int:
     try:
         description = load(args.cache, log.info)
         store = Store(args.state)
+        if args.webhook_url:
+            for each in endpoint({"url": args.webhook_url, "secret": args.webhook_secret}):
+                store.commit(Change(objects=[each]))
         listener = socket.create_server((HOST, args.port), backlog=512)
     except (DescriptionMissing, StateLocked, OSError, OverflowError) as error:
         print(f"Stripe stand-in: cannot start: {error}", file=sys.stderr)
+        return 1
+    except ApiError as error:
+        print(f"Stripe stand-in: webhook {error.message}", file=sys.stderr)
         return 1
     except ValueError as error:
         print(f"Stripe stand-in: {args.state} is no journal of its own: {error}", file=sys.stderr)
@@ -56,7 +66,7 @@ def main() -> int:
     if args.quiet:
         log.setLevel(logging.WARNING)
     config = uvicorn.Config(
-        App(description, store),
+        App(description, store, f"http://{HOST}:{port}"),
         http=Protocol,
         ws="none",
         lifespan="on",

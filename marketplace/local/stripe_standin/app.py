@@ -9,11 +9,10 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
-from marketplace.local.stripe_standin import metering, page, prices, resources
-from marketplace.local.stripe_standin.calls import Body, Call
+from marketplace.local.stripe_standin import clock, page
+from marketplace.local.stripe_standin.calls import Call
 from marketplace.local.stripe_standin.checks import (
     authenticate,
     check_key,
@@ -23,10 +22,14 @@ from marketplace.local.stripe_standin.checks import (
     rate_limited,
     replay,
 )
+from marketplace.local.stripe_standin.control import Control
+from marketplace.local.stripe_standin.delivery import Deliverer
 from marketplace.local.stripe_standin.description import Description, Operation
 from marketplace.local.stripe_standin.errors import ApiError
-from marketplace.local.stripe_standin.faults import Faults, parse
+from marketplace.local.stripe_standin.faults import Faults
+from marketplace.local.stripe_standin.handlers import HANDLERS
 from marketplace.local.stripe_standin.store import Change, Store, StoredAnswer
+from marketplace.local.stripe_standin.versions import answer_to_endive, is_endive
 from marketplace.local.stripe_standin.wire import (
     MAX_BODY,
     Answer,
@@ -40,31 +43,12 @@ from marketplace.local.stripe_standin.wire import (
     send_answer,
     to_json,
 )
+from marketplace.local.stripe_standin.work import Work
 
 log = logging.getLogger("stripe_standin")
 
-Handler = Callable[[Call], Body]
-
-HANDLERS: dict[tuple[str, str], Handler] = {
-    ("post", "/v1/customers"): resources.customer_create,
-    ("get", "/v1/customers"): resources.customer_list,
-    ("get", "/v1/customers/{customer}"): resources.customer_retrieve,
-    ("post", "/v1/customers/{customer}"): resources.customer_update,
-    ("post", "/v1/billing/meters"): resources.meter_create,
-    ("get", "/v1/billing/meters"): resources.meter_list,
-    ("get", "/v1/billing/meters/{id}"): resources.meter_retrieve,
-    ("post", "/v1/billing/meters/{id}/deactivate"): resources.meter_deactivate,
-    ("post", "/v1/billing/meters/{id}/reactivate"): resources.meter_reactivate,
-    ("get", "/v1/billing/meters/{id}/event_summaries"): metering.summaries_list,
-    ("post", "/v1/billing/meter_events"): metering.event_create,
-    ("post", "/v1/billing/meter_event_adjustments"): metering.adjustment_create,
-    ("post", "/v1/products"): prices.product_create,
-    ("get", "/v1/products"): prices.product_list,
-    ("get", "/v1/products/{id}"): prices.product_retrieve,
-    ("post", "/v1/prices"): prices.price_create,
-    ("get", "/v1/prices"): prices.price_list,
-    ("get", "/v1/prices/{price}"): prices.price_retrieve,
-}
+STREAM = "/v2/billing/meter_event_stream"
+TICK_S = 1.0
 
 
 class Dropped(Exception):
@@ -74,20 +58,25 @@ class Dropped(Exception):
 class App:
     """The ASGI application; one event loop, so a handler and its commit are never interleaved."""
 
-    def __init__(self, description: Description, store: Store) -> None:
+    def __init__(self, description: Description, store: Store, base: str) -> None:
         self.description = description
         self.store = store
+        self.base = base
+        store.nullable = description.nullable
         self.faults = Faults()
+        self.deliverer = Deliverer(store, self.faults)
+        self.control = Control(store, self.faults, self.deliverer, base)
+        self._tasks: list[asyncio.Task[None]] = []
         self.requests: Counter[str] = Counter()
         self._routes = [
             (re.compile(r"\A" + re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path) + r"\Z"), path)
-            for path in sorted({path for _, path in HANDLERS}, key=len)
+            for path in sorted({path for _, path in HANDLERS}, key=lambda path: path.count("{"))
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event of ASGI."""
         if scope["type"] == "lifespan":
-            await lifespan(receive, send)
+            await lifespan(receive, send, self._start, self._stop)
             return
         if scope["type"] != "http":
             return
@@ -110,12 +99,29 @@ class App:
         )  # fmt: skip
         await send_answer(send, answer, request, self.description.api_version)
 
+    def _start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self.deliverer.run()), asyncio.create_task(self._tick())
+        ]  # fmt: skip
+
+    def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                clock.tick(self.store, self.base)
+            except Exception:
+                log.exception("a defect of the stand-in's clock")
+
     async def _answer(self, request: Request) -> Answer:
         try:
             if len(request.body) > MAX_BODY:
                 raise ApiError("The request is too large.", status=413)
             if request.path.startswith("/_standin/") or request.path == "/":
-                return self._control(request)
+                return self._own(request)
             return await self._api(request)
         except ApiError as error:
             return Answer(error.status, to_json(error.body()), error.headers)
@@ -127,7 +133,8 @@ class App:
             return Answer(500, to_json(ApiError(message, type_="api_error").body()), {})
 
     async def _api(self, request: Request) -> Answer:
-        authenticate(request.headers)
+        clock.tick(self.store, self.base)
+        authenticate(request.headers, self._tokens(request.path), self.store.now())
         check_version(request.headers)
         operation, path_params = self._route(request)
         fault = self.faults.draw(request.path)
@@ -146,6 +153,12 @@ class App:
         if mode == "drop_after":
             raise Dropped("fault drop_after: applied, answer lost")
         return answer
+
+    def _tokens(self, path: str) -> dict[str, int]:
+        if path != STREAM:
+            return {}
+        sessions = self.store.kind("_meter_session").values()
+        return {row["id"]: row["expires_at"] for row in sessions} or {"": 0}
 
     def _route(self, request: Request) -> tuple[Operation, dict[str, str]]:
         for pattern, path in self._routes:
@@ -173,7 +186,9 @@ class App:
             check_key(key)
             if (stored := self.store.stored_answer(key)) is not None:
                 return replay(stored, key, request.path, print_)
-        call = Call(self.store, params, path_params, key, request.path)
+        work = Work(self.store, Change(), request=(request.id, key), base=self.base)
+        account = request.headers.get("stripe-account", "")
+        call = Call(self.store, params, path_params, key, request.path, work, account)
         headers: dict[str, str] = {}
         keep = True
         try:
@@ -185,11 +200,16 @@ class App:
                     headers={"Stripe-Should-Retry": "false"},
                     stored=True,
                 )
-            status, body = 200, to_json(HANDLERS[operation.method, operation.path](call))
+            found = HANDLERS[operation.method, operation.path](call)
+            if is_endive(request.headers.get("stripe-version")):
+                found = answer_to_endive(found)
+            status, body = 200, to_json(found)
         except ApiError as error:
             status, body, headers = error.status, to_json(error.body()), error.headers
             keep = error.stored
-            call.change = Change(duplicate=call.change.duplicate)  # a refusal changes nothing else
+            if not error.keeps:
+                # A refusal changes nothing else.
+                work.change = Change(duplicates=call.change.duplicates)
         if key is not None and keep:
             now = self.store.now()
             stored = StoredAnswer(request.path, print_, status, body, request.id, now)
@@ -197,36 +217,13 @@ class App:
         self.store.commit(call.change)
         return Answer(status, body, headers)
 
-    def _control(self, request: Request) -> Answer:
+    def _own(self, request: Request) -> Answer:
         match (request.method, request.path):
             case ("GET", "/"):
                 return Answer(200, page.html(self.store, self._state()), {}, "text/html")
             case ("GET", "/_standin/state"):
                 return Answer(200, to_json(self._state(events="events=1" in request.query)), {})
-            case ("GET", "/_standin/faults"):
-                return Answer(200, to_json([rule.describe() for rule in self.faults.rules]), {})
-            case ("DELETE", "/_standin/faults"):
-                self.faults.rules.clear()
-                return Answer(200, "[]", {})
-            case ("POST", "/_standin/faults"):
-                try:
-                    self.faults.rules.append(parse(json.loads(request.body)))
-                except ValueError as error:
-                    raise ApiError(str(error)) from None
-                return Answer(200, to_json([rule.describe() for rule in self.faults.rules]), {})
-            case ("POST", "/_standin/clock"):
-                return self._set_clock(request.body)
-        raise ApiError(f"The Stripe stand-in has no {request.method} {request.path}.", status=404)
-
-    def _set_clock(self, raw: bytes) -> Answer:
-        try:
-            offset = json.loads(raw)["offset_s"]
-            if type(offset) is not int:
-                raise ValueError
-        except (ValueError, KeyError, TypeError):
-            raise ApiError('offset_s: whole seconds, as in {"offset_s": 86400}') from None
-        self.store.clock_offset_s = offset
-        return Answer(200, to_json({"offset_s": offset, "now": self.store.now()}), {})
+        return self.control.answer(request)
 
     def _state(self, *, events: bool = False) -> dict[str, Any]:
         versions = {

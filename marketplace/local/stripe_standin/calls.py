@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from marketplace.local.stripe_standin.errors import ApiError, resource_missing
-from marketplace.local.stripe_standin.store import Change, Store
+from marketplace.local.stripe_standin.store import INDEXED, Change, Store
+from marketplace.local.stripe_standin.work import Work
 
 Params = dict[str, Any]
 Body = dict[str, Any]
@@ -25,7 +26,13 @@ class Call:
     path_params: dict[str, str]
     idempotency_key: str | None
     path: str
-    change: Change = field(default_factory=Change)
+    work: Work
+    account: str = ""
+
+    @property
+    def change(self) -> Change:
+        """What the handler changes: committed when it returns."""
+        return self.work.change
 
 
 def refuse_unsupported(names: set[str]) -> None:
@@ -72,9 +79,15 @@ def list_objects(
 ) -> Body:
     """Return one page of a kind, newest first, filtered by equality, `created` and `extra`."""
     wanted = {name: call.params[name] for name in equal if name in call.params}
+    indexed = next((name for name in wanted if name in INDEXED), None)
+    found = (
+        reversed(call.store.kind(kind).values())
+        if indexed is None
+        else reversed(call.store.where(kind, indexed, wanted[indexed]))
+    )
     rows = [
         row
-        for row in reversed(call.store.kind(kind).values())
+        for row in found
         if all(row[name] == value for name, value in wanted.items())
         and _in_range(row["created"], call.params.get("created"))
         and (extra is None or extra(row))

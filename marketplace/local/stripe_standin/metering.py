@@ -34,7 +34,7 @@ def event_create(call: Call) -> Body:
     _check_timestamp(timestamp, now)
     identifier = params.get("identifier") or secrets.token_hex(16)
     if store.seen_identifier(identifier):
-        call.change.duplicate = identifier
+        call.change.duplicates.append(identifier)
         raise ApiError(
             f"An event already exists with identifier {identifier}.",
             headers={"Stripe-Should-Retry": "false"},
@@ -48,8 +48,8 @@ def event_create(call: Call) -> Body:
         created=now,
         idempotency_key=call.idempotency_key,
     )
-    _attribute(store, event)
-    call.change.event = event
+    attribute(store, event)
+    call.change.events.append(event)
     return {
         "object": "billing.meter_event",
         "created": now,
@@ -78,7 +78,7 @@ def _check_timestamp(timestamp: int, now: int) -> None:
         )
 
 
-def _attribute(store: Store, event: MeterEvent) -> None:
+def attribute(store: Store, event: MeterEvent) -> None:
     """Find the event's meter, customer and value, or the code of Stripe's later report."""
     meter = store.meter_by_event_name(event.event_name)
     if meter is None:
@@ -189,6 +189,15 @@ def _aggregate(formula: str, events: list[MeterEvent]) -> float:
     if formula == "last":
         return float(max(events, key=lambda event: event.timestamp).value) if events else 0.0
     return float(sum(event.value for event in events))
+
+
+def usage(store: Store, meter_id: str, customer: str, start: int, end: int) -> float:
+    """Return what a meter counts for a customer in [start, end), epoch seconds."""
+    formula = store.kind("billing.meter")[meter_id]["default_aggregation"]["formula"]
+    events = store.by_usage.get((meter_id, customer), ())
+    return _aggregate(
+        formula, [event for event in events if event.counts and start <= event.timestamp < end]
+    )
 
 
 def error_reports(store: Store) -> list[dict[str, Any]]:

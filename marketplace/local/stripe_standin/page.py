@@ -24,14 +24,17 @@ th, td {{ text-align: left; padding: .35rem .5rem; border-bottom: 1px solid #888
 td:last-child, th:last-child {{ text-align: right; }}
 </style></head><body>
 <h1><span>STAND-IN</span><br>This is not Stripe.<br>No money moves.</h1>
-<p>A process on this machine that answers like Stripe, so that usage billing can be run and
+<p>A process on this machine that answers like Stripe, so that billing can be run and
 tested without an account. Each request is checked against Stripe's published description,
 {version}. Set <code>STRIPE_API_KEY</code> and leave <code>STRIPE_API_BASE</code> empty to talk to
 Stripe itself.</p>
 <table><tr><th>Meter events accepted</th><td>{accepted}</td></tr>
 <tr><th>… of these counted</th><td>{counted}</td></tr>
 <tr><th>… accepted but reported as faulty</th><td>{faulty}</td></tr>
-<tr><th>Duplicates refused</th><td>{duplicates}</td></tr></table>
+<tr><th>Duplicates refused</th><td>{duplicates}</td></tr>
+<tr><th>Invoices</th><td>{invoices}</td></tr>
+<tr><th>Platform's balance, US cents</th><td>{balance}</td></tr>
+<tr><th>Webhooks waiting</th><td>{waiting}</td></tr></table>
 <h2>Usage per customer</h2>
 <table><tr><th>Customer</th><th>Name</th><th>Events</th><th>Total</th></tr>{rows}</table>
 <p>As JSON: <a href="/_standin/state">/_standin/state</a></p>
@@ -65,9 +68,15 @@ def state(
         "customers": customers,
         "meters": meters,
         "error_reports": error_reports(store),
+        "invoices": dict(Counter(row["status"] for row in store.kind("invoice").values())),
+        "balance_cents": {"available": store.available(), "pending": store.pending()},
+        "webhooks_waiting": sum(
+            row["state"] == "pending" for row in store.kind("_delivery").values()
+        ),
         "requests": dict(requests),
         "faults": [rule.describe() for rule in faults.rules],
         "clock_offset_s": store.clock_offset_s,
+        "now": store.now(),
     }
     if events:
         body["events"] = [asdict(event) for event in store.events]
@@ -88,5 +97,10 @@ def html(store: Store, current: dict[str, Any]) -> str:
         counted=current["events_counted"],
         faulty=len(current["error_reports"]),
         duplicates=current["duplicates_rejected"],
+        invoices=escape(
+            ", ".join(f"{count} {status}" for status, count in current["invoices"].items()) or "0"
+        ),
+        balance=current["balance_cents"]["available"],
+        waiting=current["webhooks_waiting"],
         rows=rows or "<tr><td colspan=4>None yet.</td></tr>",
     )

@@ -1,4 +1,4 @@
-"""Customers and meters: create, retrieve, update and list, as Stripe answers.
+"""Customers with their tax ids, and meters: create, retrieve, update and list, as Stripe answers.
 
 Each handler takes a `Call` and returns the JSON body of a 200; what it changed it leaves in
 `call.change`. Handlers refuse with ApiError.
@@ -12,9 +12,10 @@ from marketplace.local.stripe_standin.calls import (
     get_object,
     list_objects,
     merge_metadata,
+    paginate,
     refuse_unsupported,
 )
-from marketplace.local.stripe_standin.errors import ApiError
+from marketplace.local.stripe_standin.errors import ApiError, resource_missing
 
 
 def customer_create(call: Call) -> Body:
@@ -59,15 +60,34 @@ def customer_update(call: Call) -> Body:
 
 def _customer_set(call: Call, customer: Body) -> Body:
     unsupported = set(call.params) - {
-        "address", "description", "email", "expand", "metadata", "name", "phone", "tax_exempt"
+        "address", "description", "email", "expand", "invoice_settings", "metadata", "name",
+        "phone", "tax_exempt",
     }  # fmt: skip
     refuse_unsupported(unsupported)
     for name in ("address", "description", "email", "name", "phone", "tax_exempt"):
         if name in call.params:
             customer[name] = call.params[name] or None
+    settings = call.params.get("invoice_settings", {})
+    refuse_unsupported(set(settings) - {"default_payment_method"})
+    if "default_payment_method" in settings:
+        _default_method(call, customer, settings["default_payment_method"])
     customer["metadata"] = merge_metadata(customer["metadata"], call.params)
     call.change.objects.append(customer)
     return customer
+
+
+def _default_method(call: Call, customer: Body, method_id: str) -> None:
+    method = call.work.get("payment_method", method_id, "invoice_settings[default_payment_method]")
+    if method["customer"] != customer["id"]:
+        raise ApiError(
+            "The customer does not have a payment method with the ID "
+            f"{method_id}. The payment method must be attached to the customer.",
+            param="invoice_settings[default_payment_method]",
+            stored=True,
+        )
+    customer["invoice_settings"] = {
+        **customer["invoice_settings"], "default_payment_method": method_id
+    }  # fmt: skip
 
 
 def customer_retrieve(call: Call) -> Body:
@@ -79,6 +99,43 @@ def customer_list(call: Call) -> Body:
     """GET /v1/customers, by exact `email` and by `created`."""
     refuse_unsupported(set(call.params) & {"test_clock"})
     return list_objects(call, "customer", "customer", equal=("email",))
+
+
+def tax_id_create(call: Call) -> Body:
+    """POST /v1/customers/{customer}/tax_ids; the value `000000000` is found to be wrong later."""
+    customer = get_object(call, "customer", "customer")
+    value = call.params["value"]
+    tax_id = call.work.make(
+        "tax_id",
+        "txi",
+        country=call.params["type"][:2].upper() if call.params["type"][2:3] == "_" else None,
+        customer=customer["id"],
+        owner={"customer": customer["id"], "type": "customer"},
+        type=call.params["type"],
+        value=value,
+        verification={
+            "status": "unverified" if value == "000000000" else "verified",
+            "verified_address": None,
+            "verified_name": None,
+        },
+    )
+    return call.work.put(tax_id)
+
+
+def tax_id_list(call: Call) -> Body:
+    """GET /v1/customers/{customer}/tax_ids."""
+    customer = get_object(call, "customer", "customer")
+    rows = call.work.where("tax_id", "customer", customer["id"])
+    return paginate(rows[::-1], call.params, url=call.path, word="tax_id")
+
+
+def tax_id_delete(call: Call) -> Body:
+    """DELETE /v1/customers/{customer}/tax_ids/{id}."""
+    tax_id = get_object(call, "tax_id", "id")
+    if tax_id["customer"] != call.path_params["customer"]:
+        raise resource_missing("tax_id", tax_id["id"], param="id")
+    call.change.deleted.append(["tax_id", tax_id["id"]])
+    return {"id": tax_id["id"], "object": "tax_id", "deleted": True}
 
 
 def meter_create(call: Call) -> Body:

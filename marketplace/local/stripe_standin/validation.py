@@ -109,3 +109,63 @@ def _any_of(choices: list[Mapping[str, Any]], value: Form, name: str) -> Any:
                 refusal = error
     assert refusal is not None
     raise refusal
+
+
+def check_json(schema: Mapping[str, Any], value: Any, name: str = "") -> None:
+    """Check a JSON body of the v2 API against a schema. Raises ApiError naming the field.
+
+    JSON has types of its own, so nothing is coerced: `"value": 1` where a string is due is
+    refused, as Stripe does.
+    """
+    if "anyOf" in schema:
+        _check_any(schema["anyOf"], value, name)
+        return
+    kind = schema.get("type", "object" if "properties" in schema else None)
+    types: dict[str, type | tuple[type, ...]] = {
+        "object": dict, "array": list, "string": str, "boolean": bool, "integer": int,
+        "number": (int, float),
+    }  # fmt: skip
+    wrong_bool = isinstance(value, bool) and kind in ("integer", "number")
+    if kind and (wrong_bool or not isinstance(value, types[kind])):
+        raise ApiError(f"Invalid {kind}: {str(value)[:40]}", param=name or None)
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            check_json(schema.get("items", {}), item, f"{name}[{index}]")
+    elif isinstance(value, dict):
+        _check_object(schema, value, name)
+    elif "enum" in schema and value not in schema["enum"]:
+        known = ", ".join(map(str, schema["enum"]))
+        raise ApiError(f"Invalid {name}: must be one of {known}", param=name)
+
+
+def _check_object(schema: Mapping[str, Any], value: dict[str, Any], name: str) -> None:
+    properties: Mapping[str, Any] = schema.get("properties", {})
+    extra = schema.get("additionalProperties")
+    for key, item in value.items():
+        param = f"{name}[{key}]" if name else key
+        if key in properties:
+            check_json(properties[key], item, param)
+        elif isinstance(extra, Mapping):
+            check_json(extra, item, param)
+        elif properties or extra is not True:
+            raise ApiError(
+                f"Received unknown parameter: {param}", code="parameter_unknown", param=param
+            )
+    for key in schema.get("required", ()):
+        if key not in value:
+            param = f"{name}[{key}]" if name else key
+            raise ApiError(
+                f"Missing required param: {param}.", code="parameter_missing", param=param
+            )
+
+
+def _check_any(choices: list[Mapping[str, Any]], value: Any, name: str) -> None:
+    refusal: ApiError | None = None
+    for choice in choices:
+        try:
+            check_json(choice, value, name)
+            return
+        except ApiError as error:
+            refusal = error
+    assert refusal is not None
+    raise refusal

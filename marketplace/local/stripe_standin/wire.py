@@ -69,10 +69,13 @@ def cut(scope: Scope) -> None:
         transport.abort()
 
 
-async def lifespan(receive: Receive, send: Send) -> None:
-    """Answer ASGI's start-up and shutdown; there is nothing to do for either."""
+async def lifespan(
+    receive: Receive, send: Send, start: Callable[[], None], stop: Callable[[], None]
+) -> None:
+    """Answer ASGI's start-up and shutdown, calling `start` and `stop` for them."""
     while True:
         message = await receive()
+        (start if message["type"] == "lifespan.startup" else stop)()
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return

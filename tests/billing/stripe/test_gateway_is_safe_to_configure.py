@@ -91,6 +91,15 @@ def test_production_refuses_a_base_that_is_not_stripes(
         refuse_stand_in_in_production(given, local=local)
 
 
+@pytest.mark.parametrize(("key", "local"), [("sk_test_1", False), ("sk_live_1", True)])
+def test_production_refuses_a_stream_that_is_not_stripes(key: str, local: bool) -> None:
+    given = SimpleNamespace(DEBUG=False, STRIPE_API_KEY=key, STRIPE_METER_EVENTS_BASE=LOCAL)
+    with pytest.raises(ImproperlyConfigured, match="STRIPE_METER_EVENTS_BASE"):
+        refuse_stand_in_in_production(given, local=local)
+    given.STRIPE_METER_EVENTS_BASE = "https://meter-events.stripe.com"
+    refuse_stand_in_in_production(given, local=local)
+
+
 def test_the_key_is_in_no_log_line_and_no_repr(
     standin: Handle, caplog: pytest.LogCaptureFixture
 ) -> None:

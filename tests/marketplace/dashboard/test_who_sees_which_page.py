@@ -13,6 +13,8 @@ MEMBERS = [
     "/dashboard/usage/",
     "/dashboard/billing/",
     "/dashboard/budgets/",
+    "/dashboard/billing/profile/",
+    "/dashboard/billing/recharge/",
     "/dashboard/team/",
     "/dashboard/settings/",
     "/dashboard/organisations/new/",

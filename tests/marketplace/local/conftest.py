@@ -1,5 +1,5 @@
 """The Stripe stand-in, as a fixture."""
 
-from tests.stripe_standin import shared_standin, standin
+from tests.stripe_standin import _second_standin, own_standin, shared_standin, standin
 
-__all__ = ["shared_standin", "standin"]
+__all__ = ["_second_standin", "own_standin", "shared_standin", "standin"]

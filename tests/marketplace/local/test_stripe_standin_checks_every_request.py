@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from urllib.parse import urlencode
 
 import pytest
 
-from tests.stripe_standin import KEY, Handle
+from tests.stripe_standin import KEY, Handle, Reply
 
 EVENTS = "/v1/billing/meter_events"
+STREAM = "/v2/billing/meter_event_stream"
 VALID = {
     "event_name": "spend_micro_usd",
     "payload[stripe_customer_id]": "cus_1",
@@ -104,7 +106,7 @@ def test_usage_records_which_stripe_removed_do_not_exist(standin: Handle) -> Non
 
 
 def test_a_path_of_stripes_that_is_not_carried_says_so(standin: Handle) -> None:
-    reply = standin.call("POST", "/v1/transfers", {"amount": "1"})
+    reply = standin.call("POST", "/v1/topups", {"amount": "1"})
     assert reply.status == 404
     assert "this Stripe stand-in does not carry it" in reply.error["message"]
 
@@ -158,3 +160,71 @@ def test_a_refused_price_leaves_no_product_behind(standin: Handle) -> None:
     assert standin.call("POST", "/v1/prices", fields).status == 400
     products = standin.call("GET", "/v1/products", {"limit": 100}).json["data"]
     assert name not in [product["name"] for product in products]
+
+
+def test_the_v2_api_takes_json_with_its_own_types(standin: Handle) -> None:
+    session = send_json(standin, "/v2/billing/meter_event_session", {})
+    token = session.json["authentication_token"]
+    payload = {"stripe_customer_id": "cus_1", "value": "1"}
+    good = {"event_name": "e", "payload": payload}
+    assert send_json(standin, STREAM, {"events": [good]}, token).status == 200
+    for wrong, param in (
+        ({"events": [{**good, "payload": {**payload, "value": 1}}]}, "events[0][payload][value]"),
+        ({"events": [{"event_name": "e"}]}, "events[0][payload]"),
+        ({"events": [{**good, "timestamp": 5}]}, "events[0][timestamp]"),
+        ({"events": [{**good, "quantity": "5"}]}, "events[0][quantity]"),
+        ({"events": good}, "events"),
+        ({}, "events"),
+    ):
+        reply = send_json(standin, STREAM, wrong, token)
+        assert (reply.status, reply.error.get("param")) == (400, param)
+
+
+def test_the_stream_takes_its_token_only_and_nothing_else_takes_it(standin: Handle) -> None:
+    token = send_json(standin, "/v2/billing/meter_event_session", {}).json["authentication_token"]
+    event = {"event_name": "e", "payload": {}}
+    assert send_json(standin, STREAM, {"events": [event]}, KEY).status == 401
+    assert send_json(standin, "/v2/billing/meter_event_session", {}, token).status == 401
+    assert send_json(standin, STREAM, {"events": [event]}, f"{token}x").status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        ("/v1/transfers", {"amount": "1.5", "currency": "usd", "destination": "a"}, "amount"),
+        ("/v1/transfers", {"amount": "1", "currency": "usd"}, "destination"),
+        ("/v1/credit_notes", {"amount": "1"}, "invoice"),
+        ("/v1/payment_intents", {"amount": "1"}, "currency"),
+        ("/v1/refunds", {"reason": "whim", "charge": "ch_1"}, "reason"),
+        ("/v1/subscriptions", {"custmer": "cus_1"}, "custmer"),
+    ],
+)
+def test_money_is_checked_as_strictly(
+    standin: Handle, path: str, fields: dict[str, str], param: str
+) -> None:
+    reply = standin.call("POST", path, fields)
+    assert (reply.status, reply.error["param"]) == (400, param)
+
+
+def test_the_newer_versions_names_are_translated_both_ways(standin: Handle) -> None:
+    newer = {"Stripe_Version": "2026-10-28.endive"}
+    fields = {"customer": standin.customer()}
+    old = standin.call("POST", "/v1/setup_intents", {**fields, "payment_method_types[0]": "card"})
+    assert "does not carry the parameter payment_method_types" in old.error["message"]
+    new = standin.call(
+        "POST", "/v1/setup_intents", {**fields, "allowed_payment_method_types[0]": "card"}, **newer
+    )
+    assert "does not carry the parameter payment_method_types" in new.error["message"]
+    wrong = standin.call(
+        "POST", "/v1/setup_intents", {**fields, "payment_method_types[0]": "card"}, **newer
+    )
+    assert "Did you mean allowed_payment_method_types?" in wrong.error["message"]
+    assert "payment_method_types" in standin.call("POST", "/v1/setup_intents", fields).json
+    made = standin.call("POST", "/v1/setup_intents", fields, **newer).json
+    assert made["allowed_payment_method_types"] == ["card"]
+    assert "payment_method_types" not in made
+
+
+def send_json(standin: Handle, path: str, body: object, key: str = KEY) -> Reply:
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    return standin.raw("POST", path, json.dumps(body), headers)

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from tests.stripe_standin import Handle, start
+from billing.stripe.gateway import StripeGateway
+from tests.stripe_standin import KEY, Handle, start
+from tests.stripe_subscriber import subscriber
 
 
 def send(standin: Handle, name: str, customer: str, identifier: str, key: str) -> int:
@@ -58,6 +60,37 @@ def test_nothing_answered_is_lost_when_it_is_killed_under_load(tmp_path: Path) -
         assert send(again, name, customer, first, f"k:{first}") == 200  # replayed
         assert send(again, name, customer, first, "k:new") == 400  # known identifier
         assert again.state()["events_accepted"] == len(kept)
+    finally:
+        again.stop()
+
+
+def test_money_is_where_it_was_after_a_kill(tmp_path: Path) -> None:
+    journal = tmp_path / "state.jsonl"
+    standin = start(state=journal)
+    one = subscriber(standin)
+    card = one.card()
+    one.use(5_000_000)
+    draft = one.close_period()
+    paid = one.gateway.payment_off_session(
+        one.customer, card, amount=2000, org_id="o", topup_id="t"
+    )
+    one.gateway.refund_create(paid.id, amount=500, refund_id="r")
+    standin.control("POST", "settings", {"tax_percent": 10})
+    before = (one.gateway.balance_retrieve(), one.gateway.invoices_list(one.customer))
+    standin.kill()
+
+    again = start(state=journal)
+    try:
+        one.standin, one.gateway = again, StripeGateway(KEY, base=again.url)
+        assert (one.gateway.balance_retrieve(), one.gateway.invoices_list(one.customer)) == before
+        assert one.gateway.subscription_find(one.customer, one.price) is not None
+        repeated = one.gateway.payment_off_session(
+            one.customer, card, amount=2000, org_id="o", topup_id="t"
+        )
+        assert repeated == paid
+        assert len(one.gateway.refunds_list(paid.id)) == 1
+        one.go_to(draft.period_end + 3600)  # the draft that it knew before is due now
+        assert one.gateway.invoice_retrieve(draft.id).status == "paid"
     finally:
         again.stop()
 

@@ -1,0 +1,39 @@
+"""How to have Stripe make one thing although its answer may be lost or be a stored error."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+from billing.stripe.gateway import GatewayUnavailable
+
+T = TypeVar("T")
+_ATTEMPTS = 3
+
+
+def made_once(create: Callable[[int], T], find: Callable[[], T | None]) -> T:
+    """Return what `create(attempt)` makes under an Idempotency-Key of its attempt.
+
+    A 5xx is stored by Stripe and would be replayed under the same key for a day, though the
+    thing may have been made: so look with `find` before another attempt. Raises
+    GatewayUnavailable when the outcome stays unknown: call again with the same id.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            return create(attempt)
+        except GatewayUnavailable as error:
+            if not error.is_stored:
+                raise
+            if (found := find()) is not None:
+                return found
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def within(budget_s: float, rows: Iterable[T]) -> Iterator[T]:
+    """Yield rows until the time is up: while Stripe is away, each call may take its timeout."""
+    until = time.monotonic() + budget_s
+    for row in rows:
+        if time.monotonic() > until:
+            return
+        yield row

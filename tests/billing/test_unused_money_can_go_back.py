@@ -1,0 +1,172 @@
+"""Staff send unused prepaid money back: out of the wallet first, to the card once."""
+
+from dataclasses import replace
+
+import pytest
+from django.db import transaction
+
+from billing import returns, topups
+from billing.models import Incident, TopUpReturn
+from billing.selectors import balance_of
+from billing.services import hold_reserve
+from marketplace.core.clock import now
+from marketplace.core.errors import InvalidInput, WrongState
+from marketplace.core.ids import new_id
+from marketplace.core.money import to_nano
+from tests.billing.payin import cash_nano, gateway, hear, pay, process, tell
+from tests.billing.test_disputes_move_the_money_once import dispute
+from tests.billing.test_two_at_once import at_once
+from tests.cast import make_cast
+
+pytestmark = pytest.mark.django_db
+
+
+def top_up_paid(cast, payments, cents=2000):
+    top_up, url = topups.top_up_begin(org=cast.developer, user=cast.bob, cents=cents, key="x")
+    pay(payments, url)
+    topups.top_up_refresh(gateway(), top_up)
+    return top_up
+
+
+@pytest.fixture
+def paid(cast, payments):
+    return top_up_paid(cast, payments)
+
+
+def begin(cast, top_up, cents, key="1"):
+    return returns.return_begin(top_up_id=top_up.pk, cents=cents, by=cast.sam, key=key)
+
+
+def send():
+    TopUpReturn.objects.filter(delivery="pending").update(next_attempt_at=now())
+    return returns.returns_send()
+
+
+def prepaid(cast):
+    return balance_of(cast.developer.pk).prepaid_nano
+
+
+def refunded(payments, top_up):
+    rows = payments.control("GET", "objects/refund").json
+    return sum(row["amount"] for row in rows if row["payment_intent"] == top_up.payment_intent_id)
+
+
+def test_money_leaves_the_wallet_and_goes_to_the_card(cast, payments, paid):
+    cash = cash_nano()
+    row = begin(cast, paid, 1500)
+    assert prepaid(cast) == to_nano("6")
+    assert send() == 1
+    row.refresh_from_db()
+    assert (row.state, row.delivery) == ("sent", "delivered")
+    assert refunded(payments, paid) == 1500
+    assert cash_nano() == cash - to_nano("15")
+    assert send() == 0
+    hear(payments, cast.developer.pk)
+    assert refunded(payments, paid) == 1500
+    assert prepaid(cast) == to_nano("6")
+
+
+def test_the_same_form_returns_once(cast, payments, paid):
+    assert begin(cast, paid, 500) == begin(cast, paid, 500)
+    send()
+    assert refunded(payments, paid) == 500
+
+
+def test_only_what_is_left_and_free_goes_back(cast, payments, paid):
+    with pytest.raises(InvalidInput):
+        begin(cast, paid, 2001)
+    with transaction.atomic():
+        hold_reserve(source_id=new_id(), org_id=cast.developer.pk, amount_nano=to_nano("19.001"))
+    with pytest.raises(InvalidInput) as refusal:
+        begin(cast, paid, 200)
+    assert "$1.99" in refusal.value.message
+    begin(cast, paid, 199)
+    assert send() == 1
+
+
+@pytest.mark.parametrize("fault", ["drop_after", "drop_before", "429", "500_stored"])
+def test_a_lost_answer_sends_it_once(cast, payments, paid, fault):
+    begin(cast, paid, 1500)
+    payments.fault(fault, match="/v1/refunds")
+    send()
+    send()
+    assert TopUpReturn.objects.get().state == "sent"
+    assert refunded(payments, paid) == 1500
+    assert prepaid(cast) == to_nano("6")
+
+
+def test_a_definite_no_puts_it_back(cast, payments, paid):
+    gateway().refund_create(paid.payment_intent_id, amount=1000, refund_id=f"by-hand-{paid.pk}")
+    begin(cast, paid, 1500)
+    assert send() == 0
+    row = TopUpReturn.objects.get()
+    assert (row.state, row.delivery) == ("failed", "delivered")
+    assert prepaid(cast) == to_nano("21")
+    paid.refresh_from_db()
+    assert paid.returned_cents == 0
+    assert Incident.objects.filter(rule="top-up return refused").exists()
+    begin(cast, paid, 1000, key="2")
+    assert send() == 1
+    assert prepaid(cast) == to_nano("11")
+
+
+def test_a_refund_made_at_stripe_itself_is_reported(cast, payments, paid):
+    gateway().refund_create(paid.payment_intent_id, amount=1000, refund_id=f"by-hand-{paid.pk}")
+    for event in payments.control("GET", "objects/event").json:
+        about = event["data"]["object"]
+        if about.get("payment_intent") == paid.payment_intent_id:
+            tell(event)
+    process()
+    assert Incident.objects.filter(rule="top-up refunded past the ledger").exists()
+
+
+def test_a_disputed_payment_is_left_to_its_bank(cast, payments, paid):
+    dispute(payments, paid)
+    hear(payments, cast.developer.pk)
+    with pytest.raises(WrongState):
+        begin(cast, paid, 100)
+
+
+def test_a_payment_that_did_not_come_cannot_go_back(cast, payments):
+    top_up, _ = topups.top_up_begin(org=cast.developer, user=cast.bob, cents=2000, key="x")
+    with pytest.raises(WrongState):
+        begin(cast, top_up, 100)
+
+
+def test_a_bank_that_refuses_later_puts_it_back(cast, payments, paid):
+    row = begin(cast, paid, 1500)
+    send()
+    refund = gateway().refund_find(paid.payment_intent_id, str(row.pk))
+    for _ in range(2):
+        returns.return_apply(row.pk, replace(refund, status="failed"))
+    row.refresh_from_db()
+    assert row.state == "failed"
+    assert prepaid(cast) == to_nano("21")
+
+
+@pytest.mark.parametrize("parts", [[2000], [700, 1300], [1, 1, 1998]])
+def test_the_tax_goes_back_with_it_to_the_cent(cast, payments, settings, parts):
+    settings.STRIPE_AUTOMATIC_TAX = True
+    payments.control("POST", "settings", {"tax_percent": 19})
+    try:
+        top_up = top_up_paid(cast, payments)
+    finally:
+        payments.control("POST", "settings", {"tax_percent": 0})
+    for number, cents in enumerate(parts):
+        begin(cast, top_up, cents, key=str(number))
+    send()
+    assert refunded(payments, top_up) == 2000 + 380
+    assert prepaid(cast) == to_nano("1")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_returns_at_once_never_send_more_than_there_is(payments):
+    cast = make_cast()
+    top_up = top_up_paid(cast, payments)
+    results = at_once([lambda n=n: begin(cast, top_up, 1500, key=str(n)) for n in range(4)])
+    assert sorted(type(result).__name__ for result in results) == [
+        "InvalidInput", "InvalidInput", "InvalidInput", "TopUpReturn",
+    ]  # fmt: skip
+    at_once([send] * 3)
+    send()
+    assert refunded(payments, top_up) == 1500
