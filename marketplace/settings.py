@@ -4,10 +4,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import environ
-import structlog
 
 from billing.stripe.gateway import refuse_stand_in_in_production
 from inference import protocol
+from marketplace import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -361,45 +361,8 @@ SPECTACULAR_SETTINGS = {
 
 # Logs: one JSON line each, with the id of the request that caused it
 LOGGING_CONFIG = "logging.config.dictConfig"
-_SHARED_PROCESSORS: list[structlog.typing.Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "json": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "foreign_pre_chain": _SHARED_PROCESSORS,
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-        }
-    },
-    "filters": {"routes": {"()": "marketplace.core.middleware.RouteInsteadOfPath"}},
-    "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["routes"]}
-    },
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
-    "loggers": {
-        "uvicorn.access": {"level": "WARNING"},
-        "celery.app.trace": {"level": "WARNING"},
-        "celery.worker.strategy": {"level": "WARNING"},
-        "urllib3": {"level": "WARNING"},
-        "stripe": {"level": "WARNING"},
-        "psycopg.pool": {"level": env.str("LOG_LEVEL", default="WARNING")},
-    },
-}
-structlog.configure(
-    processors=[*_SHARED_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    cache_logger_on_first_use=True,
+LOGGING = logs.configure(
+    level=env.str("LOG_LEVEL", default="INFO"), pool_level=env.str("LOG_LEVEL", default="WARNING")
 )
 
 LANGUAGE_CODE = "en"

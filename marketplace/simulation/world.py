@@ -20,10 +20,7 @@ from marketplace.local.valkey import HOST, ValkeyServer, free_port
 
 KEY = "sk_test_simulation"
 SECRET = "whsec_simulation"  # noqa: S105  (of a stand-in that lives for minutes)
-DOWN: list[dict[str, Any]] = [
-    {"match": "/v1/", "mode": "drop_before"},
-    {"match": "/v2/", "mode": "drop_before"},
-]
+DOWN: list[dict[str, Any]] = [{"match": "/v1/", "mode": "drop_before"}, {"match": "/v2/", "mode": "drop_before"}]
 NOISE: list[dict[str, Any]] = [
     {"match": "/v1/", "mode": "drop_before", "rate": 0.05},
     {"match": "/v1/", "mode": "drop_after", "rate": 0.08},
