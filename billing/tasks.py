@@ -2,7 +2,17 @@
 
 from celery import shared_task
 
-from billing import invariants, meter_checks, meters, payouts, recharge, returns, topups
+from billing import (
+    alerts,
+    invariants,
+    meter_checks,
+    meters,
+    payouts,
+    recharge,
+    returns,
+    topups,
+    wallets,
+)
 from billing.invoicing import close, collect, mails, months
 from billing.statements import close as statements_close
 from billing.statements import mail
@@ -104,3 +114,22 @@ def reconcile() -> None:
 def mail_invoices() -> None:
     """Tell organisations of new invoices."""
     mails.invoices_mail()
+
+
+@shared_task(name="billing.send_alerts")
+def send_alerts() -> None:
+    """Tell of budgets and balances that run out."""
+    alerts.alerts_raise()
+    alerts.alerts_mail()
+
+
+@shared_task(name="billing.expire_grants")
+def expire_grants() -> None:
+    """Take back what expired grants have left."""
+    wallets.grants_expire()
+
+
+@shared_task(name="billing.rebalance_wallets")
+def rebalance_wallets() -> None:
+    """Even out sharded wallets that calls have made uneven."""
+    wallets.lopsided_rebalance()
