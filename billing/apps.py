@@ -4,7 +4,15 @@ from importlib import import_module
 
 from django.apps import AppConfig
 
-_HANDLERS = ("billing.topups", "billing.recharge", "billing.returns", "billing.disputes")
+_HANDLERS = (
+    "billing.topups",
+    "billing.recharge",
+    "billing.returns",
+    "billing.disputes",
+    "billing.connect",
+    "billing.payouts",
+    "billing.invoicing.heard",
+)
 """Modules that register handlers of Stripe's events (`billing.stripe.inbox.handles`)."""
 
 

@@ -2,7 +2,20 @@
 
 from celery import shared_task
 
-from billing import invariants, meters, recharge, returns, topups
+from billing import (
+    alerts,
+    invariants,
+    meter_checks,
+    meters,
+    payouts,
+    recharge,
+    returns,
+    topups,
+    wallets,
+)
+from billing.invoicing import close, collect, mails, months
+from billing.statements import close as statements_close
+from billing.statements import mail
 from billing.stripe import inbox
 
 
@@ -30,6 +43,24 @@ def prune_stripe_events() -> None:
     inbox.events_prune()
 
 
+@shared_task(name="billing.close_statements")
+def close_statements() -> None:
+    """Close vendors' statements of the last month, some days after its end."""
+    statements_close.statements_close_due()
+
+
+@shared_task(name="billing.send_payouts")
+def send_payouts() -> None:
+    """Pay out what statements say."""
+    payouts.payouts_send()
+
+
+@shared_task(name="billing.mail_vendors")
+def mail_vendors() -> None:
+    """Write to vendors about statements, payouts and refused ones."""
+    mail.vendors_mail()
+
+
 @shared_task(name="billing.poll_top_ups")
 def poll_top_ups() -> None:
     """Ask Stripe about top-ups that wait, and about fees that were not known yet."""
@@ -55,3 +86,50 @@ def audit() -> None:
     for finding in invariants.audit():
         if finding.rows:
             invariants.incident_open(finding.rule, repr(finding.rows))
+
+
+@shared_task(name="billing.close_months")
+def close_months() -> None:
+    """Issue the invoices of months that ended long enough ago, and of drafts left over."""
+    for month in months.months_to_close():
+        if months.is_settled(month):
+            close.close(month)
+
+
+@shared_task(name="billing.collect_invoices")
+def collect_invoices() -> None:
+    """Subscribe who may owe; finish at Stripe what was left undone; pass on credit notes."""
+    collect.subscriptions_ensure()
+    collect.finish_left()
+    collect.credit_notes_relay()
+
+
+@shared_task(name="billing.reconcile")
+def reconcile() -> None:
+    """Compare Stripe's count of usage with what it was told."""
+    meter_checks.reconcile()
+
+
+@shared_task(name="billing.mail_invoices")
+def mail_invoices() -> None:
+    """Tell organisations of new invoices."""
+    mails.invoices_mail()
+
+
+@shared_task(name="billing.send_alerts")
+def send_alerts() -> None:
+    """Tell of budgets and balances that run out."""
+    alerts.alerts_raise()
+    alerts.alerts_mail()
+
+
+@shared_task(name="billing.expire_grants")
+def expire_grants() -> None:
+    """Take back what expired grants have left."""
+    wallets.grants_expire()
+
+
+@shared_task(name="billing.rebalance_wallets")
+def rebalance_wallets() -> None:
+    """Even out sharded wallets that calls have made uneven."""
+    wallets.lopsided_rebalance()

@@ -103,6 +103,30 @@ def rebalance(*, org_id: uuid.UUID) -> None:
         _spread(wallet, shards, _totals(shards))
 
 
+# Uneven: a shard in use has less than a quarter of its part, or one not in use has anything.
+_LOPSIDED = """
+    SELECT org_id FROM (
+        SELECT w.org_id, w.shard_count, s.shard,
+               s.prepaid_nano + s.limit_nano - s.owed_nano - s.held_nano AS free
+        FROM billing_wallet w JOIN billing_walletshard s USING (org_id)) f
+    GROUP BY org_id, shard_count
+    HAVING count(*) > 1 AND sum(free) > 0
+       AND (min(free) FILTER (WHERE shard < shard_count) * 4 * shard_count < sum(free)
+            OR COALESCE(sum(free) FILTER (WHERE shard >= shard_count), 0) > 0)
+    ORDER BY org_id
+"""
+
+
+def lopsided_rebalance() -> int:
+    """Even out the wallets whose shards have become uneven. Returns how many those were."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOPSIDED)
+        found = [row[0] for row in cursor.fetchall()]
+    for org_id in found:
+        rebalance(org_id=org_id)
+    return len(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Why:
     """What a change of a wallet is posted as: kind, source and leg make it happen once."""
@@ -157,6 +181,26 @@ def _post_change(own: Side, other: Side, debit_nano: int, why: Why) -> bool:
         debit, credit, abs(debit_nano), why.kind, why.source_id,
         leg=why.leg, reverses=why.reverses, occurred_at=why.occurred_at,
     )  # fmt: skip
+
+
+def prepaid_apply(*, org_id: uuid.UUID, source_id: uuid.UUID, amount_nano: int) -> bool:
+    """Pay a debt with prepaid money, once per source. Returns whether it was done now.
+
+    What is available stays the same, so holds do not matter. False too if there is less money
+    or less debt than that.
+    """
+    with transaction.atomic():
+        wallet, shards = _locked(org_id)
+        totals = _totals(shards)
+        if amount_nano > min(totals.prepaid, totals.owed):
+            return False
+        own, owed = Side(AccountKind.WALLET, org_id), Side(AccountKind.RECEIVABLE, org_id)
+        if not post(own, owed, amount_nano, TransferKind.APPLY, source_id):
+            return False
+        totals.prepaid -= amount_nano
+        totals.owed -= amount_nano
+        _spread(wallet, shards, totals)
+        return True
 
 
 def free_prepaid(org_id: uuid.UUID) -> int:

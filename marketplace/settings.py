@@ -7,7 +7,7 @@ import environ
 
 from billing.stripe.gateway import refuse_stand_in_in_production
 from inference import protocol
-from marketplace.core import logs
+from marketplace import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -168,8 +168,19 @@ CELERY_BEAT_SCHEDULE = {
     for name, task, every, queue in [
         ("repair-dispatch", "jobs.sweep", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
         ("deliver-webhooks", "jobs.deliver_webhooks", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-account-events", "accounts.send_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-alerts", "billing.send_alerts", 60.0, protocol.QUEUE_OUTBOUND),
+        ("expire-grants", "billing.expire_grants", 60.0, protocol.QUEUE_CONTROL),
+        ("rebalance-wallets", "billing.rebalance_wallets", 60.0, protocol.QUEUE_CONTROL),
         ("seal-meters", "billing.seal_batches", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
         ("relay-meters", "billing.relay_batches", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("close-statements", "billing.close_statements", 3600.0, protocol.QUEUE_CONTROL),
+        ("send-payouts", "billing.send_payouts", 60.0, protocol.QUEUE_OUTBOUND),
+        ("mail-vendors", "billing.mail_vendors", 60.0, protocol.QUEUE_OUTBOUND),
+        ("close-months", "billing.close_months", 3600.0, protocol.QUEUE_OUTBOUND),
+        ("collect-invoices", "billing.collect_invoices", 60.0, protocol.QUEUE_OUTBOUND),
+        ("mail-invoices", "billing.mail_invoices", 60.0, protocol.QUEUE_OUTBOUND),
+        ("reconcile-meters", "billing.reconcile", 3600.0, protocol.QUEUE_OUTBOUND),
         ("hear-stripe", "billing.process_stripe_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
         ("poll-top-ups", "billing.poll_top_ups", 60.0, protocol.QUEUE_OUTBOUND),
         ("recharge", "billing.recharge", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
@@ -275,6 +286,7 @@ FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)
 
 # The market
 WELCOME_CREDIT_USD = env.str("WELCOME_CREDIT_USD", default="1.00")
+WELCOME_CREDIT_DAYS = env.int("WELCOME_CREDIT_DAYS", default=90)  # 0: it never expires
 OFFER_TTL_S = env.float("OFFER_TTL_S", default=1.0)
 JOB_DEADLINE_S = env.int("JOB_DEADLINE_S", default=3600)
 JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", default=3)
@@ -300,6 +312,10 @@ OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
+# Vendors' statements are closed this long after a month's end, when invoices have been.
+STATEMENT_DELAY_DAYS = env.int("STATEMENT_DELAY_DAYS", default=3)
+# Payouts above this wait for staff; 0: none does.
+PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)
 # Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
 STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
 # What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot
@@ -313,6 +329,17 @@ TOP_UP_MIN_CENTS = env.int("TOP_UP_MIN_CENTS", default=500)
 TOP_UP_MAX_CENTS = env.int("TOP_UP_MAX_CENTS", default=1_000_000)
 STRIPE_EVENT_KEEP_DAYS = env.int("STRIPE_EVENT_KEEP_DAYS", default=90)
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
+# Send meter events by the v2 stream, up to 100 in a request: for more than some hundred a second.
+STRIPE_METER_STREAM = env.bool("STRIPE_METER_STREAM", default=False)
+
+# Invoices. A month is closed this long after its end, when its last calls have been charged.
+INVOICE_SETTLE_DELAY_H = env.float("INVOICE_SETTLE_DELAY_H", default=6.0)
+# Above this, an invoice of more than 5 times the usual amount waits for staff to approve it.
+INVOICE_SURGE_FLOOR_USD = env.str("INVOICE_SURGE_FLOOR_USD", default="100")
+# Prepaid money that covers an invoice whole pays it at the close.
+INVOICE_APPLY_PREPAID = env.bool("INVOICE_APPLY_PREPAID", default=True)
+# Who invoices come from, as they show it: name, address and tax id, lines separated by "|".
+INVOICE_ISSUER = env.str("INVOICE_ISSUER", default=SITE_NAME)
 refuse_stand_in_in_production(
     SimpleNamespace(
         STRIPE_API_KEY=STRIPE_API_KEY,
@@ -352,12 +379,16 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "PayoutStateEnum": "billing.models.PayoutState",
+        "StatementStatusEnum": "billing.models.StatementStatus",
+        "TopUpStateEnum": "billing.models.TopUpState",
+    },
 }
 
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logs.configure(
-    level=env.str("LOG_LEVEL", default="INFO"),
-    pool_level=env.str("LOG_LEVEL", default="WARNING"),
+    level=env.str("LOG_LEVEL", default="INFO"), pool_level=env.str("LOG_LEVEL", default="WARNING")
 )
 
 LANGUAGE_CODE = "en"

@@ -1,10 +1,10 @@
-"""Logs: one JSON line each, with the id of the request that caused it."""
+"""How processes of the control plane log: one JSON line each, ids of the request included."""
 
 from typing import Any
 
 import structlog
 
-_SHARED: list[structlog.typing.Processor] = [
+_SHARED_PROCESSORS: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
@@ -13,12 +13,9 @@ _SHARED: list[structlog.typing.Processor] = [
 
 
 def configure(*, level: str, pool_level: str) -> dict[str, Any]:
-    """Set structlog up, and return what Django's LOGGING must be for the same lines.
-
-    `pool_level` is for the pool of database connections, which tells much at INFO.
-    """
+    """Set structlog up and return Django's LOGGING."""
     structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_SHARED_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -29,7 +26,7 @@ def configure(*, level: str, pool_level: str) -> dict[str, Any]:
         "formatters": {
             "json": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _SHARED,
+                "foreign_pre_chain": _SHARED_PROCESSORS,
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     structlog.processors.format_exc_info,
@@ -39,9 +36,7 @@ def configure(*, level: str, pool_level: str) -> dict[str, Any]:
         },
         "filters": {"routes": {"()": "marketplace.core.middleware.RouteInsteadOfPath"}},
         "handlers": {
-            "stderr": {
-                "class": "logging.StreamHandler", "formatter": "json", "filters": ["routes"]
-            }
+            "stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["routes"]}
         },
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
@@ -52,4 +47,4 @@ def configure(*, level: str, pool_level: str) -> dict[str, Any]:
             "stripe": {"level": "WARNING"},
             "psycopg.pool": {"level": pool_level},
         },
-    }  # fmt: skip
+    }
