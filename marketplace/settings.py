@@ -386,6 +386,7 @@ SPECTACULAR_SETTINGS = {
     },
 }
 
+# Logs: one JSON line each, with the id of the request that caused it
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logs.configure(
     level=env.str("LOG_LEVEL", default="INFO"), pool_level=env.str("LOG_LEVEL", default="WARNING")

@@ -107,8 +107,9 @@ def test_won_after_the_debt_was_paid_is_prepaid_again(cast, payments, paid):
     spend_all(cast)
     id_ = dispute(payments, paid)
     hear(payments, cast.developer.pk)
+    # Staff take a payment of the debt past Stripe: a ledger row of its own.
     owed_change(
-        org_id=cast.developer.pk, why=Why(TransferKind.PAYMENT, new_id()),
+        org_id=cast.developer.pk, why=Why(TransferKind.DISPUTE_WON, new_id()),
         against=AccountKind.CASH, change_nano=-to_nano("12"),
     )  # fmt: skip
     close(payments, id_, "won")
