@@ -17,7 +17,7 @@ RESULTS := inference/bench/results
 # Threads that spin while they wait take the cores from the other processes of a test.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup run demo test test-slow lint format lock openapi bench-market bench-billing bench quality clean chromium
+.PHONY: help setup run demo test test-slow lint format lock openapi bench-market bench-billing bench quality clean chromium pango
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ help: ## Show this list
 setup: $(STAMP) ## Create .venv with the pinned dependencies (the other commands do it themselves)
 
 # torch goes first and apart: it is the one package of which machines have builds of their own.
-$(STAMP): requirements.lock
+$(STAMP): requirements.lock | pango
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Mercato needs Python 3.11 or newer, and $(PYTHON) is older or absent." \
 	       "Name another one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -108,3 +108,14 @@ chromium:
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } \
 	    >/dev/null 2>&1 || echo "chromium could not be installed: the browser tests will skip"; \
 	else echo "chromium is not installed: the browser tests will skip"; fi
+
+# What WeasyPrint draws PDF files with; without it everything else works.
+PANGO := libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core
+pango:
+	@$(PYTHON) -c 'import ctypes.util, sys; sys.exit(not ctypes.util.find_library("pangoft2-1.0"))' \
+	  2>/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Pango for PDF files"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(PANGO); } \
+	    >/dev/null 2>&1 || echo "Pango could not be installed: PDF files will not be made"; \
+	else echo "Pango is not installed: PDF files will not be made (Debian: $(PANGO))"; fi

@@ -11,6 +11,7 @@ _HANDLERS = (
     "billing.disputes",
     "billing.connect",
     "billing.payouts",
+    "billing.invoicing.heard",
 )
 """Modules that register handlers of Stripe's events (`billing.stripe.inbox.handles`)."""
 

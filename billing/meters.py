@@ -1,5 +1,6 @@
 """Seals charges into batches and relays each batch to Stripe as one meter event."""
 
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator
@@ -11,11 +12,19 @@ import structlog
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, QuerySet
+from django.db.models.functions import Coalesce
 
 from billing.customers import customer_of, gateway_shared
 from billing.invariants import incident_open
 from billing.models import Charge, Funding, MeterBatch, Refund
-from billing.stripe.gateway import Outcome, OutcomeKind, StripeGateway
+from billing.stripe.gateway import (
+    GatewayError,
+    MeterEvent,
+    Outcome,
+    OutcomeKind,
+    StripeGateway,
+)
+from billing.stripe.meters import STREAM_MAX_EVENTS
 from marketplace.core.clock import now
 from marketplace.core.ids import derived_id
 from marketplace.core.outbox import Delivery
@@ -111,35 +120,104 @@ def batches_seal() -> int:
 
 
 @lru_cache(maxsize=4)
-def _ensure_meters(gateway: StripeGateway) -> bool:
-    for funding, name in EVENT_NAMES.items():
-        gateway.meter_ensure(name, _DISPLAY[funding])
-    return True
+def _ensure_meters(gateway: StripeGateway) -> dict[Funding, str]:
+    return {
+        funding: gateway.meter_ensure(name, _DISPLAY[funding])
+        for funding, name in EVENT_NAMES.items()
+    }
+
+
+def meter_id(gateway: StripeGateway, funding: Funding) -> str:
+    """Return the id at Stripe of a funding's meter, made if there is none."""
+    return _ensure_meters(gateway)[funding]
+
+
+def _sending(batch: MeterBatch, key: str) -> None:
+    """Note in which request a batch goes out, and when it first did."""
+    batch.first_attempt_at = batch.first_attempt_at or now()
+    MeterBatch.objects.filter(pk=batch.pk).update(
+        first_attempt_at=batch.first_attempt_at, sent_in=key
+    )
 
 
 def _send(gateway: StripeGateway, batch: MeterBatch) -> Outcome:
     _ensure_meters(gateway)
     customer = customer_of(gateway, batch.org_id)
     never_sent = batch.first_attempt_at is None
-    batch.mark_sending()
-    outcome = _send_event(gateway, batch, customer)
+    # Fresh per attempt: Stripe replays a stored 500 for a day under the same key, while the
+    # identifier keeps the event single.
+    key = f"{batch.pk}:{batch.attempts}"
+    _sending(batch, key)
+    event = _event(batch, customer)
+    outcome = gateway.meter_event_send(
+        event_name=event.event_name,
+        identifier=event.identifier,
+        customer_id=event.customer_id,
+        value=event.value,
+        timestamp=event.timestamp,
+        idempotency_key=key,
+    )
     if never_sent and outcome.is_refusal:
         # Stripe said that it did not take it, so the clock of forgotten identifiers is not on.
         MeterBatch.objects.filter(pk=batch.pk).update(first_attempt_at=None)
     return outcome
 
 
-def _send_event(gateway: StripeGateway, batch: MeterBatch, customer: str) -> Outcome:
-    return gateway.meter_event_send(
+def _event(batch: MeterBatch, customer: str) -> MeterEvent:
+    return MeterEvent(
         event_name=EVENT_NAMES[Funding(batch.funding)],
         identifier=str(batch.pk),
         customer_id=customer,
         value=batch.micro_usd,
         timestamp=int(batch.minute.timestamp()),
-        # Fresh per attempt: Stripe replays a stored 500 for a day under the same key, while
-        # the identifier above already keeps the event single.
-        idempotency_key=f"{batch.pk}:{batch.attempts}",
     )
+
+
+def _is_stale(batch: MeterBatch) -> bool:
+    return bool(batch.first_attempt_at and now() - batch.first_attempt_at > STALE_AFTER)
+
+
+def _decide(gateway: StripeGateway, batch: MeterBatch) -> None:
+    """End 20 hours of doubt by Stripe's own count: it has the batch, or it is sent anew."""
+    from billing.meter_checks import decide
+
+    try:
+        known = decide(gateway, batch)
+    except (GatewayError, ValueError) as error:
+        batch.mark_retry(str(error))
+        return
+    if known:
+        batch.mark_delivered()
+    elif known is None:
+        batch.mark_failed("undecided for 20 hours, and Stripe's count does not tell")
+        incident_open("meter batch undecided", f"batch {batch.pk}")
+    else:
+        MeterBatch.objects.filter(pk=batch.pk).update(first_attempt_at=None)
+        batch.mark_retry("Stripe does not count it after 20 hours: it is sent again", 1.0)
+
+
+def _conclude(batch: MeterBatch, outcome: Outcome) -> bool:
+    """Write what became of an attempt. Returns whether Stripe has the batch."""
+    if outcome.delivered:
+        batch.mark_delivered()
+    elif outcome.kind == OutcomeKind.RETRY:
+        batch.mark_retry(outcome.reason, outcome.retry_after_s)
+    else:
+        batch.mark_failed(outcome.reason)
+        incident_open("meter batch rejected", f"batch {batch.pk}: {outcome.reason}")
+    return outcome.delivered
+
+
+def _relay_one(gateway: StripeGateway, batch: MeterBatch) -> bool:
+    if _is_stale(batch):
+        _decide(gateway, batch)
+        return False
+    try:
+        return _conclude(batch, _send(gateway, batch))
+    except Exception as error:  # one batch must not stop the others
+        log.warning("meter batch not sent", batch=str(batch.pk), error=repr(error)[:300])
+        batch.mark_retry(repr(error))
+        return False
 
 
 def batches_relay(budget_s: float = 30.0) -> int:
@@ -147,24 +225,39 @@ def batches_relay(budget_s: float = 30.0) -> int:
     gateway = gateway_shared()
     if gateway is None:
         return 0
+    if settings.STRIPE_METER_STREAM:
+        return _relay_stream(gateway, budget_s)
+    return sum(_relay_one(gateway, batch) for batch in MeterBatch.claim_while(budget_s, chunk=4))
+
+
+def _relay_stream(gateway: StripeGateway, budget_s: float) -> int:
+    """Send up to 100 batches in a request. A request that is refused goes event by event."""
+    until = time.monotonic() + budget_s
     accepted = 0
-    for batch in MeterBatch.claim_while(budget_s, chunk=4):
-        if batch.first_attempt_at and now() - batch.first_attempt_at > STALE_AFTER:
-            batch.mark_failed("undecided for 20 hours: compare with Stripe, then replay")
-            incident_open("meter batch undecided", f"batch {batch.pk}")
-            continue
-        try:
-            outcome = _send(gateway, batch)
-        except Exception as error:  # one batch must not stop the others
-            log.warning("meter batch not sent", batch=str(batch.pk), error=repr(error)[:300])
-            batch.mark_retry(repr(error))
-            continue
-        if outcome.kind in (OutcomeKind.ACCEPTED, OutcomeKind.DUPLICATE):
-            batch.mark_delivered()
-            accepted += 1
-        elif outcome.kind == OutcomeKind.RETRY:
-            batch.mark_retry(outcome.reason, outcome.retry_after_s)
-        else:
-            batch.mark_failed(outcome.reason)
-            incident_open("meter batch rejected", f"batch {batch.pk}: {outcome.reason}")
+    while time.monotonic() < until and (batches := MeterBatch.claim(STREAM_MAX_EVENTS)):
+        fresh = [batch for batch in batches if not _is_stale(batch)]
+        for batch in set(batches) - set(fresh):
+            _decide(gateway, batch)
+        accepted += _send_together(gateway, fresh) if fresh else 0
     return accepted
+
+
+def _send_together(gateway: StripeGateway, batches: list[MeterBatch]) -> int:
+    key = f"stream:{batches[0].pk}:{batches[0].attempts}"
+    try:
+        _ensure_meters(gateway)
+        events = [_event(batch, customer_of(gateway, batch.org_id)) for batch in batches]
+        for batch in batches:
+            batch.first_attempt_at = batch.first_attempt_at or now()
+        MeterBatch.objects.filter(pk__in=[batch.pk for batch in batches]).update(
+            first_attempt_at=Coalesce("first_attempt_at", now()), sent_in=key
+        )
+        outcome = gateway.meter_events_stream(events, key)
+    except Exception as error:
+        log.warning("meter batches not sent", count=len(batches), error=repr(error)[:300])
+        for batch in batches:
+            batch.mark_retry(repr(error))
+        return 0
+    if outcome.kind == OutcomeKind.REJECTED:
+        return sum(_relay_one(gateway, batch) for batch in batches)
+    return sum(_conclude(batch, outcome) for batch in batches)

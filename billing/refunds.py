@@ -91,7 +91,8 @@ def charge_refund(
     Hold.objects.select_for_update().filter(pk=source_id).first()
     if (earlier := Refund.objects.filter(pk=refund_id).first()) is not None:
         return earlier
-    charge = Charge.objects.select_related("invoice", "org").filter(pk=source_id).first()
+    # Locked, or a close that runs now could invoice the charge without this refund.
+    charge = Charge.objects.select_for_update().filter(pk=source_id).first()
     if charge is None:
         raise InvalidInput("There is no such charge.", fields={"source_id": ["Unknown."]})
     left = refundable(charge)

@@ -2,6 +2,7 @@
 
 # ruff: noqa: S608 -- only constants of this module go into the queries
 
+from billing.invoicing.rules import RULES as INVOICES
 from billing.rules_payin import PAYIN
 from billing.statements.rules import STATEMENTS
 
@@ -158,4 +159,4 @@ METERS = {
         WHERE b.amount_nano <> COALESCE(c.amount, 0)""",
 }
 
-RULES = WALLETS | CHARGES | METERS | PAYIN | STATEMENTS
+RULES = WALLETS | CHARGES | METERS | PAYIN | INVOICES | STATEMENTS

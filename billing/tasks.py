@@ -2,8 +2,10 @@
 
 from celery import shared_task
 
-from billing import invariants, meters, payouts, recharge, returns, topups
-from billing.statements import close, mail
+from billing import invariants, meter_checks, meters, payouts, recharge, returns, topups
+from billing.invoicing import close, collect, mails, months
+from billing.statements.close import statements_close_due
+from billing.statements.mail import vendors_mail
 from billing.stripe import inbox
 
 
@@ -34,7 +36,7 @@ def prune_stripe_events() -> None:
 @shared_task(name="billing.close_statements")
 def close_statements() -> None:
     """Close vendors' statements of the last month, some days after its end."""
-    close.statements_close_due()
+    statements_close_due()
 
 
 @shared_task(name="billing.send_payouts")
@@ -46,7 +48,7 @@ def send_payouts() -> None:
 @shared_task(name="billing.mail_vendors")
 def mail_vendors() -> None:
     """Write to vendors about statements, payouts and refused ones."""
-    mail.vendors_mail()
+    vendors_mail()
 
 
 @shared_task(name="billing.poll_top_ups")
@@ -74,3 +76,31 @@ def audit() -> None:
     for finding in invariants.audit():
         if finding.rows:
             invariants.incident_open(finding.rule, repr(finding.rows))
+
+
+@shared_task(name="billing.close_months")
+def close_months() -> None:
+    """Issue the invoices of months that ended long enough ago, and of drafts left over."""
+    for month in months.months_to_close():
+        if months.is_settled(month):
+            close.close(month)
+
+
+@shared_task(name="billing.collect_invoices")
+def collect_invoices() -> None:
+    """Subscribe who may owe; finish at Stripe what was left undone; pass on credit notes."""
+    collect.subscriptions_ensure()
+    collect.finish_left()
+    collect.credit_notes_relay()
+
+
+@shared_task(name="billing.reconcile")
+def reconcile() -> None:
+    """Compare Stripe's count of usage with what it was told."""
+    meter_checks.reconcile()
+
+
+@shared_task(name="billing.mail_invoices")
+def mail_invoices() -> None:
+    """Tell organisations of new invoices."""
+    mails.invoices_mail()

@@ -159,6 +159,26 @@ def _post_change(own: Side, other: Side, debit_nano: int, why: Why) -> bool:
     )  # fmt: skip
 
 
+def prepaid_apply(*, org_id: uuid.UUID, source_id: uuid.UUID, amount_nano: int) -> bool:
+    """Pay a debt with prepaid money, once per source. Returns whether it was done now.
+
+    What is available stays the same, so holds do not matter. False too if there is less money
+    or less debt than that.
+    """
+    with transaction.atomic():
+        wallet, shards = _locked(org_id)
+        totals = _totals(shards)
+        if amount_nano > min(totals.prepaid, totals.owed):
+            return False
+        own, owed = Side(AccountKind.WALLET, org_id), Side(AccountKind.RECEIVABLE, org_id)
+        if not post(own, owed, amount_nano, TransferKind.APPLY, source_id):
+            return False
+        totals.prepaid -= amount_nano
+        totals.owed -= amount_nano
+        _spread(wallet, shards, totals)
+        return True
+
+
 def free_prepaid(org_id: uuid.UUID) -> int:
     """Return how much prepaid money no job holds and no debt needs. Locks the wallet."""
     _, shards = _locked(org_id)

@@ -173,6 +173,10 @@ CELERY_BEAT_SCHEDULE = {
         ("close-statements", "billing.close_statements", 3600.0, protocol.QUEUE_CONTROL),
         ("send-payouts", "billing.send_payouts", 60.0, protocol.QUEUE_OUTBOUND),
         ("mail-vendors", "billing.mail_vendors", 60.0, protocol.QUEUE_OUTBOUND),
+        ("close-months", "billing.close_months", 3600.0, protocol.QUEUE_OUTBOUND),
+        ("collect-invoices", "billing.collect_invoices", 60.0, protocol.QUEUE_OUTBOUND),
+        ("mail-invoices", "billing.mail_invoices", 60.0, protocol.QUEUE_OUTBOUND),
+        ("reconcile-meters", "billing.reconcile", 3600.0, protocol.QUEUE_OUTBOUND),
         ("hear-stripe", "billing.process_stripe_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
         ("poll-top-ups", "billing.poll_top_ups", 60.0, protocol.QUEUE_OUTBOUND),
         ("recharge", "billing.recharge", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
@@ -320,6 +324,17 @@ TOP_UP_MIN_CENTS = env.int("TOP_UP_MIN_CENTS", default=500)
 TOP_UP_MAX_CENTS = env.int("TOP_UP_MAX_CENTS", default=1_000_000)
 STRIPE_EVENT_KEEP_DAYS = env.int("STRIPE_EVENT_KEEP_DAYS", default=90)
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
+# Send meter events by the v2 stream, up to 100 in a request: for more than some hundred a second.
+STRIPE_METER_STREAM = env.bool("STRIPE_METER_STREAM", default=False)
+
+# Invoices. A month is closed this long after its end, when its last calls have been charged.
+INVOICE_SETTLE_DELAY_H = env.float("INVOICE_SETTLE_DELAY_H", default=6.0)
+# Above this, an invoice of more than 5 times the usual amount waits for staff to approve it.
+INVOICE_SURGE_FLOOR_USD = env.str("INVOICE_SURGE_FLOOR_USD", default="100")
+# Prepaid money that covers an invoice whole pays it at the close.
+INVOICE_APPLY_PREPAID = env.bool("INVOICE_APPLY_PREPAID", default=True)
+# Who invoices come from, as they show it: name, address and tax id, lines separated by "|".
+INVOICE_ISSUER = env.str("INVOICE_ISSUER", default=SITE_NAME)
 refuse_stand_in_in_production(
     SimpleNamespace(
         STRIPE_API_KEY=STRIPE_API_KEY,

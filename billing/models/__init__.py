@@ -2,8 +2,15 @@
 
 from billing.models.charges import Charge, Funding, MeterBatch, Refund, RefundReason
 from billing.models.incidents import Incident, SpendAlert
-from billing.models.invoices import CreditNote, Invoice, InvoiceLine, InvoiceStatus
+from billing.models.invoices import (
+    CreditNote,
+    Invoice,
+    InvoiceLine,
+    InvoiceStatus,
+    NumberSequence,
+)
 from billing.models.ledger import Account, AccountKind, Transfer, TransferKind
+from billing.models.meter_hours import MeterHour
 from billing.models.payments import (
     BillingProfile,
     Dispute,
@@ -43,6 +50,8 @@ __all__ = [
     "InvoiceLine",
     "InvoiceStatus",
     "MeterBatch",
+    "MeterHour",
+    "NumberSequence",
     "Payout",
     "PayoutAccount",
     "PayoutState",

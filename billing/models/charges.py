@@ -35,6 +35,9 @@ class MeterBatch(OutboxRow):
     amount_nano = models.BigIntegerField(help_text="Below zero if refunds outweigh charges.")
     cumulative_nano = models.BigIntegerField()
     micro_usd = models.BigIntegerField()
+    sent_in = models.CharField(
+        max_length=100, blank=True, db_default="", help_text="Key of the request it was last in."
+    )
     objects = OrgQuerySet.as_manager()
 
     class Meta:
@@ -45,7 +48,9 @@ class MeterBatch(OutboxRow):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["next_attempt_at"], condition=Q(delivery="pending"), name="batch_due"
-            )
+            ),
+            models.Index(fields=["org", "funding", "minute"], name="batch_minute"),
+            models.Index(fields=["sent_in"], condition=~Q(sent_in=""), name="batch_sent_in"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["org", "funding", "sequence"], name="batch_sequence"),
@@ -63,8 +68,9 @@ class Charge(models.Model):
     """
 
     source_id = models.UUIDField(primary_key=True)
-    org = models.ForeignKey(Organisation, models.PROTECT, related_name="charges")
-    vendor = models.ForeignKey(Organisation, models.PROTECT, related_name="sales")
+    # The indexes below begin with them.
+    org = models.ForeignKey(Organisation, models.PROTECT, related_name="charges", db_index=False)
+    vendor = models.ForeignKey(Organisation, models.PROTECT, related_name="sales", db_index=False)
     version_id = models.UUIDField()
     price_id = models.UUIDField()
     model_ref = models.CharField(max_length=81, blank=True, help_text="vendor/name, at the time.")
@@ -112,7 +118,6 @@ class Charge(models.Model):
                 condition=Q(invoice__isnull=True, amount_nano__gt=0),
                 name="charge_uninvoiced",
             ),
-            models.Index(fields=["invoice"], name="charge_invoice"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(

@@ -5,7 +5,7 @@ from typing import ClassVar
 from django.db import models
 from django.db.models import F, Q
 
-from marketplace.accounts.models import Organisation
+from marketplace.accounts.models import Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
 from marketplace.core.clock import now
 
@@ -24,7 +24,8 @@ class Invoice(models.Model):
     """Usage of one organisation in one UTC month: what credit paid, and what is due.
 
     Each charge is in one invoice. `due_cents` is the postpaid part in whole cents; what is less
-    than a cent went to the rounding account.
+    than a cent went to the rounding account. The sums can be below zero for credit: money given
+    back for calls of an earlier month.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -39,8 +40,16 @@ class Invoice(models.Model):
     paid_cents = models.BigIntegerField(default=0)
     bill_to = models.JSONField(default=dict, help_text="Name, address, tax id when it was issued.")
     stripe_invoice_id = models.CharField(max_length=64, blank=True)
+    hosted_url = models.CharField(max_length=500, blank=True, db_default="")
+    stripe_finalized_at = models.DateTimeField(null=True, blank=True)
+    held = models.CharField(
+        max_length=300, blank=True, db_default="", help_text="Why it is still a draft."
+    )
+    approved_at = models.DateTimeField(null=True, blank=True)
+    approved_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
     created_at = models.DateTimeField(default=now, editable=False)
     issued_at = models.DateTimeField(null=True, blank=True)
+    mailed_at = models.DateTimeField(null=True, blank=True)
     paid_at = models.DateTimeField(null=True, blank=True)
     objects = OrgQuerySet.as_manager()
 
@@ -51,19 +60,30 @@ class Invoice(models.Model):
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["org", "month"], name="invoice_month"),
             models.CheckConstraint(
-                condition=Q(
-                    granted_nano__gte=0,
-                    prepaid_nano__gte=0,
-                    due_cents__gte=0,
-                    paid_cents__gte=0,
-                    paid_cents__lte=F("due_cents"),
-                ),
+                condition=Q(due_cents__gte=0, paid_cents__gte=0, paid_cents__lte=F("due_cents")),
                 name="invoice_in_bounds",
+            ),
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["issued_at"],
+                condition=Q(mailed_at__isnull=True, issued_at__isnull=False),
+                name="invoice_to_mail",
+            ),
+            models.Index(
+                fields=["stripe_invoice_id"],
+                condition=~Q(stripe_invoice_id=""),
+                name="invoice_at_stripe",
             ),
         ]
 
     def __str__(self) -> str:
         return self.number or f"draft for {self.month:%Y-%m}"
+
+    @property
+    def amount_nano(self) -> int:
+        """All that the month's calls cost, whoever paid, less refunds."""
+        return self.granted_nano + self.prepaid_nano + self.postpaid_nano
 
 
 class InvoiceLine(models.Model):
@@ -126,3 +146,13 @@ class CreditNote(models.Model):
 
     def __str__(self) -> str:
         return self.number
+
+
+class NumberSequence(models.Model):
+    """The last number given out of a gapless series: taken in the transaction that uses it."""
+
+    name = models.CharField(max_length=16, primary_key=True)
+    last = models.PositiveIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.last}"

@@ -21,6 +21,8 @@ class Wallet(models.Model):
     shard_count = models.PositiveSmallIntegerField(default=1)
     stripe_customer_id = models.CharField(max_length=64, blank=True)
     stripe_customer_attempt = models.PositiveSmallIntegerField(default=0)
+    stripe_subscription_id = models.CharField(max_length=64, blank=True, db_default="")
+    stripe_subscription_attempt = models.PositiveSmallIntegerField(default=0, db_default=0)
     objects = OrgQuerySet.as_manager()
 
     class Meta:

@@ -15,14 +15,20 @@ from billing.wallets import credit_limit_set
 from marketplace.accounts.models import ApiKey, Membership, Organisation, User
 from marketplace.catalog.models import Licence, Model, Price, ReviewDecision, Status, Version
 from marketplace.catalog.services import version_decide
-from marketplace.console import charges_admin, payments_admin, payouts_admin, terms_admin
+from marketplace.console import (
+    charges_admin,
+    invoices_admin,
+    payments_admin,
+    payouts_admin,
+    terms_admin,
+)
 from marketplace.console.rows import NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.money import format_usd
 from marketplace.jobs.models import Job, WebhookDelivery
 
-__all__ = ["charges_admin", "payments_admin", "payouts_admin", "terms_admin"]
+__all__ = ["charges_admin", "invoices_admin", "payments_admin", "payouts_admin", "terms_admin"]
 """Django finds this module only, and registers what it imports."""
 
 

@@ -14,8 +14,10 @@ from django.utils.decorators import method_decorator
 from redis.exceptions import RedisError
 
 from billing import invariants
+from billing.invoicing.selectors import invoices_waiting
 from billing.models import Incident, MeterBatch, Payout, PayoutState, StripeEvent
 from billing.stripe.gateway import gateway_from_settings
+from billing.totals import six_totals
 from marketplace.catalog.models import Status, Version
 from marketplace.core.outbox import Delivery
 from marketplace.jobs.models import Job, WebhookDelivery
@@ -46,6 +48,7 @@ class ConsoleSite(admin.AdminSite):
         """Add the ledger pages."""
         return [
             path("ledger/", self.admin_view(self.ledger), name="ledger"),
+            path("ledger/totals/", self.admin_view(self.totals), name="ledger-totals"),
             path("ledger/balance.json", self.admin_view(self.balance), name="ledger-balance"),
             *super().get_urls(),
         ]
@@ -98,6 +101,17 @@ class ConsoleSite(admin.AdminSite):
             "findings": invariants.audit(),
         }
         return TemplateResponse(request, "console/ledger.html", context)
+
+    def totals(self, request: HttpRequest) -> HttpResponse:
+        """Show usage on credit from the ledger to the bank, with what explains each gap."""
+        _require_ledger(request)
+        context = {
+            **self.each_context(request),
+            "title": "From the ledger to the bank",
+            "totals": six_totals(),
+            "waiting": invoices_waiting()[:100],
+        }
+        return TemplateResponse(request, "console/totals.html", context)
 
 
 def _require_ledger(request: HttpRequest) -> None:

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from billing import meters
+from billing import customers, meters
 from billing.models import Charge, Incident, MeterBatch, Wallet
 from billing.selectors import balance_of
 from billing.wallets import credit_limit_set
@@ -111,14 +111,62 @@ def test_without_stripe_events_wait_in_the_outbox(cast, settings):
     assert MeterBatch.objects.get().attempts == 0
 
 
-def test_a_batch_undecided_for_too_long_is_left_to_a_person(cast, standin):
+def _doubt(**changes):
+    long_ago = now() - timedelta(hours=21)
+    MeterBatch.objects.update(first_attempt_at=long_ago, next_attempt_at=long_ago, **changes)
+
+
+def test_after_20_hours_of_doubt_stripes_own_count_decides_that_it_has_a_batch(cast, standin):
     spend(cast)
     meters.batches_seal()
-    long_ago = now() - timedelta(hours=21)
-    MeterBatch.objects.update(first_attempt_at=long_ago, next_attempt_at=long_ago)
+    standin.fault("drop_after", match="/v1/billing/meter_events")
+    meters.batches_relay()
+    _doubt()
+    meters.batches_relay()
+    assert (MeterBatch.objects.get().delivery, told(standin, cast)) == ("delivered", 4_000)
+
+
+def test_after_20_hours_of_doubt_what_stripe_does_not_count_is_sent_again(cast, standin):
+    spend(cast)
+    meters.batches_seal()
+    standin.fault("drop_before", match="/v1/billing/meter_events")
+    meters.batches_relay()
+    _doubt()
     assert meters.batches_relay() == 0
+    MeterBatch.objects.update(next_attempt_at=now())
+    assert meters.batches_relay() == 1
+    assert told(standin, cast) == 4_000
+    assert MeterBatch.objects.get().attempts == 3, "attempts go on counting: keys are made of it"
+
+
+def test_what_stripes_count_does_not_tell_is_left_to_a_person(cast, standin):
+    spend(cast)
+    meters.batches_seal()
+    standin.fault("drop_before", match="/v1/billing/meter_events")
+    meters.batches_relay()
+    batch = MeterBatch.objects.get()
+    customers.gateway_shared().meter_event_send(
+        meters.EVENT_NAMES[meters.Funding.PREPAID],
+        "not ours",
+        Wallet.objects.get(org=cast.developer).stripe_customer_id,
+        5,
+        int(batch.minute.timestamp()),
+        "not ours",
+    )
+    _doubt()
+    meters.batches_relay()
     assert MeterBatch.objects.get().delivery == "failed"
     assert Incident.objects.get().rule == "meter batch undecided"
+
+
+def test_batches_go_by_the_stream_when_asked(cast, standin, settings):
+    settings.STRIPE_METER_STREAM = True
+    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("1"))
+    spend(cast, 251)
+    meters.batches_seal()
+    assert meters.batches_relay() == MeterBatch.objects.count()
+    assert told(standin, cast, "prepaid") + told(standin, cast, "postpaid") == 1_004_000
+    assert MeterBatch.objects.filter(sent_in__startswith="stream:").count() >= 2
 
 
 def test_an_unfinished_minute_is_not_sealed(cast, settings):
@@ -126,18 +174,6 @@ def test_an_unfinished_minute_is_not_sealed(cast, settings):
     spend(cast)
     assert meters.batches_seal() == 0
     assert Charge.objects.filter(prepaid_batch__isnull=True).count() == 1
-
-
-def test_a_stale_batch_that_staff_replay_is_sent_with_a_fresh_key(cast, standin):
-    spend(cast)
-    meters.batches_seal()
-    long_ago = now() - timedelta(hours=21)
-    MeterBatch.objects.update(first_attempt_at=long_ago, next_attempt_at=long_ago, attempts=1)
-    meters.batches_relay()
-    assert MeterBatch.replay(MeterBatch.objects.all()) == 1
-    assert meters.batches_relay() == 1
-    assert told(standin, cast) == 4_000
-    assert MeterBatch.objects.get().attempts == 3, "attempts go on counting: keys are made of it"
 
 
 def test_a_wrong_key_never_makes_a_batch_stale(cast, standin, settings):

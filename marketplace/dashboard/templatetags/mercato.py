@@ -14,8 +14,8 @@ from marketplace.jobs.models import Job
 register = template.Library()
 _TONES = {
     "succeeded": "good", "listed": "good", "delivered": "good",
-    "running": "busy", "submitted": "busy",
-    "failed": "bad", "suspended": "bad",
+    "paid": "good", "running": "busy", "submitted": "busy", "open": "busy",
+    "failed": "bad", "suspended": "bad", "uncollectible": "bad",
 }  # fmt: skip
 
 

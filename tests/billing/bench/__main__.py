@@ -117,7 +117,6 @@ def _close(month: str) -> dict[str, float]:
     import datetime
 
     from billing.invoicing.close import close
-
     from billing.statements.close import statements_close
 
     day = datetime.date.fromisoformat(month[:10])

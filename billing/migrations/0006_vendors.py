@@ -10,7 +10,7 @@ from marketplace.core.immutable import protect
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0001_initial"),
-        ("billing", "0004_payin"),
+        ("billing", "0005_invoices_issue"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -1,0 +1,1 @@
+"""Invoices: the monthly close, its preview, payment, documents, and what Stripe has of them."""

@@ -1,0 +1,211 @@
+"""Stripe's invoice is compared with what was sent, made equal to ours, finalized and followed."""
+
+from datetime import timedelta
+
+import pytest
+
+from billing import customers, meter_checks, meters
+from billing.invoicing import collect
+from billing.invoicing.close import close
+from billing.invoicing.months import month_end, this_month
+from billing.models import CreditNote, Incident, Invoice, MeterBatch, MeterHour, Transfer, Wallet
+from billing.refunds import charge_refund
+from billing.selectors import balance_of
+from billing.wallets import credit_limit_set
+from marketplace.core.clock import now
+from marketplace.core.money import to_nano
+from tests.invoicing import at, charge
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def _configured(settings, own_standin):
+    settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", own_standin.url
+    settings.METER_SEAL_AFTER_S = 0
+    customers._gateway_for.cache_clear()
+    meters._ensure_meters.cache_clear()
+
+
+@pytest.fixture
+def gateway(_configured):
+    return customers.gateway_shared()
+
+
+@pytest.fixture
+def spender(cast):
+    """The developer with a limit and a subscription, who owes 2 dollars of 3."""
+    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
+    assert collect.subscriptions_ensure() == 1
+    cast.charged = charge(cast.developer, cast.vendor, to_nano("3"), at=now() + SOON)
+    return cast
+
+
+SOON = timedelta(seconds=100)
+"""Calls end after the subscription's first minute: what is before it, Stripe does not bill."""
+
+
+def seal():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meters, "now", lambda: now() + SOON * 2)
+        meters.batches_seal()
+
+
+def tell():
+    seal()
+    meters.batches_relay()
+
+
+def month_over(monkeypatch, standin):
+    """End the month for both sides; returns it and Stripe's drafts."""
+    month = this_month()
+    end = month_end(month)
+    standin.control("POST", "clock", {"now": int(end.timestamp()) + 10})
+    at(monkeypatch, end + timedelta(hours=7))
+    return month
+
+
+def card(standin, cast, name="pm_card_visa"):
+    customer = Wallet.objects.get(org=cast.developer).stripe_customer_id
+    reply = standin.call("POST", f"/v1/payment_methods/{name}/attach", {"customer": customer})
+    customers.gateway_shared().payment_method_default_set(customer, reply.json["id"])
+
+
+def theirs(gateway):
+    return gateway.invoice_retrieve(Invoice.objects.get().stripe_invoice_id)
+
+
+def test_a_saved_card_pays_what_we_invoice(spender, gateway, own_standin, monkeypatch):
+    tell()
+    card(own_standin, spender)
+    assert close(month_over(monkeypatch, own_standin)).issued == 1
+    invoice = Invoice.objects.get()
+    assert (invoice.status, invoice.due_cents, invoice.paid_cents) == ("paid", 200, 200)
+    assert theirs(gateway).metadata["mercato_number"] == invoice.number
+    assert balance_of(spender.developer.pk).owed_nano == 0
+    assert Transfer.objects.get(kind="payment").amount_nano == to_nano("2")
+
+
+def test_the_event_of_a_new_draft_holds_it_back(spender, gateway, own_standin, monkeypatch):
+    tell()
+    month_over(monkeypatch, own_standin)
+    customer = Wallet.objects.get(org=spender.developer).stripe_customer_id
+    draft = gateway.invoices_list(customer, status="draft")[0]
+    assert draft.auto_advance
+    collect.heard(draft.id)
+    assert not gateway.invoice_retrieve(draft.id).auto_advance
+
+
+def test_without_a_card_it_stays_open_until_stripe_tells_of_payment(
+    spender, gateway, own_standin, monkeypatch
+):
+    tell()
+    close(month_over(monkeypatch, own_standin))
+    invoice = Invoice.objects.get()
+    assert (invoice.status, theirs(gateway).status) == ("open", "open")
+    assert invoice.hosted_url
+    gateway.invoice_pay(invoice.stripe_invoice_id, paid_out_of_band=True)
+    for _ in range(2):
+        collect.heard(invoice.stripe_invoice_id)
+    assert Invoice.objects.get().status == "paid"
+
+
+def test_a_late_batch_keeps_the_invoice_a_draft(spender, gateway, own_standin, monkeypatch):
+    tell()
+    charge(spender.developer, spender.vendor, to_nano("0.5"), at=now() + SOON)
+    seal()
+    month = month_over(monkeypatch, own_standin)
+    assert close(month).held == 1
+    invoice = Invoice.objects.get()
+    assert "have not reached Stripe" in invoice.held
+    assert theirs(gateway).status == "draft"
+    meters.batches_relay()
+    assert close(month).issued == 1
+    assert theirs(gateway).total == Invoice.objects.get().due_cents == 250
+
+
+def test_what_stripe_counts_but_was_never_sent_stops_the_close(
+    spender, gateway, own_standin, monkeypatch
+):
+    tell()
+    wallet = Wallet.objects.get(org=spender.developer)
+    name = meters.EVENT_NAMES[meters.Funding.POSTPAID]
+    stamp = int(now().timestamp())
+    gateway.meter_event_send(name, "stray", wallet.stripe_customer_id, 30_000, stamp, "stray")
+    assert close(month_over(monkeypatch, own_standin)).held == 1
+    assert "counts 203 cents" in Invoice.objects.get().held
+    assert Incident.objects.filter(rule__startswith="invoice held").exists()
+
+
+def test_a_refund_after_the_months_end_comes_off_both(spender, gateway, own_standin, monkeypatch):
+    tell()
+    month = month_over(monkeypatch, own_standin)
+    charge_refund(source_id=spender.charged, key="k", reason="staff", amount_nano=to_nano("0.3"))
+    tell()
+    close(month)
+    assert theirs(gateway).total == Invoice.objects.get().due_cents == 180
+
+
+def test_prepaid_money_that_came_later_pays_the_invoice(spender, gateway, own_standin, monkeypatch):
+    from billing.services import credit_top_up
+
+    tell()
+    credit_top_up(org_id=spender.developer.pk, amount_nano=to_nano("5"), source="late")
+    close(month_over(monkeypatch, own_standin))
+    balance = balance_of(spender.developer.pk)
+    assert (balance.prepaid_nano, balance.owed_nano) == (to_nano("3"), 0)
+    assert (Invoice.objects.get().status, theirs(gateway).status) == ("paid", "paid")
+
+
+def test_what_nobody_will_pay_is_a_loss_until_somebody_does(
+    spender, gateway, own_standin, monkeypatch
+):
+    tell()
+    close(month_over(monkeypatch, own_standin))
+    invoice = Invoice.objects.get()
+    gateway.invoice_void(invoice.stripe_invoice_id)
+    collect.heard(invoice.stripe_invoice_id)
+    invoice.refresh_from_db()
+    assert invoice.status == "void"
+    assert balance_of(spender.developer.pk).owed_nano == 0
+    assert Transfer.objects.get(kind="write_off").amount_nano == to_nano("2")
+
+
+def test_a_credit_note_reaches_stripe_once(spender, gateway, own_standin, monkeypatch):
+    tell()
+    close(month_over(monkeypatch, own_standin))
+    charge_refund(source_id=spender.charged, key="k", reason="staff", amount_nano=to_nano("0.3"))
+    own_standin.fault("drop_after", match="/v1/credit_notes")
+    assert collect.credit_notes_relay() == 0
+    assert collect.credit_notes_relay() == 1
+    assert CreditNote.objects.get().stripe_credit_note_id
+    assert theirs(gateway).amount_remaining == 180
+
+
+def test_stripe_away_after_the_issue_is_caught_up(spender, gateway, own_standin, monkeypatch):
+    tell()
+    month = month_over(monkeypatch, own_standin)
+    customer = Wallet.objects.get(org=spender.developer).stripe_customer_id
+    draft = gateway.invoices_list(customer, status="draft")[0]
+    own_standin.fault("drop_before", match=f"/v1/invoices/{draft.id}/finalize", times=None)
+    close(month)
+    assert (Invoice.objects.get().status, theirs(gateway).status) == ("open", "draft")
+    own_standin.control("DELETE", "faults")
+    assert collect.finish_left() == 1
+    assert theirs(gateway).status == "open"
+    assert collect.finish_left() == 0
+
+
+def test_hours_are_compared_and_a_drift_is_an_incident(spender, gateway, own_standin, monkeypatch):
+    tell()
+    monkeypatch.setattr(meter_checks, "now", lambda: now() + timedelta(hours=3))
+    assert meter_checks.reconcile() == 2
+    assert not Incident.objects.exists()
+    batch = MeterBatch.objects.get(funding="postpaid")
+    customer = Wallet.objects.get(org=spender.developer).stripe_customer_id
+    name = meters.EVENT_NAMES[meters.Funding.POSTPAID]
+    gateway.meter_event_send(name, "stray", customer, 7, int(batch.minute.timestamp()), "stray")
+    meter_checks.reconcile()
+    hour = MeterHour.objects.get(funding="postpaid")
+    assert hour.seen_micro_usd - hour.sent_micro_usd == 7
+    assert Incident.objects.get().rule == "meter drift: builders postpaid"
