@@ -4,10 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import environ
-import structlog
 
 from billing.stripe.gateway import refuse_stand_in_in_production
 from inference import protocol
+from marketplace.logs import configure
+from marketplace.schedule import schedule
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -158,34 +159,7 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TIMEZONE = "UTC"
 SWEEP_EVERY_S = env.float("SWEEP_EVERY_S", default=5.0)
-CELERY_BEAT_SCHEDULE = {
-    name: {
-        "task": task,
-        "schedule": every,
-        # A beat that outlives its period is stale: the next one does the same work.
-        "options": {"queue": queue, "expires": max(every, 5.0)},
-    }
-    for name, task, every, queue in [
-        ("repair-dispatch", "jobs.sweep", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
-        ("deliver-webhooks", "jobs.deliver_webhooks", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
-        ("seal-meters", "billing.seal_batches", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
-        ("relay-meters", "billing.relay_batches", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
-        ("close-statements", "billing.close_statements", 3600.0, protocol.QUEUE_CONTROL),
-        ("send-payouts", "billing.send_payouts", 60.0, protocol.QUEUE_OUTBOUND),
-        ("mail-vendors", "billing.mail_vendors", 60.0, protocol.QUEUE_OUTBOUND),
-        ("close-months", "billing.close_months", 3600.0, protocol.QUEUE_OUTBOUND),
-        ("collect-invoices", "billing.collect_invoices", 60.0, protocol.QUEUE_OUTBOUND),
-        ("mail-invoices", "billing.mail_invoices", 60.0, protocol.QUEUE_OUTBOUND),
-        ("reconcile-meters", "billing.reconcile", 3600.0, protocol.QUEUE_OUTBOUND),
-        ("hear-stripe", "billing.process_stripe_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
-        ("poll-top-ups", "billing.poll_top_ups", 60.0, protocol.QUEUE_OUTBOUND),
-        ("recharge", "billing.recharge", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
-        ("send-returns", "billing.send_returns", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
-        ("forget-stripe", "billing.prune_stripe_events", 3600.0, protocol.QUEUE_CONTROL),
-        ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
-        ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
-    ]
-}
+CELERY_BEAT_SCHEDULE = schedule(SWEEP_EVERY_S)
 
 # Accounts
 AUTH_USER_MODEL = "accounts.User"
@@ -381,48 +355,8 @@ SPECTACULAR_SETTINGS = {
     },
 }
 
-# Logs: one JSON line each, with the id of the request that caused it
 LOGGING_CONFIG = "logging.config.dictConfig"
-_SHARED_PROCESSORS: list[structlog.typing.Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "json": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "foreign_pre_chain": _SHARED_PROCESSORS,
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-        }
-    },
-    "filters": {"routes": {"()": "marketplace.core.middleware.RouteInsteadOfPath"}},
-    "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["routes"]}
-    },
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
-    "loggers": {
-        "uvicorn.access": {"level": "WARNING"},
-        "celery.app.trace": {"level": "WARNING"},
-        "celery.worker.strategy": {"level": "WARNING"},
-        "urllib3": {"level": "WARNING"},
-        "stripe": {"level": "WARNING"},
-        "psycopg.pool": {"level": env.str("LOG_LEVEL", default="WARNING")},
-    },
-}
-structlog.configure(
-    processors=[*_SHARED_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    cache_logger_on_first_use=True,
-)
+LOGGING = configure(env.str("LOG_LEVEL", default=""))
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
