@@ -1,10 +1,10 @@
-"""Logs: one JSON line each, with the id of the request that caused it."""
+"""How processes of the control plane log: one JSON line each, ids of the request included."""
 
 from typing import Any
 
 import structlog
 
-_SHARED: list[structlog.typing.Processor] = [
+_SHARED_PROCESSORS: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
@@ -12,10 +12,10 @@ _SHARED: list[structlog.typing.Processor] = [
 ]
 
 
-def configure(level: str) -> dict[str, Any]:
-    """Configure structlog; returns Django's LOGGING. `level`: empty for what suits each logger."""
+def configure(*, level: str, pool_level: str) -> dict[str, Any]:
+    """Set structlog up and return Django's LOGGING."""
     structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_SHARED_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
@@ -26,7 +26,7 @@ def configure(level: str) -> dict[str, Any]:
         "formatters": {
             "json": {
                 "()": structlog.stdlib.ProcessorFormatter,
-                "foreign_pre_chain": _SHARED,
+                "foreign_pre_chain": _SHARED_PROCESSORS,
                 "processors": [
                     structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                     structlog.processors.format_exc_info,
@@ -38,13 +38,13 @@ def configure(level: str) -> dict[str, Any]:
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["routes"]}
         },
-        "root": {"handlers": ["stderr"], "level": level or "INFO"},
+        "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "uvicorn.access": {"level": "WARNING"},
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
             "urllib3": {"level": "WARNING"},
             "stripe": {"level": "WARNING"},
-            "psycopg.pool": {"level": level or "WARNING"},
+            "psycopg.pool": {"level": pool_level},
         },
     }

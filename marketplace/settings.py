@@ -7,8 +7,7 @@ import environ
 
 from billing.stripe.gateway import refuse_stand_in_in_production
 from inference import protocol
-from marketplace.logs import configure
-from marketplace.schedule import schedule
+from marketplace import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -159,7 +158,38 @@ CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TIMEZONE = "UTC"
 SWEEP_EVERY_S = env.float("SWEEP_EVERY_S", default=5.0)
-CELERY_BEAT_SCHEDULE = schedule(SWEEP_EVERY_S)
+CELERY_BEAT_SCHEDULE = {
+    name: {
+        "task": task,
+        "schedule": every,
+        # A beat that outlives its period is stale: the next one does the same work.
+        "options": {"queue": queue, "expires": max(every, 5.0)},
+    }
+    for name, task, every, queue in [
+        ("repair-dispatch", "jobs.sweep", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
+        ("deliver-webhooks", "jobs.deliver_webhooks", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-account-events", "accounts.send_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-alerts", "billing.send_alerts", 60.0, protocol.QUEUE_OUTBOUND),
+        ("expire-grants", "billing.expire_grants", 60.0, protocol.QUEUE_CONTROL),
+        ("rebalance-wallets", "billing.rebalance_wallets", 60.0, protocol.QUEUE_CONTROL),
+        ("seal-meters", "billing.seal_batches", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
+        ("relay-meters", "billing.relay_batches", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("close-statements", "billing.close_statements", 3600.0, protocol.QUEUE_CONTROL),
+        ("send-payouts", "billing.send_payouts", 60.0, protocol.QUEUE_OUTBOUND),
+        ("mail-vendors", "billing.mail_vendors", 60.0, protocol.QUEUE_OUTBOUND),
+        ("close-months", "billing.close_months", 3600.0, protocol.QUEUE_OUTBOUND),
+        ("collect-invoices", "billing.collect_invoices", 60.0, protocol.QUEUE_OUTBOUND),
+        ("mail-invoices", "billing.mail_invoices", 60.0, protocol.QUEUE_OUTBOUND),
+        ("reconcile-meters", "billing.reconcile", 3600.0, protocol.QUEUE_OUTBOUND),
+        ("hear-stripe", "billing.process_stripe_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("poll-top-ups", "billing.poll_top_ups", 60.0, protocol.QUEUE_OUTBOUND),
+        ("recharge", "billing.recharge", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-returns", "billing.send_returns", 2 * SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("forget-stripe", "billing.prune_stripe_events", 3600.0, protocol.QUEUE_CONTROL),
+        ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
+        ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
+    ]
+}
 
 # Accounts
 AUTH_USER_MODEL = "accounts.User"
@@ -256,6 +286,7 @@ FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)
 
 # The market
 WELCOME_CREDIT_USD = env.str("WELCOME_CREDIT_USD", default="1.00")
+WELCOME_CREDIT_DAYS = env.int("WELCOME_CREDIT_DAYS", default=90)  # 0: it never expires
 OFFER_TTL_S = env.float("OFFER_TTL_S", default=1.0)
 JOB_DEADLINE_S = env.int("JOB_DEADLINE_S", default=3600)
 JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", default=3)
@@ -355,8 +386,11 @@ SPECTACULAR_SETTINGS = {
     },
 }
 
+# Logs: one JSON line each, with the id of the request that caused it
 LOGGING_CONFIG = "logging.config.dictConfig"
-LOGGING = configure(env.str("LOG_LEVEL", default=""))
+LOGGING = logs.configure(
+    level=env.str("LOG_LEVEL", default="INFO"), pool_level=env.str("LOG_LEVEL", default="WARNING")
+)
 
 LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"

@@ -10,7 +10,7 @@ from django import forms
 from django.db.models import QuerySet
 
 from inference.protocol import FAMILIES
-from marketplace.accounts.models import Organisation, Role, Scope
+from marketplace.accounts.models import Organisation, Project, Role, Scope
 from marketplace.accounts.selectors import organisation_get
 from marketplace.catalog.models import Licence, LicenceKind, Scheme, Task, Unit, Visibility
 from marketplace.core.clock import now
@@ -59,12 +59,25 @@ class KeyForm(forms.Form):
         label="Monthly budget in USD",
         help_text="Jobs that could exceed it are refused. Empty: no limit but the balance.",
     )
+    project = forms.ModelChoiceField(
+        queryset=Project.objects.none(),
+        required=False,
+        empty_label="None",
+        help_text="Whose budget it spends from as well.",
+    )
     expires = forms.ChoiceField(choices=EXPIRY_DAYS, required=False, label="Expires")
     allowed_models = forms.CharField(
         required=False,
         label="Only these models",
         help_text="vendor/name, separated by spaces. Empty: all.",
     )
+
+    def offer_projects(self, projects: QuerySet[Project]) -> "KeyForm":
+        """Let the maker choose among these."""
+        field = self.fields["project"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = projects
+        return self
 
     def arguments(self) -> dict[str, Any]:
         """Return what `api_key_create` takes."""
@@ -74,6 +87,7 @@ class KeyForm(forms.Form):
         return {
             "name": data["name"],
             "scopes": data["scopes"],
+            "project": data["project"],
             "monthly_budget_nano": None if budget is None else int(budget * 10**9),
             "expires_at": now() + timedelta(days=int(days)) if days else None,
             "allowed_models": data["allowed_models"].replace(",", " ").split(),

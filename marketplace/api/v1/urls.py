@@ -5,6 +5,7 @@ from django.urls import path
 from marketplace.api.v1 import (
     account_views,
     billing_views,
+    budget_views,
     invoices_views,
     jobs_views,
     licences_views,
@@ -35,6 +36,9 @@ urlpatterns = [
     path("billing/invoices/preview", invoices_views.InvoicePreview.as_view()),
     path("billing/invoices/<str:invoice_id>.csv", invoices_views.InvoiceCsv.as_view()),
     path("billing/invoices/<str:invoice_id>", invoices_views.InvoiceDetail.as_view()),
+    path("balance", budget_views.BalanceDetail.as_view()),
+    path("projects", budget_views.ProjectList.as_view()),
+    path("projects/<str:project_id>", budget_views.ProjectDetail.as_view()),
     path("billing/top-ups", billing_views.TopUpList.as_view()),
     path("billing/top-ups/<str:top_up_id>", billing_views.TopUpDetail.as_view()),
     path("billing/profile", billing_views.Profile.as_view()),
