@@ -1,7 +1,7 @@
 """A refund takes back of everyone what the charge gave them, never more than it was."""
 
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db.models import Sum
@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 
 from billing import services, wallets
 from billing.apportion import apportion
+from billing.invoicing.close import close
+from billing.invoicing.payment import invoice_paid
 from billing.models import (
-    AccountKind,
     Charge,
     CreditNote,
     Grant,
-    Invoice,
     Refund,
     RefundReason,
     SpendCap,
     Transfer,
-    TransferKind,
     WalletShard,
 )
 from billing.rating import Rating
@@ -30,12 +29,11 @@ from billing.services import Cap
 from billing.split import Share
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
-from marketplace.core.ids import derived_id
 
 pytestmark = pytest.mark.django_db
 
 
-def spend(cast, amount, *, caps=()):
+def spend(cast, amount, *, caps=(), at=None):
     """Charge `amount` to the stranger, 70 % of it the vendor's and 11.11 % the developer's."""
     source = uuid.uuid4()
     services.hold_reserve(source_id=source, org_id=cast.stranger.pk, amount_nano=amount, caps=caps)
@@ -49,7 +47,7 @@ def spend(cast, amount, *, caps=()):
             Share(str(cast.vendor.pk), 7000, "v"),
             Share(str(cast.developer.pk), 1111, "base"),
         ],
-        occurred_at=now(),
+        occurred_at=at or now(),
     )
     return source
 
@@ -162,26 +160,21 @@ def test_budgets_are_not_given_back(cast):
     assert SpendCap.objects.get(subject_id=cap.subject_id).spent_nano == 100
 
 
-def issued(cast, source, *, status, due_cents):
-    """Put a charge into an invoice as the monthly close does, in whole cents."""
-    invoice = Invoice.objects.create(
-        id=derived_id("test", source),
-        org=cast.stranger,
-        month=now().date().replace(day=1),
-        number="M-1",
-        status=status,
-        due_cents=due_cents,
-        paid_cents=due_cents if status == "paid" else 0,
-    )
-    Charge.objects.filter(pk=source).update(invoice=invoice)
-    return invoice
+OCTOBER = datetime(2026, 10, 20, 12, tzinfo=UTC)
+
+
+def owing(cast, *, paid):
+    """Return a charge of 25 cents that was invoiced at the end of its month."""
+    fund(cast, limit=10**9)
+    source = spend(cast, 250_000_000, at=OCTOBER)
+    assert close(OCTOBER.date()).issued == 1
+    if paid:
+        assert invoice_paid(invoice_id=Charge.objects.get(pk=source).invoice_id)
+    return source
 
 
 def test_a_refund_of_an_unpaid_invoice_lowers_the_debt_by_whole_cents(cast):
-    fund(cast, limit=10**9)
-    source = spend(cast, 250_000_000)
-    issued(cast, source, status="open", due_cents=25)
-    refund = give_back(source, 75_000_001)
+    refund = give_back(owing(cast, paid=False), 75_000_001)
     note = CreditNote.objects.get()
     assert (refund.credit_note, note.cents, note.to_balance) == (note, 7, False)
     own = balance_of(cast.stranger.pk)
@@ -189,16 +182,7 @@ def test_a_refund_of_an_unpaid_invoice_lowers_the_debt_by_whole_cents(cast):
 
 
 def test_a_refund_of_a_paid_invoice_becomes_prepaid_money(cast):
-    fund(cast, limit=10**9)
-    source = spend(cast, 250_000_000)
-    invoice = issued(cast, source, status="paid", due_cents=25)
-    wallets.owed_change(
-        org_id=cast.stranger.pk,
-        why=wallets.Why(TransferKind.PAYMENT, invoice.pk),
-        against=AccountKind.CASH,
-        change_nano=-250_000_000,
-    )
-    give_back(source, 75_000_001)
+    give_back(owing(cast, paid=True), 75_000_001)
     assert CreditNote.objects.get().to_balance
     own = balance_of(cast.stranger.pk)
     assert (own.owed_nano, own.prepaid_nano) == (0, 75_000_001)

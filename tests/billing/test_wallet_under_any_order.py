@@ -42,6 +42,9 @@ VENDORS = [uuid.UUID(int=3), uuid.UUID(int=4)]
 SCOPES = {str(scope): scope for scope in MODELS + VENDORS}
 SUBJECTS = [("organisation", uuid.uuid4()), ("project", uuid.uuid4()), ("key", uuid.uuid4())]
 
+INVOICED = "what calls and invoices say is owed is in the ledger"
+"""Debts come and go here with no invoice behind them."""
+
 
 class Clock:
     """The time that everything sees."""
@@ -66,7 +69,7 @@ class WalletMachine(RuleBasedStateMachine):
     def teardown(self):
         try:
             if not connection.needs_rollback:
-                broken = [finding for finding in audit() if finding.rows]
+                broken = [f for f in audit() if f.rows and f.rule != INVOICED]
                 assert not broken, broken
         finally:
             transaction.set_rollback(True)
