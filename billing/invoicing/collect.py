@@ -97,7 +97,10 @@ def to_compare(drafts: Sequence[uuid.UUID]) -> list[uuid.UUID]:
 
 
 def difference(invoice: Invoice) -> str:
-    """Return why Stripe's draft cannot be finalized yet; empty if it agrees with what was sent."""
+    """Return why Stripe's draft cannot be finalized yet; empty if it agrees with what was sent.
+
+    Staff who approve an invoice take a wrong count upon themselves: ours is then issued.
+    """
     gateway = gateway_shared()
     if gateway is None:
         return ""
@@ -112,7 +115,9 @@ def difference(invoice: Invoice) -> str:
                 f"Stripe finalized {theirs.id} over {theirs.subtotal} cents by itself; "
                 f"ours is over {invoice.due_cents}."
             )
-        return _unsent(theirs, invoice) or _drift(gateway, theirs, invoice)
+        if why := _unsent(theirs, invoice):
+            return why
+        return "" if invoice.approved_at else _drift(gateway, theirs, invoice)
     except GatewayError as error:
         return f"Stripe could not be asked: {error}"
 
@@ -139,8 +144,9 @@ def _remember(invoice: Invoice, stripe_invoice_id: str) -> None:
 def _absent(gateway: StripeGateway, invoice: Invoice) -> str:
     """Decide what to do where Stripe has no invoice for the month."""
     subscription = gateway.subscription_retrieve(subscription_of(gateway, invoice.org_id))
-    began = subscription.period_start
-    if began < int(month_end(invoice.month).timestamp()):
+    # A subscription of that month is in its next period now: its invoice is on the way.
+    was_there = subscription.period_start <= int(month_end(invoice.month).timestamp())
+    if was_there and not invoice.approved_at:
         return "Stripe has not made its invoice for the month yet."
     incident_open(
         f"no Stripe invoice: {invoice.org.slug[:30]} {invoice.month:%Y-%m}",

@@ -6,7 +6,7 @@ import pytest
 
 from billing import customers, meter_checks, meters
 from billing.invoicing import collect
-from billing.invoicing.close import close
+from billing.invoicing.close import approve, close
 from billing.invoicing.months import month_end, this_month
 from billing.models import CreditNote, Incident, Invoice, MeterBatch, MeterHour, Transfer, Wallet
 from billing.refunds import charge_refund
@@ -133,8 +133,26 @@ def test_what_stripe_counts_but_was_never_sent_stops_the_close(
     stamp = int(now().timestamp())
     gateway.meter_event_send(name, "stray", wallet.stripe_customer_id, 30_000, stamp, "stray")
     assert close(month_over(monkeypatch, own_standin)).held == 1
-    assert "counts 203 cents" in Invoice.objects.get().held
+    invoice = Invoice.objects.get()
+    assert "counts 203 cents" in invoice.held
     assert Incident.objects.filter(rule__startswith="invoice held").exists()
+    approve(invoice=invoice, by=spender.sam)
+    assert close(invoice.month).issued == 1
+    assert theirs(gateway).total == 200, "one line takes off what we did not charge"
+
+
+def test_usage_before_there_was_a_subscription_is_collected_by_hand(
+    cast, gateway, own_standin, monkeypatch
+):
+    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
+    charge(cast.developer, cast.vendor, to_nano("3"), at=now())
+    tell()
+    month = month_over(monkeypatch, own_standin)
+    own_standin.control("POST", "clock", {"now": int(month_end(month).timestamp()) + 90_000})
+    assert close(month).issued == 1
+    invoice = Invoice.objects.get()
+    assert (invoice.status, invoice.due_cents, invoice.stripe_invoice_id) == ("open", 200, "")
+    assert Incident.objects.get().rule.startswith("no Stripe invoice: builders")
 
 
 def test_a_refund_after_the_months_end_comes_off_both(spender, gateway, own_standin, monkeypatch):
