@@ -9,6 +9,8 @@ _HANDLERS = (
     "billing.recharge",
     "billing.returns",
     "billing.disputes",
+    "billing.connect",
+    "billing.payouts",
     "billing.invoicing.heard",
 )
 """Modules that register handlers of Stripe's events (`billing.stripe.inbox.handles`)."""

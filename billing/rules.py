@@ -4,6 +4,7 @@
 
 from billing.invoicing.rules import RULES as INVOICES
 from billing.rules_payin import PAYIN
+from billing.statements.rules import STATEMENTS
 
 
 def _balance(kind: str, sign: str) -> str:
@@ -158,4 +159,4 @@ METERS = {
         WHERE b.amount_nano <> COALESCE(c.amount, 0)""",
 }
 
-RULES = WALLETS | CHARGES | METERS | PAYIN | INVOICES
+RULES = WALLETS | CHARGES | METERS | PAYIN | INVOICES | STATEMENTS

@@ -1,6 +1,7 @@
 """Reads of wallets, charges and earnings."""
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -13,8 +14,10 @@ from billing.models import (
     Charge,
     Grant,
     MeterBatch,
+    SpendCap,
     Transfer,
     TransferKind,
+    Wallet,
     WalletShard,
 )
 from marketplace.core.clock import now
@@ -64,6 +67,28 @@ def balance_of(org_id: uuid.UUID) -> Balance:
         limit,
         prepaid + limit - owed - held + int(grants["free"]),
     )
+
+
+def grants_of(org_id: uuid.UUID) -> list[Grant]:
+    """Return the grants that can still pay, in the order in which they are used."""
+    return list(
+        Grant.objects.for_org(org_id)
+        .filter(remaining_nano__gt=0)
+        .exclude(expires_at__lte=now())
+        .order_by("priority", F("expires_at").asc(nulls_last=True), "id")
+    )
+
+
+def shard_count_of(org_id: uuid.UUID) -> int:
+    """Return over how many shards a wallet is spread."""
+    wallet = Wallet.objects.for_org(org_id).first()
+    return wallet.shard_count if wallet else 1
+
+
+def budgets_spent(subject_ids: Iterable[uuid.UUID], month: date) -> dict[uuid.UUID, SpendCap]:
+    """Return what budgets have spent and hold in a month, by subject; one not used is absent."""
+    rows = SpendCap.objects.filter(subject_id__in=list(subject_ids), month=month)
+    return {row.subject_id: row for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

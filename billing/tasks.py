@@ -2,8 +2,20 @@
 
 from celery import shared_task
 
-from billing import invariants, meter_checks, meters, recharge, returns, topups
+from billing import (
+    alerts,
+    invariants,
+    meter_checks,
+    meters,
+    payouts,
+    recharge,
+    returns,
+    topups,
+    wallets,
+)
 from billing.invoicing import close, collect, mails, months
+from billing.statements import close as statements_close
+from billing.statements import mail
 from billing.stripe import inbox
 
 
@@ -29,6 +41,24 @@ def process_stripe_events() -> None:
 def prune_stripe_events() -> None:
     """Forget events that were processed long ago."""
     inbox.events_prune()
+
+
+@shared_task(name="billing.close_statements")
+def close_statements() -> None:
+    """Close vendors' statements of the last month, some days after its end."""
+    statements_close.statements_close_due()
+
+
+@shared_task(name="billing.send_payouts")
+def send_payouts() -> None:
+    """Pay out what statements say."""
+    payouts.payouts_send()
+
+
+@shared_task(name="billing.mail_vendors")
+def mail_vendors() -> None:
+    """Write to vendors about statements, payouts and refused ones."""
+    mail.vendors_mail()
 
 
 @shared_task(name="billing.poll_top_ups")
@@ -84,3 +114,22 @@ def reconcile() -> None:
 def mail_invoices() -> None:
     """Tell organisations of new invoices."""
     mails.invoices_mail()
+
+
+@shared_task(name="billing.send_alerts")
+def send_alerts() -> None:
+    """Tell of budgets and balances that run out."""
+    alerts.alerts_raise()
+    alerts.alerts_mail()
+
+
+@shared_task(name="billing.expire_grants")
+def expire_grants() -> None:
+    """Take back what expired grants have left."""
+    wallets.grants_expire()
+
+
+@shared_task(name="billing.rebalance_wallets")
+def rebalance_wallets() -> None:
+    """Even out sharded wallets that calls have made uneven."""
+    wallets.lopsided_rebalance()

@@ -103,6 +103,30 @@ def rebalance(*, org_id: uuid.UUID) -> None:
         _spread(wallet, shards, _totals(shards))
 
 
+# Uneven: a shard in use has less than a quarter of its part, or one not in use has anything.
+_LOPSIDED = """
+    SELECT org_id FROM (
+        SELECT w.org_id, w.shard_count, s.shard,
+               s.prepaid_nano + s.limit_nano - s.owed_nano - s.held_nano AS free
+        FROM billing_wallet w JOIN billing_walletshard s USING (org_id)) f
+    GROUP BY org_id, shard_count
+    HAVING count(*) > 1 AND sum(free) > 0
+       AND (min(free) FILTER (WHERE shard < shard_count) * 4 * shard_count < sum(free)
+            OR COALESCE(sum(free) FILTER (WHERE shard >= shard_count), 0) > 0)
+    ORDER BY org_id
+"""
+
+
+def lopsided_rebalance() -> int:
+    """Even out the wallets whose shards have become uneven. Returns how many those were."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LOPSIDED)
+        found = [row[0] for row in cursor.fetchall()]
+    for org_id in found:
+        rebalance(org_id=org_id)
+    return len(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Why:
     """What a change of a wallet is posted as: kind, source and leg make it happen once."""

@@ -4,10 +4,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import environ
-import structlog
 
 from billing.stripe.gateway import refuse_stand_in_in_production
 from inference import protocol
+from marketplace import logs
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -168,8 +168,15 @@ CELERY_BEAT_SCHEDULE = {
     for name, task, every, queue in [
         ("repair-dispatch", "jobs.sweep", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
         ("deliver-webhooks", "jobs.deliver_webhooks", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-account-events", "accounts.send_events", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("send-alerts", "billing.send_alerts", 60.0, protocol.QUEUE_OUTBOUND),
+        ("expire-grants", "billing.expire_grants", 60.0, protocol.QUEUE_CONTROL),
+        ("rebalance-wallets", "billing.rebalance_wallets", 60.0, protocol.QUEUE_CONTROL),
         ("seal-meters", "billing.seal_batches", SWEEP_EVERY_S, protocol.QUEUE_CONTROL),
         ("relay-meters", "billing.relay_batches", SWEEP_EVERY_S, protocol.QUEUE_OUTBOUND),
+        ("close-statements", "billing.close_statements", 3600.0, protocol.QUEUE_CONTROL),
+        ("send-payouts", "billing.send_payouts", 60.0, protocol.QUEUE_OUTBOUND),
+        ("mail-vendors", "billing.mail_vendors", 60.0, protocol.QUEUE_OUTBOUND),
         ("close-months", "billing.close_months", 3600.0, protocol.QUEUE_OUTBOUND),
         ("collect-invoices", "billing.collect_invoices", 60.0, protocol.QUEUE_OUTBOUND),
         ("mail-invoices", "billing.mail_invoices", 60.0, protocol.QUEUE_OUTBOUND),
@@ -279,6 +286,7 @@ FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)
 
 # The market
 WELCOME_CREDIT_USD = env.str("WELCOME_CREDIT_USD", default="1.00")
+WELCOME_CREDIT_DAYS = env.int("WELCOME_CREDIT_DAYS", default=90)  # 0: it never expires
 OFFER_TTL_S = env.float("OFFER_TTL_S", default=1.0)
 JOB_DEADLINE_S = env.int("JOB_DEADLINE_S", default=3600)
 JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", default=3)
@@ -304,6 +312,10 @@ OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
+# Vendors' statements are closed this long after a month's end, when invoices have been.
+STATEMENT_DELAY_DAYS = env.int("STATEMENT_DELAY_DAYS", default=3)
+# Payouts above this wait for staff; 0: none does.
+PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)
 # Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
 STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
 # What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot
@@ -367,49 +379,17 @@ SPECTACULAR_SETTINGS = {
     "SCHEMA_PATH_PREFIX": "/v1",
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
+    "ENUM_NAME_OVERRIDES": {
+        "PayoutStateEnum": "billing.models.PayoutState",
+        "StatementStatusEnum": "billing.models.StatementStatus",
+        "TopUpStateEnum": "billing.models.TopUpState",
+    },
 }
 
 # Logs: one JSON line each, with the id of the request that caused it
 LOGGING_CONFIG = "logging.config.dictConfig"
-_SHARED_PROCESSORS: list[structlog.typing.Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-]
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {
-        "json": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "foreign_pre_chain": _SHARED_PROCESSORS,
-            "processors": [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
-                structlog.processors.JSONRenderer(),
-            ],
-        }
-    },
-    "filters": {"routes": {"()": "marketplace.core.middleware.RouteInsteadOfPath"}},
-    "handlers": {
-        "stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["routes"]}
-    },
-    "root": {"handlers": ["stderr"], "level": env.str("LOG_LEVEL", default="INFO")},
-    "loggers": {
-        "uvicorn.access": {"level": "WARNING"},
-        "celery.app.trace": {"level": "WARNING"},
-        "celery.worker.strategy": {"level": "WARNING"},
-        "urllib3": {"level": "WARNING"},
-        "stripe": {"level": "WARNING"},
-        "psycopg.pool": {"level": env.str("LOG_LEVEL", default="WARNING")},
-    },
-}
-structlog.configure(
-    processors=[*_SHARED_PROCESSORS, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    wrapper_class=structlog.stdlib.BoundLogger,
-    cache_logger_on_first_use=True,
+LOGGING = logs.configure(
+    level=env.str("LOG_LEVEL", default="INFO"), pool_level=env.str("LOG_LEVEL", default="WARNING")
 )
 
 LANGUAGE_CODE = "en"

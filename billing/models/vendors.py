@@ -6,7 +6,7 @@ from django.db import models
 from django.db.models import F, Q
 
 from billing.models.ledger import Transfer
-from marketplace.accounts.models import Organisation
+from marketplace.accounts.models import Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
 from marketplace.core.clock import now
 from marketplace.core.outbox import OutboxRow
@@ -22,10 +22,23 @@ class PayoutAccount(models.Model):
     country = models.CharField(max_length=2, blank=True)
     enabled = models.BooleanField(default=False, help_text="Stripe lets it receive transfers.")
     requirements = models.JSONField(default=list, help_text="What Stripe still asks for.")
-    problem = models.CharField(max_length=300, blank=True)
+    problem = models.CharField(
+        max_length=300, blank=True, help_text="Why the bank refused a payout, in words."
+    )
+    problem_mailed_at = models.DateTimeField(null=True, blank=True)
     minimum_cents = models.PositiveIntegerField(default=2500)
+    key_attempt = models.PositiveSmallIntegerField(
+        default=0, help_text="Part of the idempotency key of the account's creation."
+    )
     seen_at = models.DateTimeField(null=True, blank=True)
     objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        """Webhooks name the account."""
+
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["stripe_account_id"], name="payout_account_stripe")
+        ]
 
     def __str__(self) -> str:
         return self.stripe_account_id or f"payouts of {self.org_id}"
@@ -63,6 +76,7 @@ class Statement(models.Model):
     reason = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(default=now, editable=False)
     closed_at = models.DateTimeField(null=True, blank=True)
+    mailed_at = models.DateTimeField(null=True, blank=True)
     objects = OrgQuerySet.as_manager()
 
     class Meta:
@@ -94,6 +108,7 @@ class StatementEntry(models.Model):
         Transfer, models.PROTECT, primary_key=True, related_name="statement_entry"
     )
     statement = models.ForeignKey(Statement, models.PROTECT, related_name="entries")
+    line = models.PositiveIntegerField(help_text="The position of the line that it counts in.")
 
     def __str__(self) -> str:
         return f"{self.transfer_id} in {self.statement_id}"
@@ -147,12 +162,24 @@ class Payout(OutboxRow):
     state = models.CharField(max_length=8, choices=PayoutState, default=PayoutState.INTENT)
     stripe_transfer_id = models.CharField(max_length=64, blank=True)
     reversed_cents = models.BigIntegerField(default=0)
+    key_attempt = models.PositiveSmallIntegerField(
+        default=0, help_text="Part of the idempotency key: raised only when Stripe has decided."
+    )
+    needs_approval = models.BooleanField(default=False, help_text="Staff must release it first.")
+    approved_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
+    approved_at = models.DateTimeField(null=True, blank=True)
+    mailed_at = models.DateTimeField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
     objects = OrgQuerySet.as_manager()
 
     class Meta:
         """Something is paid, and no more taken back than was paid."""
 
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["next_attempt_at"], condition=Q(delivery="pending"), name="payout_due"
+            )
+        ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.CheckConstraint(
                 condition=Q(cents__gt=0, reversed_cents__gte=0, reversed_cents__lte=F("cents")),

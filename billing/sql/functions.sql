@@ -1,6 +1,8 @@
 -- The hot path of billing: one function call to reserve, one to settle. Locks are taken in the
--- order hold, caps (by subject), grants (as they are used), shard of the wallet. The shard is the
--- hot row and its lock spans the commit, so callers reserve and settle last in their transaction.
+-- order hold, caps (by subject), grants (in the order of their use, only those used), shards of
+-- the wallet: one alone, or else all of them by number and none before. Whoever changes a whole
+-- wallet locks the wallet's row, then all shards by number. A shard is the hot row and its lock
+-- spans the commit, so callers reserve and settle last in their transaction.
 
 CREATE OR REPLACE FUNCTION billing_account(p_org uuid, p_kind text) RETURNS bigint
 LANGUAGE plpgsql AS $$
@@ -138,15 +140,29 @@ BEGIN
     IF v_shard IS NULL THEN
         RETURN NULL;
     END IF;
-    UPDATE billing_walletshard SET held_nano = held_nano + p_amount
-        WHERE org_id = p_org AND shard = v_shard
-          AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount;
-    IF FOUND THEN
-        RETURN v_shard;
+    IF NOT EXISTS (SELECT FROM billing_walletshard WHERE org_id = p_org AND shard <> v_shard) THEN
+        UPDATE billing_walletshard SET held_nano = held_nano + p_amount
+            WHERE org_id = p_org AND shard = v_shard
+              AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount;
+        RETURN CASE WHEN FOUND THEN v_shard END;
     END IF;
-    IF (SELECT shard_count FROM billing_wallet WHERE org_id = p_org) = 1 THEN
-        RETURN NULL;
-    END IF;
+    -- An update that waits for a row and then finds it short keeps the row locked. Taking all
+    -- locks by number with one held already would deadlock, so this one is undone first.
+    BEGIN
+        UPDATE billing_walletshard SET held_nano = held_nano + p_amount
+            WHERE org_id = p_org AND shard = v_shard
+              AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount
+              AND NOT EXISTS (  -- a debt above a lowered limit is everybody's
+                  SELECT FROM billing_walletshard o
+                  WHERE o.org_id = p_org
+                    AND o.prepaid_nano + o.limit_nano - o.owed_nano - o.held_nano < 0);
+        IF FOUND THEN
+            RETURN v_shard;
+        END IF;
+        RAISE EXCEPTION USING ERRCODE = 'MK001';
+    EXCEPTION WHEN SQLSTATE 'MK001' THEN
+        NULL;
+    END;
     -- Short: lock all shards in order and move what is missing into this one.
     PERFORM FROM billing_walletshard WHERE org_id = p_org ORDER BY shard FOR UPDATE;
     IF (SELECT sum(prepaid_nano + limit_nano - owed_nano - held_nano)
@@ -177,6 +193,53 @@ BEGIN
     RETURN CASE WHEN FOUND THEN v_shard END;
 END $$;
 
+-- Capture p_amount of what a shard holds for a job and let go of the rest of it. Prepaid money
+-- of the whole wallet goes before debt: what this shard lacks comes from the others, which get
+-- room for debt in exchange. Returns how much was prepaid.
+CREATE OR REPLACE FUNCTION billing_wallet_capture(
+    p_org uuid, p_shard int, p_held bigint, p_amount bigint
+) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_prepaid bigint;
+    v_other billing_walletshard%ROWTYPE;
+    v_part bigint;
+    v_limit bigint;
+BEGIN
+    SELECT prepaid_nano INTO STRICT v_prepaid FROM billing_walletshard
+        WHERE org_id = p_org AND shard = p_shard;
+    IF v_prepaid < p_amount AND EXISTS (
+        SELECT FROM billing_walletshard
+        WHERE org_id = p_org AND shard <> p_shard AND prepaid_nano > 0)
+    THEN
+        PERFORM FROM billing_walletshard WHERE org_id = p_org ORDER BY shard FOR UPDATE;
+        SELECT prepaid_nano, limit_nano INTO STRICT v_prepaid, v_limit FROM billing_walletshard
+            WHERE org_id = p_org AND shard = p_shard;
+        FOR v_other IN SELECT * FROM billing_walletshard
+            WHERE org_id = p_org AND shard <> p_shard AND prepaid_nano > 0 ORDER BY shard
+        LOOP
+            v_part := LEAST(p_amount - v_prepaid, v_other.prepaid_nano);
+            EXIT WHEN v_part <= 0;
+            UPDATE billing_walletshard SET prepaid_nano = prepaid_nano - v_part,
+                                           limit_nano = limit_nano + LEAST(v_part, v_limit)
+                WHERE id = v_other.id;
+            v_prepaid := v_prepaid + v_part;
+            v_limit := v_limit - LEAST(v_part, v_limit);
+        END LOOP;
+        UPDATE billing_walletshard SET prepaid_nano = v_prepaid, limit_nano = v_limit
+            WHERE org_id = p_org AND shard = p_shard;
+    ELSE
+        SELECT prepaid_nano INTO STRICT v_prepaid FROM billing_walletshard
+            WHERE org_id = p_org AND shard = p_shard FOR UPDATE;
+    END IF;
+    v_prepaid := LEAST(v_prepaid, p_amount);
+    UPDATE billing_walletshard SET held_nano = held_nano - p_held,
+                                   prepaid_nano = prepaid_nano - v_prepaid,
+                                   owed_nano = owed_nano + (p_amount - v_prepaid)
+        WHERE org_id = p_org AND shard = p_shard;
+    RETURN v_prepaid;
+END $$;
+
 -- Reserve. Returns 'ok', 'funds', or 'cap:' and the subject whose limit is reached; the caller
 -- rolls back on anything but 'ok'. p_model and p_vendor say which grants may pay.
 CREATE OR REPLACE FUNCTION billing_reserve(
@@ -192,6 +255,12 @@ DECLARE
     v_shard int;
     v_cap record;
     v_grant record;
+    v_grants CURSOR FOR SELECT id, remaining_nano - held_nano AS free FROM billing_grant
+        WHERE org_id = p_org AND remaining_nano > held_nano AND remaining_nano > 0
+          AND (expires_at IS NULL OR expires_at > p_now)
+          AND (model_id IS NULL OR model_id = p_model)
+          AND (vendor_id IS NULL OR vendor_id = p_vendor)
+        ORDER BY priority, expires_at NULLS LAST, id FOR UPDATE;
 BEGIN
     INSERT INTO billing_hold
         (source_id, org_id, amount_nano, wallet_nano, shard, state, cap_subjects, cap_month,
@@ -213,22 +282,19 @@ BEGIN
             RETURN 'cap:' || v_cap.subject;
         END IF;
     END LOOP;
-    FOR v_grant IN SELECT id, remaining_nano - held_nano AS free FROM billing_grant
-        WHERE org_id = p_org AND remaining_nano > held_nano AND remaining_nano > 0
-          AND (expires_at IS NULL OR expires_at > p_now)
-          AND (model_id IS NULL OR model_id = p_model)
-          AND (vendor_id IS NULL OR vendor_id = p_vendor)
-        ORDER BY priority, expires_at NULLS LAST, id FOR UPDATE
-    LOOP
-        EXIT WHEN v_need = 0;
+    -- One FETCH at a time: a FOR loop would fetch, and so lock, ten rows ahead.
+    OPEN v_grants;
+    WHILE v_need > 0 LOOP
+        FETCH v_grants INTO v_grant;
+        EXIT WHEN NOT FOUND;
         v_part := LEAST(v_need, v_grant.free);
-        CONTINUE WHEN v_part <= 0;
         UPDATE billing_grant SET held_nano = held_nano + v_part WHERE id = v_grant.id;
         INSERT INTO billing_draw (source_id, grant_id, position, held_nano, captured_nano)
             VALUES (p_source, v_grant.id, v_position, v_part, 0);
         v_position := v_position + 1;
         v_need := v_need - v_part;
     END LOOP;
+    CLOSE v_grants;
     IF v_need = 0 THEN
         RETURN 'ok';
     END IF;
@@ -281,8 +347,7 @@ DECLARE
     v_postpaid bigint;
     v_vendors bigint;
     v_clearing bigint := billing_account(NULL, 'clearing');
-    v_share jsonb;
-    v_leg int := 0;
+    v_share record;
 BEGIN
     UPDATE billing_hold
         SET state = CASE WHEN p_amount > 0 THEN 'captured' ELSE 'released' END,
@@ -314,13 +379,8 @@ BEGIN
     END IF;
     v_postpaid := p_amount - v_granted;
     IF v_hold.wallet_nano > 0 THEN
-        SELECT LEAST(prepaid_nano, v_postpaid) INTO STRICT v_prepaid FROM billing_walletshard
-            WHERE org_id = v_hold.org_id AND shard = v_hold.shard FOR UPDATE;
-        UPDATE billing_walletshard
-            SET held_nano = held_nano - v_hold.wallet_nano,
-                prepaid_nano = prepaid_nano - v_prepaid,
-                owed_nano = owed_nano + (v_postpaid - v_prepaid)
-            WHERE org_id = v_hold.org_id AND shard = v_hold.shard;
+        v_prepaid := billing_wallet_capture(v_hold.org_id, v_hold.shard, v_hold.wallet_nano,
+                                            v_postpaid);
         v_postpaid := v_postpaid - v_prepaid;
     END IF;
     INSERT INTO billing_charge
@@ -342,11 +402,15 @@ BEGIN
         PERFORM billing_post(billing_account(v_hold.org_id, 'receivable'), v_clearing,
                              v_postpaid, 'fund_postpaid', p_source, 0, p_occurred);
     END IF;
-    FOR v_share IN SELECT * FROM jsonb_array_elements(p_shares) LOOP
-        PERFORM billing_post(v_clearing, billing_account((v_share->>'org_id')::uuid, 'payable'),
-                             (v_share->>'amount_nano')::bigint, 'share', p_source, v_leg,
-                             p_occurred);
-        v_leg := v_leg + 1;
+    -- Accounts are made when first used: in one order, so that two calls never wait in a circle.
+    FOR v_share IN SELECT s.share, s.position::int - 1 AS leg
+        FROM jsonb_array_elements(p_shares) WITH ORDINALITY AS s (share, position)
+        ORDER BY s.share->>'org_id'
+    LOOP
+        PERFORM billing_post(v_clearing,
+                             billing_account((v_share.share->>'org_id')::uuid, 'payable'),
+                             (v_share.share->>'amount_nano')::bigint, 'share', p_source,
+                             v_share.leg, p_occurred);
     END LOOP;
     PERFORM billing_post(v_clearing, billing_account(NULL, 'revenue'),
                          p_amount - v_vendors, 'fee', p_source, 0, p_occurred);

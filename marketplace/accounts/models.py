@@ -1,4 +1,4 @@
-"""Tables of users, organisations, memberships, invitations and API keys."""
+"""Tables of users, organisations, memberships, invitations, projects and API keys."""
 
 from typing import Any, ClassVar
 
@@ -12,11 +12,15 @@ from django.db.models.functions import Lower
 from marketplace.accounts.querysets import OrgQuerySet
 from marketplace.core.clock import now
 from marketplace.core.ids import new_id
+from marketplace.core.webhooks import WebhookRow
 
 SLUG = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$",
     "Use 1 to 40 lower-case letters, digits and inner hyphens.",
 )
+
+
+BUDGET = models.Q(monthly_budget_nano__isnull=True) | models.Q(monthly_budget_nano__gte=0)
 
 
 class UserManager(BaseUserManager["User"]):
@@ -72,11 +76,49 @@ class Organisation(models.Model):
     website = models.URLField(blank=True)
     country = models.CharField(max_length=2, blank=True, help_text="ISO 3166 code.")
     webhook_secret = models.CharField(max_length=80, blank=True, editable=False)
+    webhook_url = models.URLField(
+        blank=True, max_length=2000, help_text="Is told of alerts and other events of the account."
+    )
+    monthly_budget_nano = models.BigIntegerField(
+        null=True, blank=True, help_text="Most that all its jobs may cost in a UTC month."
+    )
     created_at = models.DateTimeField(default=now, editable=False)
     members = models.ManyToManyField(User, through="Membership", related_name="organisations")
 
+    class Meta:
+        """A budget is not negative."""
+
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.CheckConstraint(condition=BUDGET, name="organisation_budget_not_negative")
+        ]
+
     def __str__(self) -> str:
         return self.name
+
+
+class AccountEvent(WebhookRow):
+    """One event of an organisation's account for its own server, as it was written then."""
+
+    id = models.UUIDField(primary_key=True)
+    org = models.ForeignKey(Organisation, models.PROTECT, related_name="account_events")
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        """Due rows are found by a partial index."""
+
+        ordering: ClassVar[list[str]] = ["-created_at"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["next_attempt_at"],
+                condition=models.Q(delivery="pending"),
+                name="account_event_due",
+            )
+        ]
+
+    @property
+    def secret(self) -> str:
+        """Return the organisation's signing secret."""
+        return self.org.webhook_secret
 
 
 class Role(models.TextChoices):
@@ -126,12 +168,43 @@ class Invitation(models.Model):
         return f"{self.email} to {self.org}"
 
 
+class Project(models.Model):
+    """A part of an organisation's work with a budget of its own: its keys spend from it."""
+
+    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    org = models.ForeignKey(Organisation, models.PROTECT, related_name="projects")
+    name = models.CharField(max_length=80)
+    monthly_budget_nano = models.BigIntegerField(
+        null=True, blank=True, help_text="Most that jobs of its keys may cost in a UTC month."
+    )
+    archived_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=now, editable=False)
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        """Names differ among the projects in use."""
+
+        ordering: ClassVar[list[str]] = ["name"]
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                "org",
+                Lower("name"),
+                condition=models.Q(archived_at__isnull=True),
+                name="project_name",
+            ),
+            models.CheckConstraint(condition=BUDGET, name="project_budget_not_negative"),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
 class Scope(models.TextChoices):
     """What a key may do."""
 
     RUN = "run", "Run models"
     READ = "read", "Read jobs, usage and models"
-    ADMIN = "admin", "Manage keys"
+    ADMIN = "admin", "Manage keys and projects"
 
 
 class ApiKey(models.Model):
@@ -139,6 +212,9 @@ class ApiKey(models.Model):
 
     id = models.UUIDField(primary_key=True, default=new_id, editable=False)
     org = models.ForeignKey(Organisation, models.CASCADE, related_name="api_keys")
+    project = models.ForeignKey(
+        Project, models.PROTECT, null=True, blank=True, related_name="api_keys"
+    )
     name = models.CharField(max_length=80)
     prefix = models.CharField(max_length=20, help_text="The visible beginning of the key.")
     digest = models.CharField(max_length=64, unique=True, editable=False)
@@ -166,11 +242,7 @@ class ApiKey(models.Model):
 
         ordering: ClassVar[list[str]] = ["-created_at"]
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.CheckConstraint(
-                condition=models.Q(monthly_budget_nano__isnull=True)
-                | models.Q(monthly_budget_nano__gte=0),
-                name="key_budget_not_negative",
-            )
+            models.CheckConstraint(condition=BUDGET, name="key_budget_not_negative")
         ]
 
     def __str__(self) -> str:

@@ -5,9 +5,10 @@ from datetime import timedelta
 from django.db.models import Q, QuerySet
 
 from marketplace.accounts import tokens
-from marketplace.accounts.models import ApiKey, Invitation, Membership, Organisation, User
+from marketplace.accounts.models import ApiKey, Invitation, Membership, Organisation, Project, User
 from marketplace.core.clock import now
 from marketplace.core.errors import NotAuthenticated, NotFound
+from marketplace.core.ids import parse_id
 
 _LAST_USED_EVERY = timedelta(minutes=1)
 
@@ -22,7 +23,9 @@ def api_key_authenticate(token: str) -> ApiKey:
             "This is not an API key: its form or checksum is wrong. Was it copied whole?",
             code="malformed_key",
         )
-    key = ApiKey.objects.select_related("org").filter(digest=tokens.digest(token)).first()
+    key = (
+        ApiKey.objects.select_related("org", "project").filter(digest=tokens.digest(token)).first()
+    )
     if key is None:
         raise NotAuthenticated("This API key does not exist here.", code="unknown_key")
     if key.revoked_at is not None:
@@ -45,7 +48,20 @@ def organisations_of(user: User) -> list[Organisation]:
 
 def keys_of(org: Organisation) -> "QuerySet[ApiKey]":
     """Return an organisation's keys, newest first, with who made them."""
-    return ApiKey.objects.for_org(org).select_related("created_by")
+    return ApiKey.objects.for_org(org).select_related("created_by", "project")
+
+
+def projects_of(org: Organisation) -> "QuerySet[Project]":
+    """Return an organisation's projects that are in use, by name."""
+    return Project.objects.for_org(org).filter(archived_at__isnull=True)
+
+
+def project_get(*, org: Organisation, project_id: object) -> Project:
+    """Return a project of an organisation, archived or not. Raises NotFound."""
+    found = Project.objects.for_org(org).filter(pk=parse_id(project_id)).first()
+    if found is None:
+        raise NotFound("There is no such project.")
+    return found
 
 
 def members_of(org: Organisation) -> "QuerySet[Membership]":

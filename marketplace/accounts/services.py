@@ -19,6 +19,7 @@ from marketplace.accounts.models import (
     Invitation,
     Membership,
     Organisation,
+    Project,
     Role,
     Scope,
     User,
@@ -28,7 +29,9 @@ from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongSta
 from marketplace.core.ids import parse_id
 
 INVITATION_PREFIX = "mi_"
-FIXED_FIELDS = ("id", "slug", "webhook_secret", "created_at")
+FIXED_FIELDS = (
+    "id", "slug", "webhook_secret", "webhook_url", "monthly_budget_nano", "created_at"
+)  # fmt: skip
 _RESERVED = {"admin", "api", "v1", "console", "dashboard", "vendor", "files", "docs", "static"} | {
     "accounts", "models", "requests", "workflows", "comfy", "mercato", "healthz", "metrics"
 }  # fmt: skip
@@ -199,6 +202,7 @@ def _beyond(
     expires_at: datetime | None,
     monthly_budget_nano: int | None,
     allowed_models: Sequence[str],
+    project: Project | None,
 ) -> dict[str, list[str]]:
     """Return in which fields a new key would exceed the key that makes it."""
     fields: dict[str, list[str]] = {}
@@ -212,6 +216,8 @@ def _beyond(
     models = set(allowed_models)
     if parent.allowed_models and (not models or not models <= set(parent.allowed_models)):
         fields["allowed_models"] = [f"Choose from {', '.join(parent.allowed_models)}."]
+    if parent.project_id and (project is None or project.pk != parent.project_id):
+        fields["project"] = [f"Your key belongs to the project {parent.project_id}; name that."]
     return fields
 
 
@@ -224,6 +230,7 @@ def api_key_create(
     expires_at: datetime | None = None,
     monthly_budget_nano: int | None = None,
     allowed_models: Sequence[str] = (),
+    project: Project | None = None,
     parent: ApiKey | None = None,
 ) -> tuple[ApiKey, str]:
     """Create a key. Returns it and the secret, which cannot be read again.
@@ -242,13 +249,19 @@ def api_key_create(
         fields["monthly_budget_nano"] = ["It is out of range."]
     if any(not re.fullmatch(r"[a-z0-9-]{1,40}/[a-z0-9.-]{1,40}", ref) for ref in allowed_models):
         fields["allowed_models"] = ["Write each model as vendor/name."]
+    if project is not None and (project.org_id != org.pk or project.archived_at is not None):
+        fields["project"] = ["There is no such project."]
     if parent is not None:
-        fields = _beyond(parent, scopes, expires_at, monthly_budget_nano, allowed_models) | fields
+        fields = (
+            _beyond(parent, scopes, expires_at, monthly_budget_nano, allowed_models, project)
+            | fields
+        )
     if fields:
         raise InvalidInput("The key cannot be created.", fields=fields)
     token = tokens.new_token()
     key = ApiKey.objects.create(
         org=org,
+        project=project,
         name=name.strip(),
         prefix=token[: tokens.VISIBLE],
         digest=tokens.digest(token),

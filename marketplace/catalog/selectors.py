@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db.models import Case, F, OuterRef, Prefetch, Q, QuerySet, Subquery, Value, When
 from django.db.models.functions import Coalesce
 
+from billing.models import Grant
 from billing.rating import PriceTerms
 from billing.split import Share
 from marketplace.accounts.models import Organisation
@@ -215,3 +216,14 @@ def offer(*, ref: str, org: Organisation) -> Offer:
             _offers.clear()
         _offers[key] = (moment + settings.OFFER_TTL_S, made)
     return made
+
+
+def grant_scopes(grants: "Iterable[Grant]") -> tuple[dict[Any, str], dict[Any, str]]:
+    """Return the names of models (vendor/name) and of vendors that grants are limited to, by id."""
+    rows = list(grants)
+    models = Model.objects.filter(pk__in=[g.model_id for g in rows if g.model_id])
+    vendors = Organisation.objects.filter(pk__in=[g.vendor_id for g in rows if g.vendor_id])
+    return (
+        {model.pk: model.ref for model in models.select_related("org")} if rows else {},
+        {org.pk: org.slug for org in vendors} if rows else {},
+    )

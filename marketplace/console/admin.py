@@ -1,28 +1,39 @@
 """What staff see and may do: review versions, read money, replay what failed."""
 
-import uuid
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
 from billing.models import Account, Hold, Incident, MeterBatch, Transfer
-from billing.selectors import balance_of
-from billing.services import credit_grant
-from billing.wallets import credit_limit_set
+from billing.selectors import balance_of, shard_count_of
 from marketplace.accounts.models import ApiKey, Membership, Organisation, User
 from marketplace.catalog.models import Licence, Model, Price, ReviewDecision, Status, Version
 from marketplace.catalog.services import version_decide
-from marketplace.console import charges_admin, invoices_admin, payments_admin, terms_admin
+from marketplace.console import (
+    charges_admin,
+    invoices_admin,
+    payments_admin,
+    payouts_admin,
+    terms_admin,
+    wallets_admin,
+)
+from marketplace.console.credit import CreditForm
 from marketplace.console.rows import NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.money import format_usd
 from marketplace.jobs.models import Job, WebhookDelivery
 
-__all__ = ["charges_admin", "invoices_admin", "payments_admin", "terms_admin"]
+__all__ = [
+    "charges_admin",
+    "invoices_admin",
+    "payments_admin",
+    "payouts_admin",
+    "terms_admin",
+    "wallets_admin",
+]
 """Django finds this module only, and registers what it imports."""
 
 
@@ -59,28 +70,6 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
     raw_id_fields = ("user",)
 
 
-class CreditForm(forms.ModelForm):  # type: ignore[type-arg]
-    """An organisation with two acts of money, each its own ledger entry."""
-
-    grant_usd = forms.DecimalField(
-        required=False, min_value=0, max_value=100_000, decimal_places=9, label="Grant credit, USD",
-        help_text="Booked at once as promotion, with you as its source.",
-    )  # fmt: skip
-    credit_limit_usd = forms.DecimalField(
-        required=False, min_value=0, max_value=1_000_000, decimal_places=9,
-        label="Set credit limit, USD", help_text="How much may be owed until it is invoiced.",
-    )  # fmt: skip
-
-    # Made when the form is shown: a form that is sent twice grants once.
-    nonce = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
-
-    class Meta:
-        """Only descriptive fields are edited."""
-
-        model = Organisation
-        fields = ("name", "about", "website", "country")
-
-
 @admin.register(Organisation)
 class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     """Tenants and their credit."""
@@ -91,7 +80,8 @@ class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     readonly_fields = ("slug", "created_at", "balance")
     fields = (
         "name", "slug", "about", "website", "country", "created_at",
-        "balance", "grant_usd", "credit_limit_usd", "nonce",
+        "balance", "grant_usd", "grant_priority", "grant_until", "grant_scope", "grant_note",
+        "credit_limit_usd", "shards", "nonce",
     )  # fmt: skip
     inlines = (MembershipInline,)
 
@@ -109,23 +99,15 @@ class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         return (
             f"{format_usd(own.available_nano)} available: {format_usd(own.granted_nano)} granted, "
             f"{format_usd(own.prepaid_nano)} prepaid, {format_usd(own.owed_nano)} owed of "
-            f"a limit of {format_usd(own.credit_limit_nano)}, {format_usd(own.held_nano)} held"
+            f"a limit of {format_usd(own.credit_limit_nano)}, {format_usd(own.held_nano)} held, "
+            f"in {shard_count_of(obj.pk)} shard(s)"
         )
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         """Save, then book what was asked for."""
         super().save_model(request, obj, form, change)
-        if grant := form.cleaned_data.get("grant_usd"):
-            source = f"staff:{request.user.pk}:{obj.pk}:{form.cleaned_data['nonce']}"
-            if credit_grant(org_id=obj.pk, amount_nano=int(grant * 10**9), source=source):
-                self.message_user(request, f"Granted {format_usd(int(grant * 10**9))}.")
-            else:
-                self.message_user(
-                    request, "This form had granted credit already; nothing more.", messages.WARNING
-                )
-        limit = form.cleaned_data.get("credit_limit_usd")
-        if limit is not None:
-            credit_limit_set(org_id=obj.pk, limit_nano=int(limit * 10**9))
+        for line in form.book(request, obj):
+            self.message_user(request, line)
 
 
 @admin.register(ApiKey)

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from billing import invariants
 from billing.invoicing.selectors import invoices_waiting
-from billing.models import Incident, MeterBatch, StripeEvent
+from billing.models import Incident, MeterBatch, Payout, PayoutState, StripeEvent
 from billing.stripe.gateway import gateway_from_settings
 from billing.totals import six_totals
 from marketplace.catalog.models import Status, Version
@@ -134,6 +134,9 @@ def _overview() -> dict[str, Any]:
         "jobs_by_status": Job.objects.values("status").annotate(n=Count("pk")).order_by("status"),
         "meters_waiting": MeterBatch.objects.filter(delivery=Delivery.PENDING).count(),
         "meters_failed": MeterBatch.objects.filter(delivery=Delivery.FAILED).count(),
+        "payouts_to_approve": Payout.objects.filter(
+            state=PayoutState.INTENT, needs_approval=True
+        ).count(),
         "events_failed": StripeEvent.objects.filter(delivery=Delivery.FAILED).count(),
         "webhooks_failed": WebhookDelivery.objects.filter(delivery=Delivery.FAILED).count(),
         "stripe": {

@@ -68,13 +68,13 @@ class OutboxRow(models.Model):
         return rows
 
     @classmethod
-    def claim_while(cls, budget_s: float, chunk: int) -> Iterator[Self]:
+    def claim_while(cls, budget_s: float, chunk: int, **only: Any) -> Iterator[Self]:
         """Yield claimed rows until none is due or the time is up.
 
         `chunk` rows are leased at once: as many as surely fit into a lease.
         """
         until = time.monotonic() + budget_s
-        while time.monotonic() < until and (rows := cls.claim(chunk)):
+        while time.monotonic() < until and (rows := cls.claim(chunk, **only)):
             yield from rows
 
     def mark_sending(self) -> None:

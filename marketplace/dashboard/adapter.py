@@ -1,5 +1,6 @@
 """Hooks of django-allauth: a new user gets an organisation with a welcome credit."""
 
+from datetime import timedelta
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
@@ -10,6 +11,7 @@ from django.http import HttpRequest
 from billing import services as billing
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import User
+from marketplace.core.clock import now
 from marketplace.core.money import to_nano
 
 
@@ -23,8 +25,13 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
             if commit:
                 org = accounts.user_signed_up(user=user)
                 amount = to_nano(settings.WELCOME_CREDIT_USD)
+                days = settings.WELCOME_CREDIT_DAYS
                 if amount > 0:
                     billing.credit_grant(
-                        org_id=org.pk, amount_nano=amount, source=f"welcome:{org.pk}"
+                        org_id=org.pk,
+                        amount_nano=amount,
+                        source=f"welcome:{org.pk}",
+                        expires_at=now() + timedelta(days=days) if days else None,
+                        note="Welcome credit",
                     )
         return user

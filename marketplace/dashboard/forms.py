@@ -10,7 +10,7 @@ from django import forms
 from django.db.models import QuerySet
 
 from inference.protocol import FAMILIES
-from marketplace.accounts.models import Organisation, Role, Scope
+from marketplace.accounts.models import Organisation, Project, Role, Scope
 from marketplace.accounts.selectors import organisation_get
 from marketplace.catalog.models import Licence, LicenceKind, Scheme, Task, Unit, Visibility
 from marketplace.core.clock import now
@@ -59,12 +59,25 @@ class KeyForm(forms.Form):
         label="Monthly budget in USD",
         help_text="Jobs that could exceed it are refused. Empty: no limit but the balance.",
     )
+    project = forms.ModelChoiceField(
+        queryset=Project.objects.none(),
+        required=False,
+        empty_label="None",
+        help_text="Whose budget it spends from as well.",
+    )
     expires = forms.ChoiceField(choices=EXPIRY_DAYS, required=False, label="Expires")
     allowed_models = forms.CharField(
         required=False,
         label="Only these models",
         help_text="vendor/name, separated by spaces. Empty: all.",
     )
+
+    def offer_projects(self, projects: QuerySet[Project]) -> "KeyForm":
+        """Let the maker choose among these."""
+        field = self.fields["project"]
+        assert isinstance(field, forms.ModelChoiceField)
+        field.queryset = projects
+        return self
 
     def arguments(self) -> dict[str, Any]:
         """Return what `api_key_create` takes."""
@@ -74,6 +87,7 @@ class KeyForm(forms.Form):
         return {
             "name": data["name"],
             "scopes": data["scopes"],
+            "project": data["project"],
             "monthly_budget_nano": None if budget is None else int(budget * 10**9),
             "expires_at": now() + timedelta(days=int(days)) if days else None,
             "allowed_models": data["allowed_models"].replace(",", " ").split(),
@@ -351,4 +365,27 @@ class LicenceForm(forms.Form):
         required=False,
         label="Callers must accept it",
         help_text="Non-commercial terms always have to be accepted before the first call.",
+    )
+
+
+class MinimumForm(forms.Form):
+    """From which amount on a vendor is paid out."""
+
+    minimum = forms.DecimalField(
+        max_digits=9,
+        decimal_places=2,
+        label="Minimum payout in USD",
+        help_text="What is below it is carried on to the next statement.",
+    )
+
+    def cents(self) -> int:
+        """Return the amount in cents."""
+        return int(self.cleaned_data["minimum"] * 100)
+
+
+class PayoutCountryForm(forms.Form):
+    """Where a vendor is at home, for its account at Stripe."""
+
+    country = forms.CharField(
+        max_length=2, help_text="Two letters (ISO 3166), such as FR. It cannot be changed later."
     )

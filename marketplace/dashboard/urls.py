@@ -4,10 +4,12 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from marketplace.dashboard.views import (
+    budgets,
     developer,
     docs,
     invoices,
     payments,
+    payouts,
     public,
     team,
     terms,
@@ -16,6 +18,7 @@ from marketplace.dashboard.views import (
 
 _MODEL = "models/<slug:vendor>/<str:name>/"
 _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
+_STATEMENT = "vendor/statements/<uuid:statement_id>"
 
 urlpatterns = [
     path("", public.gallery, name="gallery"),
@@ -53,6 +56,17 @@ urlpatterns = [
     path("dashboard/billing/recharge/", payments.recharge_page, name="recharge"),
     path("dashboard/billing/card/", payments.card, name="card"),
     path("dashboard/billing/code/", terms.promotion_redeem, name="promotion-redeem"),
+    path("dashboard/budgets/", budgets.budgets, name="budgets"),
+    path(
+        "dashboard/budgets/organisation/", budgets.organisation_budget, name="budget-organisation"
+    ),
+    path("dashboard/budgets/balance/", budgets.balance_alert, name="balance-alert"),
+    path("dashboard/budgets/<uuid:project_id>/", budgets.project_update, name="project"),
+    path(
+        "dashboard/budgets/<uuid:project_id>/archive/",
+        budgets.project_archive,
+        name="project-archive",
+    ),
     path("dashboard/team/", team.team, name="team"),
     path("dashboard/team/<int:membership_id>/role/", team.member_role, name="member-role"),
     path("dashboard/team/<int:membership_id>/remove/", team.member_remove, name="member-remove"),
@@ -60,6 +74,7 @@ urlpatterns = [
     path("dashboard/organisations/new/", team.organisation_create, name="organisation-create"),
     path("dashboard/switch/", team.switch, name="organisation-switch"),
     path("dashboard/settings/", team.settings, name="settings"),
+    path("dashboard/settings/webhook/", budgets.webhook, name="account-webhook"),
     path("vendor/", vendor.models, name="vendor-models"),
     path("vendor/models/", RedirectView.as_view(pattern_name="vendor-models")),
     path("vendor/models/new/", vendor.model_create, name="vendor-model-create"),
@@ -75,4 +90,9 @@ urlpatterns = [
     path(f"{_VERSION}submit/", vendor.version_submit, name="vendor-submit"),
     path("vendor/licences/", vendor.licences, name="vendor-licences"),
     path("vendor/earnings/", vendor.earnings, name="vendor-earnings"),
+    path(f"{_STATEMENT}/", payouts.statement, name="vendor-statement"),
+    path(f"{_STATEMENT}.csv", payouts.statement_csv, name="vendor-statement-csv"),
+    path(f"{_STATEMENT}.pdf", payouts.statement_pdf, name="vendor-statement-pdf"),
+    path("vendor/payouts/", payouts.account, name="vendor-payouts"),
+    path("vendor/payouts/connect/", payouts.connect_begin, name="vendor-connect"),
 ]

@@ -8,6 +8,7 @@ from prometheus_client import Gauge
 
 from billing.models import Incident, MeterBatch
 from billing.selectors import oldest_unsealed
+from marketplace.accounts.models import AccountEvent
 from marketplace.core.clock import now
 from marketplace.core.health import on_scrape
 from marketplace.jobs.models import Job, JobStatus, WebhookDelivery
@@ -49,7 +50,12 @@ def refresh_money() -> None:
     moment = now()
     oldest = oldest_unsealed()
     LEDGER_LAG.set((moment - oldest).total_seconds() if oldest else 0)
-    for name, table in (("meters", MeterBatch), ("webhooks", WebhookDelivery)):
+    outboxes = {
+        "meters": MeterBatch,
+        "webhooks": WebhookDelivery,
+        "account_events": AccountEvent,
+    }
+    for name, table in outboxes.items():
         since = table.oldest_pending()
         OUTBOX_AGE.labels(name).set(max((moment - since).total_seconds(), 0) if since else 0)
     INCIDENTS.set(Incident.objects.filter(resolved_at__isnull=True).count())

@@ -11,7 +11,7 @@ from marketplace.accounts.querysets import OrgQuerySet
 from marketplace.catalog.models import Price, Version
 from marketplace.core.clock import now
 from marketplace.core.ids import new_id
-from marketplace.core.outbox import OutboxRow
+from marketplace.core.webhooks import WebhookRow
 
 
 class JobStatus(models.TextChoices):
@@ -167,19 +167,12 @@ class File(models.Model):
         return self.content_type.startswith("video/")
 
 
-class WebhookDelivery(OutboxRow):
-    """One event for one URL; `id` is derived from job and event, and sent as `webhook-id`."""
-
-    backoff_s = (5, 15, 60, 300, 900, 1800, 3600)
-    max_attempts = 8
+class WebhookDelivery(WebhookRow):
+    """One event of a job for one URL; `id` is derived from job and event."""
 
     id = models.UUIDField(primary_key=True)
     org = models.ForeignKey(Organisation, models.PROTECT, related_name="webhook_deliveries")
     job = models.ForeignKey(Job, models.PROTECT, related_name="webhook_deliveries")
-    event = models.CharField(max_length=40)
-    url = models.URLField(max_length=2000)
-    payload = models.JSONField()
-    last_status = models.PositiveSmallIntegerField(null=True, blank=True)
     objects = OrgQuerySet.as_manager()
 
     class Meta:
@@ -194,5 +187,7 @@ class WebhookDelivery(OutboxRow):
             )
         ]
 
-    def __str__(self) -> str:
-        return f"{self.event} to {self.url}"
+    @property
+    def secret(self) -> str:
+        """Return the organisation's signing secret."""
+        return self.org.webhook_secret

@@ -9,7 +9,6 @@ from billing.rating import Rating
 from marketplace.accounts.models import ApiKey, Organisation
 from marketplace.catalog import schemas
 from marketplace.catalog.models import Version
-from marketplace.core import http
 from marketplace.core.errors import InvalidInput, NotAllowed
 from marketplace.core.money import format_usd
 from marketplace.jobs import quoting
@@ -57,14 +56,6 @@ def check_key(api_key: ApiKey | None, ref: str) -> None:
         raise NotAllowed(f"This key may not run {ref}.", code="model_not_allowed")
 
 
-def check_webhook(url: str) -> None:
-    """Raise InvalidInput unless the address may be called."""
-    try:
-        http.check_url(url)
-    except http.OutboundRefused as error:
-        raise InvalidInput(error.message, fields={"webhook_url": [error.message]}) from error
-
-
 def check_limit(quote: Rating, max_charge_nano: int | None) -> None:
     """Raise InvalidInput if the quote is more than the caller allows."""
     if max_charge_nano is not None and quote.amount_nano > max_charge_nano:
@@ -75,8 +66,12 @@ def check_limit(quote: Rating, max_charge_nano: int | None) -> None:
         )
 
 
-def caps_of(api_key: ApiKey | None) -> list[billing.Cap]:
-    """Return the monthly limits of the key, if it has one."""
-    if api_key is None or api_key.monthly_budget_nano is None:
-        return []
-    return [billing.Cap(api_key.pk, api_key.monthly_budget_nano)]
+def caps_of(org: Organisation, api_key: ApiKey | None) -> list[billing.Cap]:
+    """Return the monthly budgets that the call counts in. Organisation and project are loaded."""
+    project = api_key.project if api_key is not None else None
+    subjects = (("organisation", org), ("project", project), ("key", api_key))
+    return [
+        billing.Cap(subject.pk, subject.monthly_budget_nano, name)
+        for name, subject in subjects
+        if subject is not None and subject.monthly_budget_nano is not None
+    ]

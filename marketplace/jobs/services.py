@@ -23,6 +23,7 @@ from marketplace.core.errors import WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.storage import storage
 from marketplace.core.text import printable
+from marketplace.core.webhooks import url_check
 from marketplace.jobs import dispatch, events, files, loras, quoting, requests, webhooks
 from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
 
@@ -69,7 +70,7 @@ def _insert(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> Non
         source_id=job.pk,
         org_id=job.org_id,
         amount_nano=job.quote_nano,
-        caps=requests.caps_of(job.api_key),
+        caps=requests.caps_of(job.org, job.api_key),
         model_id=job.version.model_id,
         vendor_id=job.version.model.org_id,
     )
@@ -105,7 +106,7 @@ def job_submit(
     allowed = requests.allowed_models(api_key)
     values = loras.pin(org=org, version=version, values=values, allowed=allowed)
     if webhook_url:
-        requests.check_webhook(webhook_url)
+        url_check(webhook_url)
     moment = now()
     job = Job(
         id=new_id(),

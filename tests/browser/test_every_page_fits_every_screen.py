@@ -1,8 +1,14 @@
 """Main pages in light, dark and on a 360 px phone: no error, nothing sticks out. Saved in out/."""
 
+from datetime import timedelta
+
 import pytest
 
+from billing import alerts
+from billing.services import credit_grant
+from marketplace.accounts import projects
 from marketplace.catalog.models import Version
+from marketplace.core.clock import now
 from marketplace.dashboard import figures
 from marketplace.jobs import dispatch, services
 from marketplace.jobs.models import Job
@@ -21,6 +27,7 @@ PAGES = {
     "keys": "/dashboard/keys/",
     "usage": "/dashboard/usage/",
     "billing": "/dashboard/billing/",
+    "budgets": "/dashboard/budgets/",
     "team": "/dashboard/team/",
     "settings": "/dashboard/settings/",
     "vendor": "/vendor/",
@@ -38,12 +45,27 @@ def market(page, monkeypatch, tmp_path):
     cast = make_cast()
     write_results(tmp_path, Version.objects.get(model__name="sketch").weights_digest)
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
+    cast.key.project = projects.project_create(
+        org=cast.developer, name="Film", monthly_budget_nano=10**7
+    )
+    cast.key.monthly_budget_nano = 5 * 10**6
+    cast.key.save()
+    projects.organisation_budget_set(org=cast.developer, monthly_budget_nano=12 * 10**9)
+    credit_grant(
+        org_id=cast.developer.pk,
+        amount_nano=2 * 10**9,
+        source="trial",
+        expires_at=now() + timedelta(days=30),
+        vendor_id=cast.vendor.pk,
+        note="For trying it out",
+    )
     made, _ = services.job_submit(
         org=cast.developer, ref=cast.ref, given={"prompt": "a red circle"}, api_key=cast.key
     )
     job = Job.objects.select_related("version__model__org").get(pk=made.pk)
     services.job_started(report_started(job))
     services.job_finished(report_finished(job))
+    alerts.alerts_raise()
     return cast
 
 

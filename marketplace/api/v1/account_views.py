@@ -11,10 +11,12 @@ from rest_framework.views import APIView
 from billing import selectors as billing
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey, Scope
+from marketplace.accounts.selectors import projects_of
 from marketplace.api.auth import Scopes, caller_of
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
 from marketplace.core.clock import now
+from marketplace.core.errors import InvalidInput
 from marketplace.jobs import files, selectors
 
 
@@ -40,6 +42,12 @@ class KeyList(APIView):
         body.is_valid(raise_exception=True)
         data = body.validated_data
         caller = caller_of(request)
+        project = None
+        if project_id := data.get("project"):
+            project = projects_of(caller.org).filter(pk=project_id).first()
+            if project is None:
+                problem = {"project": ["There is no such project."]}
+                raise InvalidInput("The key cannot be created.", fields=problem)
         key, secret = accounts.api_key_create(
             org=caller.org,
             parent=caller.key,
@@ -48,6 +56,7 @@ class KeyList(APIView):
             expires_at=data.get("expires_at"),
             monthly_budget_nano=data.get("monthly_budget_nano_usd"),
             allowed_models=data.get("allowed_models", ()),
+            project=project,
         )
         return Response(present.key(key) | {"key": secret}, status=201)
 

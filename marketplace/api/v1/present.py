@@ -141,6 +141,7 @@ def key(row: ApiKey) -> dict[str, Any]:
         "name": row.name,
         "prefix": row.prefix,
         "scopes": row.scopes,
+        "project": row.project_id,
         "monthly_budget_nano_usd": row.monthly_budget_nano,
         "allowed_models": row.allowed_models,
         "expires_at": row.expires_at,

@@ -70,6 +70,9 @@ class KeyCreate(Strict):
     allowed_models = serializers.ListField(
         child=serializers.CharField(max_length=81), required=False, max_length=100
     )
+    project = serializers.UUIDField(
+        required=False, allow_null=True, help_text="The project whose budget it spends from."
+    )
 
 
 class FileCreate(Strict):
@@ -251,6 +254,7 @@ class Key(serializers.Serializer):  # type: ignore[type-arg]
     name = serializers.CharField()
     prefix = serializers.CharField()
     scopes = serializers.ListField(child=serializers.ChoiceField(Scope.choices))
+    project = serializers.UUIDField(allow_null=True)
     monthly_budget_nano_usd = serializers.IntegerField(allow_null=True)
     allowed_models = serializers.ListField(child=serializers.CharField())
     expires_at = serializers.DateTimeField(allow_null=True)

@@ -5,10 +5,12 @@ from django.urls import path
 from marketplace.api.v1 import (
     account_views,
     billing_views,
+    budget_views,
     invoices_views,
     jobs_views,
     licences_views,
     models_views,
+    vendor_views,
 )
 
 urlpatterns = [
@@ -26,10 +28,17 @@ urlpatterns = [
     path("files/<str:file_id>", account_views.FileDetail.as_view()),
     path("usage", account_views.Usage.as_view()),
     path("earnings", account_views.Earnings.as_view()),
+    path("vendor/statements", vendor_views.StatementList.as_view()),
+    path("vendor/statements/preview", vendor_views.StatementPreview.as_view()),
+    path("vendor/statements/<str:statement_id>.csv", vendor_views.StatementCsv.as_view()),
+    path("vendor/statements/<str:statement_id>", vendor_views.StatementDetail.as_view()),
     path("billing/invoices", invoices_views.InvoiceList.as_view()),
     path("billing/invoices/preview", invoices_views.InvoicePreview.as_view()),
     path("billing/invoices/<str:invoice_id>.csv", invoices_views.InvoiceCsv.as_view()),
     path("billing/invoices/<str:invoice_id>", invoices_views.InvoiceDetail.as_view()),
+    path("balance", budget_views.BalanceDetail.as_view()),
+    path("projects", budget_views.ProjectList.as_view()),
+    path("projects/<str:project_id>", budget_views.ProjectDetail.as_view()),
     path("billing/top-ups", billing_views.TopUpList.as_view()),
     path("billing/top-ups/<str:top_up_id>", billing_views.TopUpDetail.as_view()),
     path("billing/profile", billing_views.Profile.as_view()),

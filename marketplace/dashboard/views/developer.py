@@ -138,16 +138,17 @@ def job_stop(request: MemberRequest, job_id: str) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 def keys(request: MemberRequest) -> HttpResponse:
     """List keys, and make one: its secret is on the answer to this very request, never again."""
-    form, secret, status = KeyForm(), None, 200
+    projects = accounts.projects_of(request.org)
+    form, secret, status = KeyForm().offer_projects(projects), None, 200
     if request.method == "POST":
-        form = KeyForm(request.POST)
+        form = KeyForm(request.POST).offer_projects(projects)
         status = 422
         if form.is_valid():
             try:
                 _, secret = api_key_create(
                     org=request.org, created_by=request.user, **form.arguments()
                 )
-                form, status = KeyForm(), 201
+                form, status = KeyForm().offer_projects(projects), 201
             except MarketError as error:
                 show_error(
                     form, error, {"monthly_budget_nano": "budget_usd", "expires_at": "expires"}
@@ -190,8 +191,14 @@ def usage(request: MemberRequest) -> HttpResponse:
 @require_safe
 def billing_page(request: MemberRequest) -> HttpResponse:
     """Show the balance, what was credited, and how Stripe stands."""
+    grants = billing.grants_of(request.org.pk)
+    models, vendors = catalog.grant_scopes(grants)
     context = {
         "balance": billing.balance_of(request.org.pk),
+        "grants": [
+            (grant, models.get(grant.model_id) or vendors.get(grant.vendor_id) or "")
+            for grant in grants
+        ],
         "credits": billing.credits_of(request.org.pk)[:50],
         "meters": billing.meters_of(request.org.pk),
         **money_context(request),

@@ -22,6 +22,7 @@ PAGES = {
     "licences": ("Licences", "What you may do, what you accept first, and who is paid."),
     "stripe": ("Stripe", "What is set up there, what is asked of it, and its stand-in."),
     "vendors": ("Selling models", "List a model, set a price, and be paid."),
+    "payouts": ("Statements and payouts", "What you earned, when it is paid, and why not yet."),
     "engine": ("The engine", "What makes models faster, and what each of it may cost."),
     "weights": ("Weights and LoRAs", "Where weights may be, and how they are checked."),
     "self-hosting": ("Self-hosting", "Run the whole market on your own machines."),

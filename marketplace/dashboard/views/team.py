@@ -15,6 +15,7 @@ from marketplace.accounts.middleware import SESSION_KEY
 from marketplace.accounts.models import Membership, Role
 from marketplace.core.errors import MarketError, NotFound
 from marketplace.dashboard.access import MemberRequest, answers, may, member, show_error
+from marketplace.dashboard.budget_forms import WebhookForm
 from marketplace.dashboard.forms import InvitationForm, OrganisationForm, SettingsForm
 
 
@@ -148,5 +149,9 @@ def settings(request: MemberRequest) -> HttpResponseBase:
                 return redirect("settings")
             except MarketError as error:
                 show_error(form, error)
-    context = {"form": form, "may_write": may(request)}
+    context = {
+        "form": form,
+        "webhook_form": WebhookForm(initial={"webhook_url": org.webhook_url}),
+        "may_write": may(request),
+    }
     return render(request, "team/settings.html", context, status=status)

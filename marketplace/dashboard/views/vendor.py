@@ -10,6 +10,8 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from billing import selectors as billing
+from billing.statements import selectors as statements
+from billing.statements.draft import CENT_NANO
 from marketplace.accounts.models import Role
 from marketplace.accounts.selectors import organisation_get
 from marketplace.catalog import selectors as catalog
@@ -30,6 +32,7 @@ from marketplace.dashboard.forms import (
 
 _EDITED = ("title", "summary", "description", "visibility")
 _DAYS = 30
+_STATEMENTS = 36
 
 
 def _own(request: MemberRequest, name: str) -> Model:
@@ -245,8 +248,8 @@ def licences(request: MemberRequest) -> HttpResponseBase:
 @member()
 @require_safe
 def earnings(request: MemberRequest) -> HttpResponse:
-    """Show what the vendor earned: in total, by day, by model, and the last calls."""
-    org_id = request.org.pk
+    """Show the month so far, the statements, and what was earned by day, model and call."""
+    org_id, preview = request.org.pk, statements.preview_of(request.org)
     midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
     days = billing.earnings_by_day(org_id, midnight - timedelta(days=_DAYS - 1))
     sums = billing.earnings_by_version(org_id)
@@ -254,6 +257,12 @@ def earnings(request: MemberRequest) -> HttpResponse:
     ids = {row.version_id for row in sums} | {row.version_id for row in recent}
     named = catalog.versions_named(ids)
     context = {
+        "preview": preview,
+        "payout_nano": preview.payout_cents * CENT_NANO,
+        "statements": [
+            (row, row.payout_cents * CENT_NANO, statements.payout_words(statements.payout_of(row)))
+            for row in statements.statements_of(request.org)[:_STATEMENTS]
+        ],
         "total": billing.earnings_total(org_id),
         "chart": charts.daily(days, now().date(), _DAYS),
         "days": list(reversed(days)),

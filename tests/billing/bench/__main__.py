@@ -116,14 +116,13 @@ def _close(month: str) -> dict[str, float]:
     """Return the seconds that closing a month takes, if this tree can close one."""
     import datetime
 
-    from billing.statements import close as close_statements
-
     from billing.invoicing.close import close
+    from billing.statements.close import statements_close
 
     day = datetime.date.fromisoformat(month[:10])
     return {
         "close_s": _seconds(lambda: close(day)),
-        "statements_s": _seconds(lambda: close_statements(day)),
+        "statements_s": _seconds(lambda: list(statements_close(month=day))),
     }
 
 

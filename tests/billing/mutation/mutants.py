@@ -1,18 +1,7 @@
 """Bugs that billing must not have, as changes of its source, with the tests that must fail."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """Replaces `old`, which stands in `file` once, by `new`; some of `tests` must then fail."""
-
-    name: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
-
+from tests.billing.mutation.mutant import Mutant
+from tests.billing.mutation.vendor_mutants import VENDOR_MUTANTS
 
 SQL = "billing/sql/functions.sql"
 METERS = "billing/meters.py"
@@ -139,4 +128,5 @@ MUTANTS = (
         "-(-charge_nano * share.bps // WHOLE)",
         ("tests/billing/test_split_conserves.py",),
     ),
+    *VENDOR_MUTANTS,
 )

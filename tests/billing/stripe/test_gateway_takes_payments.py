@@ -117,6 +117,8 @@ def test_a_lost_answer_gives_the_same_page(buyer: Buyer) -> None:
         buyer.topup(topup_id)
     session = buyer.topup(topup_id)
     assert buyer.gateway.checkout_session_find(buyer.customer, topup_id) == session
+    rows = buyer.standin.call("GET", "/v1/checkout/sessions", {"customer": buyer.customer}).json
+    assert [row["id"] for row in rows["data"]] == [session.id]
 
 
 def test_a_stored_500_is_passed_after_a_look(buyer: Buyer) -> None:

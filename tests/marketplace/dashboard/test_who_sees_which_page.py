@@ -12,6 +12,7 @@ MEMBERS = [
     "/dashboard/keys/",
     "/dashboard/usage/",
     "/dashboard/billing/",
+    "/dashboard/budgets/",
     "/dashboard/billing/profile/",
     "/dashboard/billing/recharge/",
     "/dashboard/team/",

@@ -1,39 +1,13 @@
 """A developer's server is told how a job ended: signed, once per event, retried."""
 
-import http.server
 import json
-import threading
 
-import pytest
 from standardwebhooks.webhooks import Webhook
 
 from marketplace.core.clock import now
 from marketplace.jobs import services, webhooks
 from marketplace.jobs.models import WebhookDelivery
 from tests.cast import report_failed, report_finished
-
-
-@pytest.fixture
-def receiver(settings):
-    """The developer's server: answers with the next of `statuses`."""
-    settings.OUTBOUND_ALLOW_CIDRS = ["127.0.0.0/8"]
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            self.server.seen.append(({k.lower(): v for k, v in self.headers.items()}, body))
-            self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.seen, server.statuses = [], []
-    server.url = f"http://127.0.0.1:{server.server_port}/hook"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
 
 
 def submit(cast, url):

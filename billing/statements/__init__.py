@@ -1,0 +1,1 @@
+"""What vendors earned, month by month: one set of queries for the preview and for the close."""

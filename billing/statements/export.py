@@ -1,0 +1,55 @@
+"""Statements as files: CSV with a row per transfer, PDF with a row per line."""
+
+import tempfile
+from typing import IO, Any
+
+from django.conf import settings
+from django.db import connection
+
+from billing.documents import render_pdf
+from billing.models import Account, AccountKind, Statement
+from billing.statements import queries
+from billing.statements.draft import CENT_NANO
+from billing.statements.selectors import payout_of, payout_words
+
+PDF_LINES = 500
+"""More lines than these are in the CSV only."""
+_IN_MEMORY = 2**20
+
+
+def statement_csv(statement: Statement) -> IO[bytes]:
+    """Return a file, at its beginning, with one row per transfer of a statement, oldest first.
+
+    amount_nano_usd = gross_charge_nano_usd × share_bps // 10000 for a share; the amounts of all
+    rows add up to what was earned less what was taken back.
+    """
+    account = Account.objects.get(org_id=statement.org_id, kind=AccountKind.PAYABLE)
+    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  (the caller closes)
+    parameters = {"account": account.pk, "statement": statement.pk}
+    with connection.cursor() as cursor, cursor.copy(queries.EXPORT, parameters) as rows:
+        for part in rows:
+            file.write(part)
+    file.seek(0)
+    return file
+
+
+def statement_context(statement: Statement) -> dict[str, Any]:
+    """Return what the page and the PDF of a statement show."""
+    lines = list(statement.lines.all()[: PDF_LINES + 1])
+    payout = payout_of(statement)
+    return {
+        "statement": statement,
+        "org": statement.org,
+        "site_name": settings.SITE_NAME,
+        "lines": lines[:PDF_LINES],
+        "more_lines": len(lines) > PDF_LINES,
+        "payout": payout,
+        "payout_nano": statement.payout_cents * CENT_NANO,
+        "payout_words": payout_words(payout),
+        "returned_nano": payout.reversed_cents * CENT_NANO if payout else 0,
+    }
+
+
+def statement_pdf(statement: Statement) -> bytes:
+    """Return a statement as PDF."""
+    return render_pdf("invoices/statement.html", statement_context(statement))

@@ -1,0 +1,114 @@
+"""The form by which staff give credit, set a credit limit and spread a wallet over shards."""
+
+import uuid
+from datetime import UTC, datetime, time
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.http import HttpRequest
+
+from billing.selectors import shard_count_of
+from billing.services import credit_grant
+from billing.wallets import credit_limit_set, shard_count_set
+from marketplace.accounts.models import Organisation
+from marketplace.accounts.selectors import organisation_get
+from marketplace.catalog.models import Model
+from marketplace.core.clock import now
+from marketplace.core.errors import NotFound
+from marketplace.core.money import format_usd
+
+
+class CreditForm(forms.ModelForm):  # type: ignore[type-arg]
+    """An organisation with acts of money, each its own ledger entry."""
+
+    grant_usd = forms.DecimalField(
+        required=False, min_value=0, max_value=100_000, decimal_places=9, label="Grant credit, USD",
+        help_text="Booked at once as promotion, with you as its source.",
+    )  # fmt: skip
+    grant_priority = forms.IntegerField(
+        required=False, min_value=0, max_value=100, initial=50, label="… priority",
+        help_text="0 is used first, 100 last. Among equals, what expires first.",
+    )  # fmt: skip
+    grant_until = forms.DateField(
+        required=False, label="… until the end of", widget=forms.DateInput(attrs={"type": "date"}),
+        help_text="Of this day in UTC. Empty: for good.",
+    )  # fmt: skip
+    grant_scope = forms.CharField(
+        required=False, max_length=81, label="… only for",
+        help_text="vendor/name of a model, or a vendor. Empty: everything.",
+    )  # fmt: skip
+    grant_note = forms.CharField(
+        required=False, max_length=200, label="… note", help_text="The organisation reads it."
+    )
+    credit_limit_usd = forms.DecimalField(
+        required=False, min_value=0, max_value=1_000_000, decimal_places=9,
+        label="Set credit limit, USD", help_text="How much may be owed until it is invoiced.",
+    )  # fmt: skip
+    shards = forms.IntegerField(
+        required=False, min_value=1, max_value=64, label="Spread the wallet over",
+        help_text="shards, so that as many calls can settle at once. 1 for most; 8 to 16 for "
+        "customers with hundreds of calls a second. Budgets are one row each and undo it.",
+    )  # fmt: skip
+
+    # Made when the form is shown: a form that is sent twice grants once.
+    nonce = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
+
+    class Meta:
+        """Only descriptive fields are edited."""
+
+        model = Organisation
+        fields = ("name", "about", "website", "country")
+
+    def clean_grant_until(self) -> datetime | None:
+        """Return the last moment of the day."""
+        day = self.cleaned_data["grant_until"]
+        if day is None:
+            return None
+        until = datetime.combine(day, time.max, UTC)
+        if until <= now():
+            raise ValidationError("It is in the past.")
+        return until
+
+    def clean_grant_scope(self) -> dict[str, uuid.UUID]:
+        """Return what `credit_grant` takes for the scope."""
+        vendor, _, name = self.cleaned_data["grant_scope"].strip().partition("/")
+        if not vendor:
+            return {}
+        if name:
+            model = Model.objects.filter(org__slug=vendor, name=name).first()
+            if model is None:
+                raise ValidationError("There is no such model.")
+            return {"model_id": model.pk}
+        try:
+            return {"vendor_id": organisation_get(vendor).pk}
+        except NotFound as error:
+            raise ValidationError("There is no such vendor.") from error
+
+    def book(self, request: HttpRequest, org: Organisation) -> list[str]:
+        """Do what was asked for. Returns what there is to tell."""
+        data: dict[str, Any] = self.cleaned_data
+        told = []
+        if grant := data.get("grant_usd"):
+            priority = data.get("grant_priority")
+            is_new = credit_grant(
+                org_id=org.pk,
+                amount_nano=int(grant * 10**9),
+                source=f"staff:{request.user.pk}:{org.pk}:{data['nonce']}",
+                expires_at=data["grant_until"],
+                priority=50 if priority is None else priority,
+                note=data["grant_note"],
+                **data["grant_scope"],
+            )
+            told.append(
+                f"Granted {format_usd(int(grant * 10**9))}."
+                if is_new
+                else "This form had granted credit already; nothing more."
+            )
+        if (limit := data.get("credit_limit_usd")) is not None:
+            credit_limit_set(org_id=org.pk, limit_nano=int(limit * 10**9))
+        shards = data.get("shards")
+        if shards and shards != shard_count_of(org.pk):
+            shard_count_set(org_id=org.pk, count=shards)
+            told.append(f"The wallet is spread over {shards} shards.")
+        return told

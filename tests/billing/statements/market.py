@@ -1,0 +1,118 @@
+"""A small market for tests of statements: calls, refunds, invoices and payout accounts."""
+
+import random
+import uuid
+from datetime import UTC, date, datetime
+from typing import Any
+from unittest.mock import patch
+
+from django.utils import timezone
+
+from billing.models import (
+    Charge,
+    Invoice,
+    InvoiceStatus,
+    PayoutAccount,
+    Refund,
+    RefundReason,
+)
+from billing.rating import Rating
+from billing.refunds import charge_refund
+from billing.services import charge_settle, credit_top_up, hold_reserve
+from billing.split import Share
+from billing.wallets import credit_limit_set
+from marketplace.accounts import services as accounts
+from marketplace.accounts.models import Organisation
+from tests.cast import person
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def organisation(slug: str, country: str = "") -> Organisation:
+    org = accounts.organisation_create(name=slug.title(), owner=person(slug), slug=slug)
+    org.country = country
+    org.save(update_fields=["country"])
+    return org
+
+
+def buyer(slug: str, *, prepaid: int = 0, limit: int = 0, country: str = "DE") -> Organisation:
+    """An organisation with prepaid money and a credit limit, both in nano-USD."""
+    org = organisation(slug, country)
+    if prepaid:
+        credit_top_up(org_id=org.pk, amount_nano=prepaid, source=f"test:{org.pk}")
+    if limit:
+        credit_limit_set(org_id=org.pk, limit_nano=limit)
+    return org
+
+
+def call(
+    payer: Organisation,
+    amount: int,
+    shares: list[tuple[Organisation, int]],
+    at: datetime,
+    *,
+    version: uuid.UUID | None = None,
+) -> Charge:
+    """One settled call: `shares` are (vendor, basis points), the version's own vendor first."""
+    source, version = uuid.uuid4(), version or uuid.uuid5(uuid.NAMESPACE_URL, shares[0][0].slug)
+    hold_reserve(source_id=source, org_id=payer.pk, amount_nano=amount)
+    charge_settle(
+        source_id=source,
+        vendor_id=shares[0][0].pk,
+        version_id=version,
+        price_id=uuid.uuid4(),
+        model_ref=f"{shares[0][0].slug}/model",
+        unit="image",
+        rating=Rating(amount, ()),
+        shares=[
+            Share(str(org.pk), bps, str(version if leg == 0 else uuid.uuid4()))
+            for leg, (org, bps) in enumerate(shares)
+        ],
+        occurred_at=at,
+    )
+    return Charge.objects.get(pk=source)
+
+
+def refund(charge: Charge, at: datetime, amount: int | None = None) -> Refund:
+    """Give a charge back, whole or in part, at a moment."""
+    with patch.object(timezone, "now", lambda: at):
+        return charge_refund(
+            source_id=charge.pk, key=f"{at}:{amount}", reason=RefundReason.STAFF,
+            amount_nano=amount,
+        )  # fmt: skip
+
+
+def invoice(payer: Organisation, month: date, status: str = InvoiceStatus.OPEN) -> Invoice:
+    """An issued invoice over a payer's postpaid charges that are in none yet."""
+    charges = Charge.objects.filter(
+        org=payer, invoice=None, postpaid_nano__gt=0, occurred_at__date__lt=_after(month)
+    )
+    owed = sum(row.postpaid_nano for row in charges)
+    made = Invoice.objects.create(
+        id=(pk := uuid.uuid4()), org=payer, month=month, status=status, postpaid_nano=owed,
+        due_cents=max(1, round(owed / 10**7)), number=pk.hex[:20],
+    )  # fmt: skip
+    charges.update(invoice=made)
+    return made
+
+
+def _after(month: date) -> date:
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def paid(found: Invoice) -> None:
+    """Say that an invoice is paid; its money is not what these tests are about."""
+    Invoice.objects.filter(pk=found.pk).update(status=InvoiceStatus.PAID)
+
+
+def payout_account(org: Organisation, *, minimum: int = 100, **extra: Any) -> PayoutAccount:
+    """An account that may receive transfers; `minimum` in cents."""
+    values = {"stripe_account_id": f"acct_{org.slug}", "enabled": True, **extra}
+    return PayoutAccount.objects.create(org=org, minimum_cents=minimum, **values)
+
+
+def any_amount(rng: random.Random) -> int:
+    """Amounts from a fraction of a cent to some dollars."""
+    return rng.choice([rng.randint(1, 10**6), rng.randint(10**6, 10**9), rng.randint(1, 5) * 10**9])
