@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from billing import customers, meter_checks, meters
-from billing.invoicing import collect
+from billing.invoicing import collect, credit_notes
 from billing.invoicing.close import approve, close
 from billing.invoicing.months import month_end, this_month
 from billing.models import CreditNote, Incident, Invoice, MeterBatch, MeterHour, Transfer, Wallet
@@ -194,8 +194,8 @@ def test_a_credit_note_reaches_stripe_once(spender, gateway, own_standin, monkey
     close(month_over(monkeypatch, own_standin))
     charge_refund(source_id=spender.charged, key="k", reason="staff", amount_nano=to_nano("0.3"))
     own_standin.fault("drop_after", match="/v1/credit_notes")
-    assert collect.credit_notes_relay() == 0
-    assert collect.credit_notes_relay() == 1
+    assert credit_notes.credit_notes_relay() == 0
+    assert credit_notes.credit_notes_relay() == 1
     assert CreditNote.objects.get().stripe_credit_note_id
     assert theirs(gateway).amount_remaining == 180
 
