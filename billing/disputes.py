@@ -21,6 +21,7 @@ from django.db import transaction
 from django.db.models import Sum
 
 from billing.customers import org_of_customer
+from billing.invariants import incident_open
 from billing.ledger import Side, post
 from billing.mail import mail_after_commit
 from billing.models import (
@@ -84,6 +85,10 @@ def dispute_apply(org_id: uuid.UUID, found: StripeDispute) -> bool:
     dispute.state = state
     dispute.ended_at = None if state == DisputeState.OPEN else now()
     dispute.save()
+    if state == DisputeState.OPEN:
+        incident_open(
+            "payment disputed", f"{found.id}: answer it at Stripe, with evidence, in time"
+        )
     _tell(dispute)
     return True
 

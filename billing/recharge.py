@@ -17,7 +17,14 @@ from django.urls import reverse
 
 from billing.customers import customer_of, explained, gateway_required, gateway_shared
 from billing.mail import mail_after_commit
-from billing.models import BillingProfile, StripeEvent, TopUp, TopUpState
+from billing.models import (
+    BillingProfile,
+    Dispute,
+    DisputeState,
+    StripeEvent,
+    TopUp,
+    TopUpState,
+)
 from billing.selectors import balance_of
 from billing.stripe.attempts import made_once, within
 from billing.stripe.gateway import GatewayRefused, PaymentDeclined, StripeGateway
@@ -42,6 +49,8 @@ log = structlog.get_logger("mercato.billing.recharge")
 BURST = 3
 BURST_WITHIN = timedelta(minutes=10)
 REST_AFTER_DECLINE = timedelta(hours=1)
+REST_AFTER_DISPUTE = timedelta(days=90)
+"""Whose payment was taken back may not have been the owner of the card."""
 _BUDGET_S = 30.0
 
 
@@ -65,6 +74,9 @@ def why_not_now(profile: BillingProfile) -> str:
         return "Automatic recharge is off."
     if not profile.payment_method_id:
         return "No card is saved."
+    disputed = Dispute.objects.for_org(profile.org_id).exclude(state=DisputeState.WON)
+    if disputed.filter(created_at__gt=now() - REST_AFTER_DISPUTE).exists():
+        return "A payment was disputed: recharges wait, pay by hand."
     rows = TopUp.objects.for_org(profile.org_id).filter(automatic=True)
     if rows.filter(state=TopUpState.PENDING).exists():
         return "A recharge is under way."

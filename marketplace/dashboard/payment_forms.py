@@ -13,13 +13,10 @@ PRESETS = (10, 25, 50, 100)
 
 
 class TopUpForm(forms.Form):
-    """An amount to pay in advance: one of the buttons, or another one."""
+    """An amount to pay in advance, from a button or written."""
 
-    preset = forms.TypedChoiceField(
-        choices=[(str(usd), str(usd)) for usd in PRESETS], coerce=Decimal, required=False
-    )
     amount = forms.DecimalField(
-        required=False, min_value=0, max_value=10_000_000, decimal_places=2, label="Amount in USD"
+        min_value=0, max_value=10_000_000, decimal_places=2, label="Amount in USD"
     )
     save_card = forms.BooleanField(
         required=False,
@@ -29,16 +26,9 @@ class TopUpForm(forms.Form):
     # Made when the form is shown: a form that is sent twice opens one payment.
     key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
-    def clean(self) -> dict[str, Any]:
-        """Require one of the two amounts."""
-        data = super().clean() or {}
-        if not data.get("preset") and not data.get("amount") and "amount" not in self.errors:
-            self.add_error("amount", "Choose an amount.")
-        return data
-
     def cents(self) -> int:
         """Return the amount in cents."""
-        usd: Decimal = self.cleaned_data.get("preset") or self.cleaned_data["amount"]
+        usd: Decimal = self.cleaned_data["amount"]
         return int(usd * 100)
 
     def key_of_all(self) -> str:

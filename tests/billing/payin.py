@@ -36,14 +36,15 @@ def pay(standin: Handle, url: str, card: str = "pm_card_visa") -> Any:
 def events_of(standin: Handle, org_id: Any, *types: str) -> list[dict[str, Any]]:
     """Return the events that Stripe has about an organisation's customer, oldest first."""
     customer = Wallet.objects.get(org_id=org_id).stripe_customer_id
-    mine = [
-        row["id"] for row in standin.control("GET", "objects/charge").json
+    payments = [
+        row["id"]
+        for row in standin.control("GET", "objects/payment_intent").json
         if row["customer"] == customer
-    ]  # fmt: skip
+    ]
     found = []
     for event in standin.control("GET", "objects/event").json:
         about = event["data"]["object"]
-        if about.get("customer") == customer or about.get("charge") in mine:
+        if about.get("customer") == customer or about.get("payment_intent") in payments:
             found.append(event)
     return [event for event in found if not types or event["type"] in types]
 

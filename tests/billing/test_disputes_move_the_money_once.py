@@ -5,15 +5,24 @@ import itertools
 import pytest
 from django.db import transaction
 
-from billing import disputes, topups
-from billing.models import AccountKind, Dispute, Transfer, TransferKind
+from billing import disputes, recharge, topups
+from billing.models import AccountKind, Dispute, Incident, Transfer, TransferKind
 from billing.selectors import balance_of
 from billing.services import hold_reserve
 from billing.wallets import Why, owed_change
 from marketplace.core.errors import InsufficientFunds
 from marketplace.core.ids import new_id
 from marketplace.core.money import to_nano
-from tests.billing.payin import cash_nano, events_of, gateway, hear, pay, process, tell
+from tests.billing.payin import (
+    cash_nano,
+    events_of,
+    gateway,
+    hear,
+    pay,
+    process,
+    save_card,
+    tell,
+)
 from tests.billing.test_balances_recharge_themselves import spend_all
 
 pytestmark = pytest.mark.django_db
@@ -98,8 +107,9 @@ def test_won_after_the_debt_was_paid_is_prepaid_again(cast, payments, paid):
     spend_all(cast)
     id_ = dispute(payments, paid)
     hear(payments, cast.developer.pk)
+    # Staff take a payment of the debt past Stripe: a ledger row of its own.
     owed_change(
-        org_id=cast.developer.pk, why=Why(TransferKind.PAYMENT, new_id()),
+        org_id=cast.developer.pk, why=Why(TransferKind.DISPUTE_WON, new_id()),
         against=AccountKind.CASH, change_nano=-to_nano("12"),
     )  # fmt: skip
     close(payments, id_, "won")
@@ -134,6 +144,19 @@ def test_a_payment_without_a_top_up_is_found_by_its_customer(cast, payments, pai
     found = gateway().dispute_retrieve(dispute(payments, paid))
     type(paid).objects.filter(pk=paid.pk).update(payment_intent_id="pi_of_another_row")
     assert disputes._org_of(gateway(), found) == cast.developer.pk
+
+
+def test_staff_are_asked_to_answer_and_the_card_is_left_alone(cast, payments, paid):
+    recharge.recharge_set(org=cast.developer, below_nano=to_nano("50"), cents=1000)
+    save_card(payments, cast.developer.pk)
+    recharge.card_refresh(gateway(), cast.developer.pk)
+    id_ = dispute(payments, paid)
+    hear(payments, cast.developer.pk)
+    assert id_ in Incident.objects.get(rule="payment disputed").detail
+    assert recharge.recharges_run() == 0
+    close(payments, id_, "won")
+    hear(payments, cast.developer.pk)
+    assert recharge.recharges_run() == 1
 
 
 def test_both_sides_are_told(cast, payments, paid, mailoutbox, django_capture_on_commit_callbacks):

@@ -165,6 +165,23 @@ def test_a_payment_of_another_amount_is_not_credited_but_reported(cast, payments
     assert Incident.objects.filter(rule__startswith="top-up paid with another").exists()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_payment_that_takes_days_is_credited_when_it_comes(cast, payments, fails):
+    top_up, url = begin(cast)
+    before = prepaid(cast)
+    assert pay(payments, url, "pm_usBankAccount").status == 200
+    hear(payments, cast.developer.pk)
+    TopUp.objects.update(created_at=now() - timedelta(days=4))
+    topups.top_ups_poll()
+    assert refreshed(top_up).state == "pending"
+    session = gateway().checkout_session_retrieve(top_up.checkout_id)
+    decided = {"payment_intent": session.payment_intent, "failed": fails}
+    assert payments.control("POST", "payment", decided).status == 200
+    hear(payments, cast.developer.pk)
+    assert refreshed(top_up).state == ("failed" if fails else "paid")
+    assert prepaid(cast) == before + (0 if fails else 5000 * CENT)
+
+
 def test_tax_is_paid_but_not_credited(cast, payments, settings):
     settings.STRIPE_AUTOMATIC_TAX = True
     payments.control("POST", "settings", {"tax_percent": 20})

@@ -1,7 +1,5 @@
 """Staff send unused prepaid money back: out of the wallet first, to the card once."""
 
-from dataclasses import replace
-
 import pytest
 from django.db import transaction
 
@@ -13,7 +11,7 @@ from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.money import to_nano
-from tests.billing.payin import cash_nano, gateway, hear, pay, process, tell
+from tests.billing.payin import cash_nano, events_of, gateway, hear, pay, process, tell
 from tests.billing.test_disputes_move_the_money_once import dispute
 from tests.billing.test_two_at_once import at_once
 from tests.cast import make_cast
@@ -112,11 +110,7 @@ def test_a_definite_no_puts_it_back(cast, payments, paid):
 
 def test_a_refund_made_at_stripe_itself_is_reported(cast, payments, paid):
     gateway().refund_create(paid.payment_intent_id, amount=1000, refund_id=f"by-hand-{paid.pk}")
-    for event in payments.control("GET", "objects/event").json:
-        about = event["data"]["object"]
-        if about.get("payment_intent") == paid.payment_intent_id:
-            tell(event)
-    process()
+    hear(payments, cast.developer.pk)
     assert Incident.objects.filter(rule="top-up refunded past the ledger").exists()
 
 
@@ -136,9 +130,14 @@ def test_a_payment_that_did_not_come_cannot_go_back(cast, payments):
 def test_a_bank_that_refuses_later_puts_it_back(cast, payments, paid):
     row = begin(cast, paid, 1500)
     send()
-    refund = gateway().refund_find(paid.payment_intent_id, str(row.pk))
-    for _ in range(2):
-        returns.return_apply(row.pk, replace(refund, status="failed"))
+    hear(payments, cast.developer.pk)
+    row.refresh_from_db()
+    assert row.state == "sent"
+    failing = {"refund": row.stripe_refund_id, "failed": True}
+    assert payments.control("POST", "refund", failing).status == 200
+    for event in events_of(payments, cast.developer.pk) * 2:
+        tell(event)
+    process()
     row.refresh_from_db()
     assert row.state == "failed"
     assert prepaid(cast) == to_nano("21")

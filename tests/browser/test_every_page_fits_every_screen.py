@@ -27,6 +27,8 @@ PAGES = {
     "keys": "/dashboard/keys/",
     "usage": "/dashboard/usage/",
     "billing": "/dashboard/billing/",
+    "billing-details": "/dashboard/billing/profile/",
+    "recharge": "/dashboard/billing/recharge/",
     "budgets": "/dashboard/budgets/",
     "team": "/dashboard/team/",
     "settings": "/dashboard/settings/",

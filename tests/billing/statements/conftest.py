@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -19,3 +20,9 @@ def at(monkeypatch: pytest.MonkeyPatch) -> SetClock:
 
     to("2026-11-20T12:00")
     return to
+
+
+@pytest.fixture(autouse=True)
+def _no_surge(settings: Any) -> None:
+    """Random months jump: no invoice is held for its size."""
+    settings.INVOICE_SURGE_FLOOR_USD = "1000000"

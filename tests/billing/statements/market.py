@@ -8,14 +8,9 @@ from unittest.mock import patch
 
 from django.utils import timezone
 
-from billing.models import (
-    Charge,
-    Invoice,
-    InvoiceStatus,
-    PayoutAccount,
-    Refund,
-    RefundReason,
-)
+from billing.invoicing.close import close
+from billing.invoicing.payment import invoice_paid
+from billing.models import Charge, Invoice, PayoutAccount, Refund, RefundReason
 from billing.rating import Rating
 from billing.refunds import charge_refund
 from billing.services import charge_settle, credit_top_up, hold_reserve
@@ -84,27 +79,15 @@ def refund(charge: Charge, at: datetime, amount: int | None = None) -> Refund:
         )  # fmt: skip
 
 
-def invoice(payer: Organisation, month: date, status: str = InvoiceStatus.OPEN) -> Invoice:
-    """An issued invoice over a payer's postpaid charges that are in none yet."""
-    charges = Charge.objects.filter(
-        org=payer, invoice=None, postpaid_nano__gt=0, occurred_at__date__lt=_after(month)
-    )
-    owed = sum(row.postpaid_nano for row in charges)
-    made = Invoice.objects.create(
-        id=(pk := uuid.uuid4()), org=payer, month=month, status=status, postpaid_nano=owed,
-        due_cents=max(1, round(owed / 10**7)), number=pk.hex[:20],
-    )  # fmt: skip
-    charges.update(invoice=made)
-    return made
-
-
-def _after(month: date) -> date:
-    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+def invoice(payer: Organisation, month: date) -> Invoice | None:
+    """Close a month that has ended for one payer; late calls are in it. None: nothing to say."""
+    close(month, org_id=payer.pk)
+    return Invoice.objects.filter(org=payer, month=month).first()
 
 
 def paid(found: Invoice) -> None:
-    """Say that an invoice is paid; its money is not what these tests are about."""
-    Invoice.objects.filter(pk=found.pk).update(status=InvoiceStatus.PAID)
+    """Book that an invoice was paid."""
+    invoice_paid(invoice_id=found.pk)
 
 
 def payout_account(org: Organisation, *, minimum: int = 100, **extra: Any) -> PayoutAccount:

@@ -26,7 +26,12 @@ from billing.models import (
 from billing.payouts import payout_record, reversal_record
 from billing.refunds import refundable
 from billing.statements.close import statement_preview, statements_close
-from billing.statements.draft import CENT_NANO, next_month, payout_decide
+from billing.statements.draft import (
+    CENT_NANO,
+    next_month,
+    payout_decide,
+    previous_month,
+)
 from billing.stripe.records_connect import Reversal
 from billing.stripe.records_connect import Transfer as Sent
 from tests.billing.statements.market import (
@@ -82,14 +87,14 @@ class World:
         self.at(f"{self.month}T06:00")
         for payer in self.payers:
             if rng.random() < 0.8:
-                invoice(payer, self.month - timedelta(days=1))
+                invoice(payer, previous_month(self.month))
         for found in Invoice.objects.filter(status=InvoiceStatus.OPEN):
             if rng.random() < 0.6:
                 paid(found)
 
     def close(self) -> None:
         """Close the month that ended; twice, for nothing may come of the second time."""
-        ended = (self.month - timedelta(days=1)).replace(day=1)
+        ended = previous_month(self.month)
         expected = {vendor.pk: statement_preview(vendor.pk, ended) for vendor in self.vendors}
         closed = {row.org_id: row for row in statements_close(month=ended)}
         assert not list(statements_close(month=ended))
@@ -155,11 +160,12 @@ def months(at, seed):
 
 def everything_is_stated_once_all_is_paid(world: World) -> None:
     """With every invoice paid and a last close, nothing is pending and each row has its place."""
-    Invoice.objects.filter(status=InvoiceStatus.OPEN).update(status=InvoiceStatus.PAID)
-    for payer in world.payers:
-        paid(invoice(payer, world.month))
     world.month = next_month(world.month)
     world.at(f"{world.month}T06:00")
+    for payer in world.payers:
+        invoice(payer, previous_month(world.month))
+    for found in Invoice.objects.filter(status=InvoiceStatus.OPEN):
+        paid(found)
     world.close()
     rows = Transfer.objects.filter(kind__in=["share", "refund_share", "payout_return"])
     assert StatementEntry.objects.count() == rows.count()

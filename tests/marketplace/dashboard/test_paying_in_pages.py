@@ -28,7 +28,7 @@ def send(client, **fields):
 
 
 def test_paying_leads_to_stripe_and_back_to_a_receipt(cast, bob, payments):
-    answer = send(bob, preset="25")
+    answer = send(bob, amount="25")
     assert answer.status_code == 302
     assert answer["Location"].startswith(payments.url)
     assert pay(payments, answer["Location"]).status == 200
@@ -59,14 +59,14 @@ def test_the_page_says_while_it_waits_and_when_one_left(cast, bob, payments):
 
 
 def test_a_form_that_is_sent_twice_opens_one_payment(bob, payments):
-    body = {"key": key_of(bob), "preset": "10"}
+    body = {"key": key_of(bob), "amount": "10"}
     first, second = (bob.post("/dashboard/billing/top-ups/", body) for _ in range(2))
     assert first["Location"] == second["Location"]
-    other = bob.post("/dashboard/billing/top-ups/", body | {"preset": "25"})
+    other = bob.post("/dashboard/billing/top-ups/", body | {"amount": "25"})
     assert other["Location"] != first["Location"]
 
 
-@pytest.mark.parametrize("fields", [{}, {"amount": "4.99"}, {"amount": "x"}, {"preset": "7"}])
+@pytest.mark.parametrize("fields", [{}, {"amount": "4.99"}, {"amount": "x"}])
 def test_a_wrong_amount_is_said_at_the_field(bob, payments, fields):
     answer = send(bob, **fields)
     assert answer.status_code == 422
@@ -75,7 +75,7 @@ def test_a_wrong_amount_is_said_at_the_field(bob, payments, fields):
 
 
 def test_others_cannot_see_or_pay(cast, bob, charlie, visitor, payments):
-    send(bob, preset="10")
+    send(bob, amount="10")
     path = f"/dashboard/billing/top-ups/{TopUp.objects.get().pk}/"
     assert charlie.get(path).status_code == 404
     assert visitor.get(path).status_code == 302
@@ -86,9 +86,9 @@ def test_others_cannot_see_or_pay(cast, bob, charlie, visitor, payments):
 def test_who_sees_to_billing_may_pay_and_a_developer_may_not(cast, dora, payments):
     from marketplace.accounts.models import Membership
 
-    assert send(dora, preset="10").status_code == 302
+    assert send(dora, amount="10").status_code == 302
     Membership.objects.filter(user__email="dora@example.org").update(role="developer")
-    answer = dora.post("/dashboard/billing/top-ups/", {"preset": "10"})
+    answer = dora.post("/dashboard/billing/top-ups/", {"amount": "10"})
     assert answer.status_code == 403
     for page in PAGES:
         assert dora.get(page).status_code == 200
@@ -134,7 +134,7 @@ def test_details_are_saved_or_refused_at_the_field(cast, bob, payments):
 
 
 def test_a_disputed_payment_is_shown(cast, bob, payments):
-    answer = send(bob, preset="25")
+    answer = send(bob, amount="25")
     pay(payments, answer["Location"], "pm_card_createDispute")
     hear(payments, cast.developer.pk)
     assert "Disputed payments" in bob.get("/dashboard/billing/").content.decode()
