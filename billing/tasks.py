@@ -13,7 +13,7 @@ from billing import (
     topups,
     wallets,
 )
-from billing.invoicing import close, collect, mails, months
+from billing.invoicing import close, collect, credit_notes, mails, months
 from billing.statements import close as statements_close
 from billing.statements import mail
 from billing.stripe import inbox
@@ -101,7 +101,7 @@ def collect_invoices() -> None:
     """Subscribe who may owe; finish at Stripe what was left undone; pass on credit notes."""
     collect.subscriptions_ensure()
     collect.finish_left()
-    collect.credit_notes_relay()
+    credit_notes.credit_notes_relay()
 
 
 @shared_task(name="billing.reconcile")

@@ -24,10 +24,18 @@ class Total:
         return sum(amount for reason, amount in self.gaps if not reason)
 
 
+def _off_debt(*kinds: str) -> str:
+    """Return the query of how much transfers of some kinds have taken off debts, in the ledger."""
+    names = ", ".join(f"'{kind}'" for kind in kinds)
+    return f"""
+        SELECT sum(CASE WHEN c.kind = 'receivable' THEN t.amount_nano ELSE -t.amount_nano END)
+        FROM billing_transfer t JOIN billing_account c ON c.id = t.credit_id
+        WHERE t.kind IN ({names})"""
+
+
 _SUMS = {
-    "charged": "SELECT sum(postpaid_nano) FROM billing_charge",
+    "charged": "SELECT sum(amount_nano) FROM billing_transfer WHERE kind = 'fund_postpaid'",
     "refunded": "SELECT sum(postpaid_nano) FROM billing_refund WHERE credit_note_id IS NULL",
-    "noted": "SELECT sum(postpaid_nano) FROM billing_refund WHERE credit_note_id IS NOT NULL",
     "unsealed": """
         SELECT sum(nano) FROM (
             SELECT postpaid_nano AS nano FROM billing_charge WHERE postpaid_batch_id IS NULL
@@ -53,20 +61,15 @@ _SUMS = {
             LEFT JOIN billing_invoice i ON i.id = r.invoice_id
             WHERE r.credit_note_id IS NULL AND COALESCE(i.status, 'draft') = 'draft') rest""",
     "invoiced": f"SELECT sum(due_cents) * {CENT} FROM billing_invoice WHERE status <> 'draft'",
-    "rounded": f"""SELECT sum(postpaid_nano - due_cents * {CENT}) FROM billing_invoice
-                   WHERE status <> 'draft'""",
+    "rounded": _off_debt("rounding"),
     "credited": f"SELECT sum(cents) * {CENT} FROM billing_creditnote WHERE NOT to_balance",
     "open": f"""
         SELECT sum(i.due_cents - i.paid_cents - COALESCE(n.cents, 0)) * {CENT}
         FROM billing_invoice i LEFT JOIN (
             SELECT invoice_id, sum(cents) AS cents FROM billing_creditnote WHERE NOT to_balance
             GROUP BY 1) n ON n.invoice_id = i.id WHERE i.status = 'open'""",
-    "given_up": f"""
-        SELECT sum(i.due_cents - i.paid_cents - COALESCE(n.cents, 0)) * {CENT}
-        FROM billing_invoice i LEFT JOIN (
-            SELECT invoice_id, sum(cents) AS cents FROM billing_creditnote WHERE NOT to_balance
-            GROUP BY 1) n ON n.invoice_id = i.id WHERE i.status IN ('void', 'uncollectible')""",
-    "collected": f"SELECT sum(paid_cents) * {CENT} FROM billing_invoice",
+    "given_up": _off_debt("write_off"),
+    "collected": _off_debt("payment", "apply"),
 }
 
 

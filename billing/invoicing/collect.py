@@ -17,11 +17,11 @@ from django.db.models import Exists, OuterRef, Q, Sum
 from billing.customers import customer_of, gateway_shared
 from billing.invariants import incident_open
 from billing.invoicing import payment
+from billing.invoicing.attempts import hourly_attempt
 from billing.invoicing.months import month_end
 from billing.meters import meter_id
 from billing.models import (
     Charge,
-    CreditNote,
     Funding,
     Invoice,
     InvoiceStatus,
@@ -30,7 +30,7 @@ from billing.models import (
     WalletShard,
 )
 from billing.stripe import records
-from billing.stripe.gateway import GatewayError, GatewayUnavailable, StripeGateway
+from billing.stripe.gateway import GatewayError, GatewayRefused, GatewayUnavailable, StripeGateway
 from marketplace.core.clock import now
 from marketplace.core.ids import derived_id
 from marketplace.core.money import format_usd
@@ -97,7 +97,10 @@ def to_compare(drafts: Sequence[uuid.UUID]) -> list[uuid.UUID]:
 
 
 def difference(invoice: Invoice) -> str:
-    """Return why Stripe's draft cannot be finalized yet; empty if it agrees with what was sent."""
+    """Return why Stripe's draft cannot be finalized yet; empty if it agrees with what was sent.
+
+    Staff who approve an invoice take a wrong count upon themselves: ours is then issued.
+    """
     gateway = gateway_shared()
     if gateway is None:
         return ""
@@ -112,7 +115,9 @@ def difference(invoice: Invoice) -> str:
                 f"Stripe finalized {theirs.id} over {theirs.subtotal} cents by itself; "
                 f"ours is over {invoice.due_cents}."
             )
-        return _unsent(theirs, invoice) or _drift(gateway, theirs, invoice)
+        if why := _unsent(theirs, invoice):
+            return why
+        return "" if invoice.approved_at else _drift(gateway, theirs, invoice)
     except GatewayError as error:
         return f"Stripe could not be asked: {error}"
 
@@ -139,8 +144,9 @@ def _remember(invoice: Invoice, stripe_invoice_id: str) -> None:
 def _absent(gateway: StripeGateway, invoice: Invoice) -> str:
     """Decide what to do where Stripe has no invoice for the month."""
     subscription = gateway.subscription_retrieve(subscription_of(gateway, invoice.org_id))
-    began = subscription.period_start
-    if began < int(month_end(invoice.month).timestamp()):
+    # A subscription of that month is in its next period now: its invoice is on the way.
+    was_there = subscription.period_start <= int(month_end(invoice.month).timestamp())
+    if was_there and not invoice.approved_at:
         return "Stripe has not made its invoice for the month yet."
     incident_open(
         f"no Stripe invoice: {invoice.org.slug[:30]} {invoice.month:%Y-%m}",
@@ -214,6 +220,8 @@ def finish(invoice: Invoice) -> bool:
             theirs = gateway.invoice_pay(theirs.id, paid_out_of_band=True)
     except GatewayError as error:
         log.warning("invoice not finalized", invoice=str(invoice), error=str(error)[:300])
+        if isinstance(error, GatewayRefused):
+            incident_open(f"not final at Stripe: {invoice.number}", str(error))
         return False
     Invoice.objects.filter(pk=invoice.pk).update(
         stripe_finalized_at=now(), hosted_url=theirs.hosted_url[:500]
@@ -241,7 +249,7 @@ def _equal(gateway: StripeGateway, theirs: records.Invoice, invoice: Invoice) ->
             amount=missing,
             description="Calls charged late or given back, and parts of a cent",
             item_id=str(derived_id("invoice_adjust", invoice.pk)),
-            attempt=_attempt(invoice.issued_at),
+            attempt=hourly_attempt(invoice.issued_at),
         )
     gateway.invoice_describe(
         theirs.id,
@@ -249,14 +257,6 @@ def _equal(gateway: StripeGateway, theirs: records.Invoice, invoice: Invoice) ->
         footer=_footer(invoice),
         metadata={"mercato_invoice": str(invoice.pk), "mercato_number": invoice.number or ""},
     )
-
-
-def _attempt(since: datetime | None) -> int:
-    """Return a number that is new every hour: a 5xx that Stripe stored is replayed for a day.
-
-    Only for calls before which we look whether the thing is there.
-    """
-    return int((now() - since).total_seconds()) // 3600 if since else 0
 
 
 def _footer(invoice: Invoice) -> str:
@@ -348,49 +348,3 @@ def payment_failed(stripe_invoice_id: str) -> None:
         incident_open(
             f"payment failed: {invoice.number}", f"Stripe could not collect {stripe_invoice_id}."
         )
-
-
-# Credit notes
-
-
-def credit_notes_relay(limit: int = 100) -> int:
-    """Tell Stripe of credit notes on invoices that it has. Returns how many it has accepted.
-
-    A note that comes back as prepaid money is settled out of band: the money is in our wallet.
-    """
-    gateway = gateway_shared()
-    if gateway is None:
-        return 0
-    due = CreditNote.objects.filter(
-        stripe_credit_note_id="", cents__gt=0, invoice__stripe_finalized_at__isnull=False
-    ).select_related("invoice")
-    done = 0
-    for note in due.order_by("created_at")[:limit]:
-        try:
-            done += _note(gateway, note)
-        except GatewayError as error:
-            log.warning("credit note not at Stripe", note=note.number, error=str(error)[:300])
-    return done
-
-
-def _note(gateway: StripeGateway, note: CreditNote) -> bool:
-    stripe_id = note.invoice.stripe_invoice_id
-    if not stripe_id:
-        return False
-    there = [
-        row.id
-        for row in gateway.credit_notes_list(stripe_id)
-        if row.metadata.get("mercato_id") == str(note.pk)
-    ]
-    if not there:
-        made = gateway.credit_note_create(
-            stripe_id,
-            amount=note.cents,
-            note_id=str(note.pk),
-            settle="out_of_band",
-            memo=note.number,
-            attempt=_attempt(note.created_at),
-        )
-        there = [made.id]
-    CreditNote.objects.filter(pk=note.pk).update(stripe_credit_note_id=there[0])
-    return True

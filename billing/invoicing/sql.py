@@ -170,7 +170,7 @@ ISSUE = """
         FROM billing_invoice d JOIN accounts_organisation o ON o.id = d.org_id
         LEFT JOIN billing_billingprofile p ON p.org_id = d.org_id
         WHERE d.id = ANY(%(drafts)s)
-    ) n WHERE i.id = n.id AND i.status = 'draft'"""
+    ) n WHERE i.id = n.id AND i.id = ANY(%(drafts)s) AND i.status = 'draft'"""
 
 _ROUNDING = f"""
     SELECT i.id, i.org_id, i.due_cents * {CENT} - i.postpaid_nano AS change

@@ -9,8 +9,12 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_id bigint;
 BEGIN
-    SELECT id INTO v_id FROM billing_account
-        WHERE org_id IS NOT DISTINCT FROM p_org AND kind = p_kind;
+    -- In two branches, because no index serves IS NOT DISTINCT FROM.
+    IF p_org IS NULL THEN
+        SELECT id INTO v_id FROM billing_account WHERE org_id IS NULL AND kind = p_kind;
+    ELSE
+        SELECT id INTO v_id FROM billing_account WHERE org_id = p_org AND kind = p_kind;
+    END IF;
     IF v_id IS NULL THEN
         INSERT INTO billing_account (org_id, kind) VALUES (p_org, p_kind)
             ON CONFLICT ON CONSTRAINT account_of_org DO NOTHING;

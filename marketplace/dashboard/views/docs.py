@@ -17,6 +17,7 @@ PAGES = {
     "jobs": ("Jobs", "Submit, follow, cancel, and be told when it is done."),
     "inputs": ("Pictures, clips and LoRAs", "What an input may hold besides a prompt."),
     "billing": ("Billing", "Quotes, holds, charges, and the ledger behind them."),
+    "invoices": ("Invoices", "The monthly close, documents, and how Stripe collects."),
     "pricing": ("Prices", "Units, schemes, free units, and how a quote follows from them."),
     "licences": ("Licences", "What you may do, what you accept first, and who is paid."),
     "stripe": ("Stripe", "What is set up there, what is asked of it, and its stand-in."),

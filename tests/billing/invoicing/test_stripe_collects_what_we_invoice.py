@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from billing import customers, meter_checks, meters
-from billing.invoicing import collect
-from billing.invoicing.close import close
+from billing.invoicing import collect, credit_notes
+from billing.invoicing.close import approve, close
 from billing.invoicing.months import month_end, this_month
 from billing.models import CreditNote, Incident, Invoice, MeterBatch, MeterHour, Transfer, Wallet
 from billing.refunds import charge_refund
@@ -133,8 +133,26 @@ def test_what_stripe_counts_but_was_never_sent_stops_the_close(
     stamp = int(now().timestamp())
     gateway.meter_event_send(name, "stray", wallet.stripe_customer_id, 30_000, stamp, "stray")
     assert close(month_over(monkeypatch, own_standin)).held == 1
-    assert "counts 203 cents" in Invoice.objects.get().held
+    invoice = Invoice.objects.get()
+    assert "counts 203 cents" in invoice.held
     assert Incident.objects.filter(rule__startswith="invoice held").exists()
+    approve(invoice=invoice, by=spender.sam)
+    assert close(invoice.month).issued == 1
+    assert theirs(gateway).total == 200, "one line takes off what we did not charge"
+
+
+def test_usage_before_there_was_a_subscription_is_collected_by_hand(
+    cast, gateway, own_standin, monkeypatch
+):
+    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
+    charge(cast.developer, cast.vendor, to_nano("3"), at=now())
+    tell()
+    month = month_over(monkeypatch, own_standin)
+    own_standin.control("POST", "clock", {"now": int(month_end(month).timestamp()) + 90_000})
+    assert close(month).issued == 1
+    invoice = Invoice.objects.get()
+    assert (invoice.status, invoice.due_cents, invoice.stripe_invoice_id) == ("open", 200, "")
+    assert Incident.objects.get().rule.startswith("no Stripe invoice: builders")
 
 
 def test_a_refund_after_the_months_end_comes_off_both(spender, gateway, own_standin, monkeypatch):
@@ -176,8 +194,8 @@ def test_a_credit_note_reaches_stripe_once(spender, gateway, own_standin, monkey
     close(month_over(monkeypatch, own_standin))
     charge_refund(source_id=spender.charged, key="k", reason="staff", amount_nano=to_nano("0.3"))
     own_standin.fault("drop_after", match="/v1/credit_notes")
-    assert collect.credit_notes_relay() == 0
-    assert collect.credit_notes_relay() == 1
+    assert credit_notes.credit_notes_relay() == 0
+    assert credit_notes.credit_notes_relay() == 1
     assert CreditNote.objects.get().stripe_credit_note_id
     assert theirs(gateway).amount_remaining == 180
 

@@ -1,0 +1,143 @@
+"""What happens around issued invoices: mails, webhooks, staff, totals, Stripe's error reports."""
+
+import pytest
+
+from billing import customers, meter_checks, meters
+from billing.invoicing import mails, payment
+from billing.invoicing.close import close
+from billing.models import Incident, Invoice, InvoiceStatus, MeterBatch, StripeEvent
+from billing.selectors import balance_of
+from billing.stripe.gateway import MeterFailure
+from billing.stripe.inbox import HANDLERS, events_process
+from billing.totals import six_totals
+from billing.wallets import credit_limit_set
+from marketplace.core.clock import now
+from marketplace.core.errors import WrongState
+from marketplace.core.money import to_nano
+from tests.invoicing import OCTOBER, charge
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def invoice(cast):
+    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
+    charge(cast.developer, cast.vendor, to_nano("3.005"))
+    close(OCTOBER)
+    return Invoice.objects.get()
+
+
+@pytest.fixture
+def stripe(settings, standin):
+    settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", standin.url
+    settings.METER_SEAL_AFTER_S = 0
+    customers._gateway_for.cache_clear()
+    meters._ensure_meters.cache_clear()
+    return standin
+
+
+def test_each_invoice_is_mailed_once(invoice, cast, mailoutbox):
+    assert mails.invoices_mail() == 1
+    assert mails.invoices_mail() == 0
+    (mail,) = mailoutbox
+    assert mail.to == [cast.bob.email]
+    assert invoice.number in mail.subject
+    assert "$2.00" in mail.body
+    assert f"/dashboard/invoices/{invoice.pk}/" in mail.body
+
+
+def test_a_mail_server_that_is_away_is_tried_again(invoice, mailoutbox, monkeypatch):
+    def away(*_: object) -> None:
+        raise ConnectionRefusedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(mails, "send_mail", away)
+        assert mails.invoices_mail() == 0
+    assert mails.invoices_mail() == 1
+
+
+def test_a_payment_is_booked_once_whoever_tells(invoice, cast):
+    assert payment.invoice_paid(invoice_id=invoice.pk)
+    assert not payment.invoice_paid(invoice_id=invoice.pk)
+    assert not payment.invoice_given_up(invoice_id=invoice.pk, status=InvoiceStatus.UNCOLLECTIBLE)
+    assert balance_of(cast.developer.pk).owed_nano == 0
+
+
+def test_what_was_given_up_and_is_paid_after_all_is_no_loss(invoice, cast):
+    assert payment.invoice_given_up(invoice_id=invoice.pk, status=InvoiceStatus.UNCOLLECTIBLE)
+    assert balance_of(cast.developer.pk).owed_nano == 0
+    assert payment.invoice_paid(invoice_id=invoice.pk)
+    assert Invoice.objects.get().status == "paid"
+    assert balance_of(cast.developer.pk).owed_nano == 0
+
+
+def test_a_draft_cannot_be_paid(cast, invoice):
+    draft = Invoice.objects.create(id=cast.vendor.pk, org=cast.vendor, month=OCTOBER)
+    with pytest.raises(WrongState):
+        payment.invoice_paid(invoice_id=draft.pk)
+    draft.delete()
+
+
+def test_events_of_invoices_that_are_not_ours_are_let_pass(cast, stripe):
+    assert {"invoice.created", "invoice.paid", "invoice.payment_failed"} <= set(HANDLERS)
+    customer = stripe.customer()
+    made = stripe.call("GET", "/v1/invoices", {"customer": customer}).json["data"]
+    assert made == []
+    StripeEvent.objects.create(
+        id="evt_1", type="invoice.payment_failed", object_id="in_other", payload={}
+    )
+    assert events_process() == 1
+    assert not Incident.objects.exists()
+
+
+def test_a_failed_payment_is_an_incident(cast, invoice, stripe):
+    Invoice.objects.update(stripe_invoice_id="in_1")
+    StripeEvent.objects.create(
+        id="evt_1", type="invoice.payment_failed", object_id="in_1", payload={}
+    )
+    assert events_process() == 1
+    assert Incident.objects.get().rule == f"payment failed: {invoice.number}"
+
+
+def test_a_batch_that_stripe_reports_as_wrong_is_quarantined(cast, stripe):
+    charge(cast.developer, cast.vendor, to_nano("0.1"), at=now())
+    meters.batches_seal()
+    assert meters.batches_relay() == 1
+    batch = MeterBatch.objects.get()
+    failure = MeterFailure(
+        "meter_event_customer_not_found", 1, (f"{batch.pk}:1",), "no such customer", "m", 0, 60
+    )
+    assert meter_checks.quarantine(failure) == 1
+    assert meter_checks.quarantine(failure) == 0
+    batch.refresh_from_db()
+    assert (batch.delivery, "no such customer" in batch.last_error) == ("failed", True)
+
+
+def test_of_a_request_of_the_stream_only_what_stripe_does_not_count_is_quarantined(
+    cast, stripe, settings
+):
+    settings.STRIPE_METER_STREAM = True
+    charge(cast.developer, cast.vendor, to_nano("0.1"), at=now())
+    meters.batches_seal()
+    assert meters.batches_relay() == 1
+    batch = MeterBatch.objects.get()
+    failure = MeterFailure("no_meter", 1, (batch.sent_in,), "", "m", 0, 60)
+    assert meter_checks.quarantine(failure) == 0
+    assert MeterBatch.objects.get().delivery == "delivered"
+
+
+def test_the_six_totals_explain_every_gap(cast, invoice, stripe):
+    charge(cast.developer, cast.vendor, to_nano("0.7"), at=now())
+    meters.batches_seal()
+    meters.batches_relay()
+    payment.invoice_paid(invoice_id=invoice.pk)
+    totals = {total.name: total for total in six_totals()}
+    assert totals["ledger"].amount_nano == to_nano("2.705")
+    assert totals["invoiced"].amount_nano == totals["collected"].amount_nano == to_nano("2")
+    assert all(total.unexplained_nano == 0 for total in totals.values())
+
+
+def test_a_total_that_nothing_explains_is_shown(cast, invoice):
+    Invoice.objects.update(due_cents=199)
+    assert any(total.unexplained_nano for total in six_totals())
+    Invoice.objects.update(due_cents=200)

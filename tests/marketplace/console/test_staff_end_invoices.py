@@ -1,0 +1,34 @@
+"""Staff approve invoices, mark payments by transfer, give up, and see where money is."""
+
+import pytest
+
+from billing.invoicing.close import close
+from billing.models import Invoice
+from billing.wallets import credit_limit_set
+from marketplace.core.money import to_nano
+from tests.invoicing import OCTOBER, charge
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def invoice(cast):
+    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
+    charge(cast.developer, cast.vendor, to_nano("3.005"))
+    close(OCTOBER)
+    return Invoice.objects.get()
+
+
+def test_staff_approve_mark_paid_and_give_up(client, cast, invoice):
+    client.force_login(cast.sam)
+    url = "/console/billing/invoice/"
+
+    def act(action):
+        data = {"action": action, "_selected_action": [str(invoice.pk)]}
+        return client.post(url, data, follow=True).content.decode()
+
+    assert "is issued already" in act("approve")
+    assert "is paid now" in act("mark_paid")
+    assert "had ended before" in act("mark_uncollectible")
+    assert invoice.number in client.get(url).content.decode()
+    assert "collected" in client.get("/console/ledger/totals/").content.decode()
