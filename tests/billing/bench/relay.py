@@ -45,4 +45,5 @@ def drain(batches: int) -> float:
         left = MeterBatch.objects.filter(delivery=Delivery.PENDING).count()
         return (waiting - left) / took
     finally:
+        settings.STRIPE_API_KEY = settings.STRIPE_API_BASE = ""
         handle.stop()
