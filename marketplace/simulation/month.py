@@ -32,6 +32,9 @@ OUTAGE = timedelta(hours=26)
 KILL_SHARE = 0.15
 CLOSING = timedelta(days=5)
 """How long after the month's end the faults go on."""
+TICK = timedelta(hours=3)
+EXHAUSTED = {3, 25, 26}
+"""Ticks at which invoices, statements and payouts are made: there every failpoint counts."""
 TAIL = timedelta(days=12)
 """How long after the month's end its money may take to settle."""
 
@@ -210,11 +213,12 @@ class Month:
             for act in (self.traffic.resubmit, self.traffic.work, self.traffic.report):
                 self._survive(act)
         self.say(f"the month has ended  {dict(self.done)}")
-        self.exhaust = exhaust
-        while now() < self.end + TAIL:
-            if now() > self.end + CLOSING:
-                self.faults = self.exhaust = False
-            self._tick(max(self.end, now() + timedelta(hours=3)))
+        for tick in itertools.count():
+            if now() >= self.end + TAIL:
+                break
+            self.faults = self.faults and now() <= self.end + CLOSING
+            self._tick(max(self.end, now() + TICK))
+            self.exhaust = exhaust and tick in EXHAUSTED
             self._survive(self._hear)
             names = billing_tasks()
             for name in self.rng.sample(names, len(names)):
