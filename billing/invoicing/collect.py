@@ -278,7 +278,7 @@ def _footer(invoice: Invoice) -> str:
 def follow(invoice: Invoice, theirs: records.Invoice) -> bool:
     """Book what became of Stripe's invoice. Returns whether anything was new."""
     if theirs.status == "paid":
-        return payment.invoice_paid(invoice_id=invoice.pk)
+        return payment.invoice_paid(invoice_id=invoice.pk, received_cents=theirs.received)
     if theirs.status == "void":
         return payment.invoice_given_up(invoice_id=invoice.pk, status=InvoiceStatus.VOID)
     if theirs.status == "uncollectible":

@@ -40,7 +40,6 @@ def statement_context(statement: Statement) -> dict[str, Any]:
     return {
         "statement": statement,
         "org": statement.org,
-        "site_name": settings.SITE_NAME,
         "lines": lines[:PDF_LINES],
         "more_lines": len(lines) > PDF_LINES,
         "payout": payout,

@@ -68,7 +68,8 @@ class Invoice:
 
     `status`: draft, open, paid, uncollectible or void. `period_start` and `period_end` are
     those of its first subscription line, half-open, where it has one: Stripe's own fields of
-    that name tell when items may be added.
+    that name tell when items may be added. `subtotal` is without tax (our prices never include
+    it); `received` is what Stripe itself collected, without tax.
     """
 
     id: str
@@ -82,6 +83,7 @@ class Invoice:
     total: int
     amount_due: int
     amount_paid: int
+    received: int
     amount_remaining: int
     credited: int
     auto_advance: bool
@@ -100,6 +102,8 @@ class Invoice:
         parent = (raw.get("parent") or {}).get("subscription_details") or {}
         lines = tuple(InvoiceLine.of(line) for line in raw["lines"]["data"])
         metered = next((line for line in lines if line.price), None)
+        tax = sum(row["amount"] for row in raw.get("total_taxes") or ())
+        through_stripe = raw["amount_paid"] - (raw.get("amount_paid_off_stripe") or 0)
         return cls(
             id=raw.get("id") or "",
             number=raw.get("number") or "",
@@ -108,10 +112,11 @@ class Invoice:
             subscription=id_of(parent.get("subscription")),
             currency=raw["currency"],
             subtotal=raw["subtotal"],
-            tax=sum(tax["amount"] for tax in raw.get("total_taxes") or ()),
+            tax=tax,
             total=raw["total"],
             amount_due=raw["amount_due"],
             amount_paid=raw["amount_paid"],
+            received=max(0, through_stripe - tax),
             amount_remaining=raw["amount_remaining"],
             credited=raw["pre_payment_credit_notes_amount"]
             + raw["post_payment_credit_notes_amount"],

@@ -5,12 +5,13 @@ from datetime import timedelta
 import pytest
 
 from billing import customers, meter_checks, meters
-from billing.invoicing import collect, credit_notes
+from billing.invoicing import collect, credit_notes, payment
 from billing.invoicing.close import approve, close
 from billing.invoicing.months import month_end, this_month
 from billing.models import CreditNote, Incident, Invoice, MeterBatch, MeterHour, Transfer, Wallet
 from billing.refunds import charge_refund
 from billing.selectors import balance_of
+from billing.totals import six_totals
 from billing.wallets import credit_limit_set
 from marketplace.core.clock import now
 from marketplace.core.money import to_nano
@@ -227,3 +228,70 @@ def test_hours_are_compared_and_a_drift_is_an_incident(spender, gateway, own_sta
     hour = MeterHour.objects.get(funding="postpaid")
     assert hour.seen_micro_usd - hour.sent_micro_usd == 7
     assert Incident.objects.get().rule == "meter drift: builders postpaid"
+
+
+def test_money_that_came_later_does_not_pay_what_stripe_is_collecting(
+    spender, gateway, own_standin, monkeypatch
+):
+    from billing.services import credit_top_up
+
+    tell()
+    month = month_over(monkeypatch, own_standin)
+    close(month)
+    credit_top_up(org_id=spender.developer.pk, amount_nano=to_nano("5"), source="late")
+    close(month)
+    assert not payment.balance_apply(invoice=Invoice.objects.get())
+    assert Invoice.objects.get().status == "open"
+    card(own_standin, spender)
+    gateway.invoice_pay(Invoice.objects.get().stripe_invoice_id)
+    collect.heard(Invoice.objects.get().stripe_invoice_id)
+    assert Invoice.objects.get().status == "paid"
+    assert balance_of(spender.developer.pk).prepaid_nano == to_nano("5")
+
+
+def cash():
+    """What came in for invoices, by the ledger."""
+    rows = Transfer.objects.filter(kind="payment", debit__kind="cash")
+    return sum(rows.values_list("amount_nano", flat=True))
+
+
+def test_what_stripe_collects_of_an_invoice_that_money_had_paid_becomes_prepaid(
+    spender, gateway, own_standin, monkeypatch
+):
+    from billing.services import credit_top_up
+
+    tell()
+    close(month_over(monkeypatch, own_standin))
+    credit_top_up(org_id=spender.developer.pk, amount_nano=to_nano("5"), source="late")
+    finalized = Invoice.objects.get().stripe_finalized_at
+    Invoice.objects.update(stripe_finalized_at=None)  # the answer to the finalizing was lost
+    assert payment.balance_apply(invoice=Invoice.objects.get())
+    Invoice.objects.update(stripe_finalized_at=finalized)
+    card(own_standin, spender)
+    gateway.invoice_pay(Invoice.objects.get().stripe_invoice_id)
+    for _ in range(2):
+        collect.heard(Invoice.objects.get().stripe_invoice_id)
+    balance = balance_of(spender.developer.pk)
+    assert (balance.prepaid_nano, balance.owed_nano) == (to_nano("5"), 0)
+    assert cash() == to_nano("2")
+    assert Incident.objects.get().rule.startswith("paid too much")
+
+
+def test_a_refund_before_we_hear_of_the_payment_leaves_the_rest_prepaid(
+    spender, gateway, own_standin, monkeypatch
+):
+    tell()
+    close(month_over(monkeypatch, own_standin))
+    card(own_standin, spender)
+    gateway.invoice_pay(Invoice.objects.get().stripe_invoice_id)
+    charge_refund(source_id=spender.charged, key="k", reason="staff", amount_nano=to_nano("0.3"))
+    off = CreditNote.objects.get().cents
+    for _ in range(2):
+        collect.heard(Invoice.objects.get().stripe_invoice_id)
+    invoice = Invoice.objects.get()
+    assert (invoice.status, invoice.paid_cents, cash()) == ("paid", 200 - off, to_nano("2"))
+    assert balance_of(spender.developer.pk).owed_nano == 0
+    assert off > 0
+    mirrored = to_nano("0.3") - off * 10_000_000  # its prepaid part
+    assert balance_of(spender.developer.pk).prepaid_nano == off * 10_000_000 + mirrored
+    assert six_totals()[-2].unexplained_nano == 0
