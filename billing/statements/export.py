@@ -3,7 +3,6 @@
 import tempfile
 from typing import IO, Any
 
-from django.conf import settings
 from django.db import connection
 
 from billing.documents import render_pdf
