@@ -13,7 +13,7 @@ from billing import (
     topups,
     wallets,
 )
-from billing.invoicing import close, collect, credit_notes, mails, months
+from billing.invoicing import close, collect, credit_notes, follow, mails, months, subscriptions
 from billing.statements import close as statements_close
 from billing.statements import mail
 from billing.stripe import inbox
@@ -98,8 +98,9 @@ def close_months() -> None:
 
 @shared_task(name="billing.collect_invoices")
 def collect_invoices() -> None:
-    """Subscribe who may owe; finish at Stripe what was left undone; pass on credit notes."""
-    collect.subscriptions_ensure()
+    """Subscribe who may owe; hold new drafts; finish what was left undone; pass on notes."""
+    subscriptions.subscriptions_ensure()
+    follow.drafts_hold()
     collect.finish_left()
     credit_notes.credit_notes_relay()
 

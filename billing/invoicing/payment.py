@@ -35,10 +35,15 @@ def _lower_debt(invoice: Invoice, kind: TransferKind, against: AccountKind, cent
     if cents:
         owed_change(
             org_id=invoice.org_id,
-            why=Why(kind, invoice.pk),
+            why=Why(kind, invoice.pk, leg=_leg(invoice, kind)),
             against=against,
             change_nano=-cents * CENT,
         )
+
+
+def _leg(invoice: Invoice, kind: TransferKind) -> int:
+    """Return the number of the next posting: a payment may come in parts."""
+    return Transfer.objects.filter(kind=kind, source_id=invoice.pk).count()
 
 
 def _end(invoice: Invoice, status: InvoiceStatus, **changes: Any) -> None:
@@ -48,12 +53,13 @@ def _end(invoice: Invoice, status: InvoiceStatus, **changes: Any) -> None:
 
 
 @transaction.atomic
-def invoice_paid(*, invoice_id: uuid.UUID, received_cents: int = 0) -> bool:
-    """Book that an invoice was paid in full, by Stripe or otherwise, once. Returns if it was new.
+def invoice_paid(*, invoice_id: uuid.UUID, received_cents: int = 0, short_cents: int = 0) -> bool:
+    """Book that an invoice was paid, by Stripe or otherwise, once. Returns if it was new.
 
     `received_cents`: what came in for it, without tax. What that exceeds our debt by becomes the
     organisation's prepaid money: a credit note came between, or prepaid money paid it already.
-    One that had been given up comes back from the loss first. Raises WrongState for a draft.
+    `short_cents` were not asked for: they stay open. One that had been given up comes back from
+    the loss first. Raises WrongState for a draft.
     """
     invoice = _locked(invoice_id)
     if invoice.status == InvoiceStatus.DRAFT:
@@ -62,9 +68,13 @@ def invoice_paid(*, invoice_id: uuid.UUID, received_cents: int = 0) -> bool:
         return _credit_excess(invoice, received_cents)
     if invoice.status in _GIVEN_UP:
         _revive(invoice)
-    cents = invoice.outstanding_cents
+    cents = max(0, invoice.outstanding_cents - short_cents)
+    is_whole = cents == invoice.outstanding_cents
+    if not (cents or is_whole):
+        return False
     _lower_debt(invoice, TransferKind.PAYMENT, AccountKind.CASH, cents)
-    _end(invoice, InvoiceStatus.PAID, paid_cents=invoice.paid_cents + cents, paid_at=now())
+    paid = {"paid_cents": invoice.paid_cents + cents} | ({"paid_at": now()} if is_whole else {})
+    _end(invoice, InvoiceStatus.PAID if is_whole else InvoiceStatus.OPEN, **paid)
     _credit_excess(invoice, received_cents)
     return True
 
@@ -106,7 +116,7 @@ def _revive(invoice: Invoice) -> None:
     invoice.status = InvoiceStatus.OPEN
     owed_change(
         org_id=invoice.org_id,
-        why=Why(TransferKind.WRITE_OFF, invoice.pk, leg=1),
+        why=Why(TransferKind.WRITE_OFF, invoice.pk, leg=_leg(invoice, TransferKind.WRITE_OFF)),
         against=AccountKind.LOSS,
         change_nano=invoice.outstanding_cents * CENT,
     )
