@@ -4,6 +4,7 @@ from celery import shared_task
 
 from billing import (
     alerts,
+    fees,
     invariants,
     meter_checks,
     meters,
@@ -65,7 +66,7 @@ def mail_vendors() -> None:
 def poll_top_ups() -> None:
     """Ask Stripe about top-ups that wait, and about fees that were not known yet."""
     topups.top_ups_poll()
-    topups.fees_poll()
+    fees.fees_poll()
 
 
 @shared_task(name="billing.recharge")

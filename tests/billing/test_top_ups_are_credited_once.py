@@ -81,9 +81,9 @@ def test_a_fee_that_was_not_known_is_booked_later(cast, payments):
     fees = Transfer.objects.filter(source_id=top_up.pk, kind=TransferKind.PROCESSING)
     assert top_up.state == "paid"
     assert not fees.exists()
-    assert topups.fees_poll() == 1
+    assert fees.fees_poll() == 1
     assert fees.get().amount_nano == 175 * CENT
-    assert topups.fees_poll() == 0
+    assert fees.fees_poll() == 0
 
 
 def test_a_form_that_is_sent_twice_opens_one_payment(cast, payments):
