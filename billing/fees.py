@@ -77,7 +77,7 @@ def _unbooked(gateway: StripeGateway) -> Iterator[tuple[uuid.UUID, Sequence[str]
     booked = Exists(rows.filter(kind=TransferKind.PROCESSING))
     top_ups = TopUp.objects.filter(~booked, state=TopUpState.PAID)
     for top_up in _some(top_ups, "ended_at"):
-        yield top_up.pk, [top_up.payment_intent_id or ""]
+        yield top_up.pk, [top_up.payment_intent_id] if top_up.payment_intent_id else []
     received = Exists(rows.filter(kind=TransferKind.PAYMENT))
     invoices = Invoice.objects.filter(~booked, received, paid_at__isnull=False).exclude(
         stripe_invoice_id=""

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from billing import meter_checks, meters
+from billing import fees, meter_checks, meters
 from billing.invoicing import collect, credit_notes, follow, payment
 from billing.invoicing.close import approve, close
 from billing.models import CreditNote, Incident, Invoice, MeterBatch, MeterHour, Transfer, Wallet
@@ -251,3 +251,24 @@ def test_a_refund_before_we_hear_of_the_payment_leaves_the_rest_prepaid(
     mirrored = to_nano("0.3") - off * 10_000_000  # its prepaid part
     assert balance_of(spender.developer.pk).prepaid_nano == off * 10_000_000 + mirrored
     assert six_totals()[-2].unexplained_nano == 0
+
+
+def test_what_stripe_keeps_of_a_payment_is_booked_once(spender, own_standin, monkeypatch):
+    tell()
+    card(own_standin, spender)
+    close(month_over(monkeypatch, own_standin))
+    monkeypatch.setattr(fees, "now", lambda: Invoice.objects.get().paid_at + timedelta(days=20))
+    assert fees.fees_poll() == 1
+    assert fees.fees_poll() == 0
+    fee = Transfer.objects.get(kind="processing")
+    assert (fee.debit.kind, fee.credit.kind) == ("processing", "cash")
+    assert fee.amount_nano == to_nano("0.36")  # 2.9 % of $2, and $0.30
+
+
+def test_an_invoice_that_prepaid_money_paid_has_no_fee(spender, own_standin, monkeypatch):
+    from billing.services import credit_top_up
+
+    tell()
+    credit_top_up(org_id=spender.developer.pk, amount_nano=to_nano("5"), source="late")
+    close(month_over(monkeypatch, own_standin))
+    assert fees.fees_poll() == 0

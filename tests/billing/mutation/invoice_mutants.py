@@ -10,8 +10,8 @@ INVOICE_MUTANTS = (
     Mutant(
         "prepaid money pays what Stripe is collecting",
         PAYMENT,
-        "if locked.stripe_finalized_at or not cents or not",
-        "if not cents or not",
+        "        locked.stripe_finalized_at\n        or not cents\n",
+        "        not cents\n",
         COLLECTED,
     ),
     Mutant(
