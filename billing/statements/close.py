@@ -18,15 +18,10 @@ from billing.models import (
     Statement,
     StatementStatus,
 )
+from billing.months import month_end, month_start, previous_month
 from billing.services import month_of
 from billing.statements import queries
-from billing.statements.draft import (
-    Draft,
-    draft_of,
-    month_end,
-    month_start,
-    previous_month,
-)
+from billing.statements.draft import Draft, draft_of
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
 from marketplace.core.ids import derived_id
