@@ -27,7 +27,12 @@ from billing.models import (
 )
 from billing.selectors import balance_of
 from billing.stripe.attempts import made_once, within
-from billing.stripe.gateway import GatewayRefused, PaymentDeclined, StripeGateway
+from billing.stripe.gateway import (
+    GatewayRefused,
+    GatewayUnavailable,
+    PaymentDeclined,
+    StripeGateway,
+)
 from billing.stripe.inbox import handles
 from billing.stripe.records import PaymentMethod
 from billing.topups import (
@@ -132,6 +137,8 @@ def _charge(gateway: StripeGateway, top_up: TopUp) -> Heard:
         why = "the bank wants you to confirm it" if error.needs_customer else str(error)
         return Heard(TopUpState.FAILED, failure=why.removeprefix("402: "))
     except GatewayRefused as error:
+        if not error.is_final:
+            raise GatewayUnavailable(f"not decided: {error}") from error
         return Heard(TopUpState.FAILED, failure=str(error))
     return heard_of_intent(gateway, intent)
 

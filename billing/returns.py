@@ -24,12 +24,12 @@ from billing.models import (
     Transfer,
     TransferKind,
 )
-from billing.stripe.attempts import made_once
+from billing.stripe.attempts import look, made_once
 from billing.stripe.gateway import GatewayRefused, GatewayUnavailable, StripeGateway
 from billing.stripe.inbox import handles
 from billing.stripe.records import Refund
 from billing.topups import NANO_PER_CENT
-from billing.wallets import Why, free_prepaid, prepaid_change
+from billing.wallets import Why, free_prepaid, owed_change, prepaid_change
 from marketplace.accounts.models import User
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
@@ -80,15 +80,27 @@ def return_begin(
 
 
 def _refund(gateway: StripeGateway, row: TopUpReturn) -> Refund:
+    """Have Stripe make the refund, or find it. GatewayRefused: there is none, and never will be."""
     intent = row.top_up.payment_intent_id or ""
-    if row.attempts > 1 and (found := gateway.refund_find(intent, str(row.pk))) is not None:
+
+    def find() -> Refund | None:
+        return gateway.refund_find(intent, str(row.pk))
+
+    if row.attempts > 1 and (found := look(find)) is not None:
         return found  # the answer of an earlier attempt was lost
-    return made_once(
-        lambda attempt: gateway.refund_create(
-            intent, amount=row.cents + row.tax_cents, refund_id=str(row.pk), attempt=attempt
-        ),
-        lambda: gateway.refund_find(intent, str(row.pk)),
-    )
+    try:
+        return made_once(
+            lambda attempt: gateway.refund_create(
+                intent, amount=row.cents + row.tax_cents, refund_id=str(row.pk), attempt=attempt
+            ),
+            find,
+        )
+    except GatewayRefused as error:
+        if not error.is_final:
+            raise GatewayUnavailable(f"not decided: {error}") from error
+        if (found := look(find)) is not None:
+            return found  # refused because it was made already
+        raise
 
 
 def returns_send(budget_s: float = 30.0) -> int:
@@ -123,8 +135,14 @@ def return_apply(return_id: uuid.UUID, refund: Refund) -> None:
     if refund.status in ("failed", "canceled"):
         return_undo(return_id, f"Stripe: {refund.status}", refund.id)
         return
-    row = TopUpReturn.objects.select_for_update().select_related("org").get(pk=return_id)
-    if row.state != ReturnState.PENDING:
+    found = TopUpReturn.objects.values_list("top_up_id", flat=True).get(pk=return_id)
+    top_up = TopUp.objects.select_for_update().get(pk=found)
+    row = (
+        TopUpReturn.objects.select_for_update(of=("self",)).select_related("org").get(pk=return_id)
+    )
+    if row.state == ReturnState.FAILED and not row.stripe_refund_id:
+        _take_again(row, top_up, refund)
+    elif row.state != ReturnState.PENDING:
         return
     row.state, row.stripe_refund_id, row.ended_at = ReturnState.SENT, refund.id, now()
     row.save(update_fields=["state", "stripe_refund_id", "ended_at"])
@@ -137,6 +155,38 @@ def return_apply(return_id: uuid.UUID, refund: Refund) -> None:
     )
 
 
+def _take_again(row: TopUpReturn, top_up: TopUp, refund: Refund) -> None:
+    """Take money that was put back into the wallet although Stripe made the refund after all.
+
+    What was spent since is owed. Raises WrongState while another return holds its place.
+    """
+    if top_up.returned_cents + row.cents > top_up.cents:
+        raise WrongState(f"{row.pk} was made as {refund.id}, but the top-up is returned already.")
+    amount = row.cents * NANO_PER_CENT
+    free = min(amount, free_prepaid(row.org_id))
+    if free:
+        prepaid_change(
+            org_id=row.org_id,
+            why=Why(TransferKind.TOP_UP_RETURN, row.pk, leg=2),
+            against=AccountKind.CASH,
+            change_nano=-free,
+        )
+    if owed := amount - free:
+        owed_change(
+            org_id=row.org_id,
+            why=Why(TransferKind.TOP_UP_RETURN, row.pk, leg=4),
+            against=AccountKind.CASH,
+            change_nano=owed,
+        )
+    top_up.returned_cents += row.cents
+    top_up.save(update_fields=["returned_cents"])
+    incident_open(
+        "top-up return refused, then made",
+        f"{row.pk}: Stripe made {refund.id}; its money was taken again, "
+        f"{format_usd(owed)} of it is owed",
+    )
+
+
 @transaction.atomic
 def return_undo(return_id: uuid.UUID, why: str, refund_id: str = "") -> None:
     """Put money back into the wallet that Stripe, or later the bank, would not take. Once."""
@@ -145,10 +195,12 @@ def return_undo(return_id: uuid.UUID, why: str, refund_id: str = "") -> None:
     row = TopUpReturn.objects.select_for_update().get(pk=return_id)
     if row.state == ReturnState.FAILED:
         return
-    taken = Transfer.objects.get(source_id=row.pk, kind=TransferKind.TOP_UP_RETURN, leg=0)
+    moved = Transfer.objects.filter(source_id=row.pk, kind=TransferKind.TOP_UP_RETURN)
+    legs = dict(moved.values_list("leg", "pk"))
+    leg, reverses = (5, None) if 1 in legs else (1, legs[0])  # 5: it was taken a second time
     prepaid_change(
         org_id=row.org_id,
-        why=Why(TransferKind.TOP_UP_RETURN, row.pk, leg=1, reverses=taken.pk),
+        why=Why(TransferKind.TOP_UP_RETURN, row.pk, leg=leg, reverses=reverses),
         against=AccountKind.CASH,
         change_nano=row.cents * NANO_PER_CENT,
     )
