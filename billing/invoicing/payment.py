@@ -10,6 +10,7 @@ from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from billing import refunds
+from billing.invariants import incident_open
 from billing.invoicing.sql import CENT
 from billing.models import (
     AccountKind,
@@ -18,9 +19,10 @@ from billing.models import (
     TransferKind,
     WalletShard,
 )
-from billing.wallets import Why, owed_change, prepaid_apply
+from billing.wallets import Why, credit_limit_set, owed_change, prepaid_apply
 from marketplace.core.clock import now
 from marketplace.core.errors import WrongState
+from marketplace.core.money import format_usd
 
 _GIVEN_UP = (InvoiceStatus.UNCOLLECTIBLE, InvoiceStatus.VOID)
 
@@ -82,7 +84,11 @@ def _revive(invoice: Invoice) -> None:
 
 @transaction.atomic
 def invoice_given_up(*, invoice_id: uuid.UUID, status: InvoiceStatus) -> bool:
-    """Book that nobody will pay an open invoice: void or uncollectible. A loss, posted once."""
+    """Book that nobody will pay an open invoice: void or uncollectible. A loss, posted once.
+
+    The debt is gone then, and its room under the limit would be free again: whoever does not
+    pay gets no more credit until staff set a limit.
+    """
     invoice = _locked(invoice_id)
     if invoice.status in (*_GIVEN_UP, InvoiceStatus.PAID):
         return False
@@ -90,6 +96,15 @@ def invoice_given_up(*, invoice_id: uuid.UUID, status: InvoiceStatus) -> bool:
         raise WrongState(f"{invoice} is not issued yet.")
     cents = outstanding_cents(invoice)
     _lower_debt(invoice, TransferKind.WRITE_OFF, AccountKind.LOSS, cents)
+    then = "its credit limit stays as it is"
+    if status == InvoiceStatus.UNCOLLECTIBLE:
+        credit_limit_set(org_id=invoice.org_id, limit_nano=0)
+        then = "its credit limit is 0 now"
+    amount = format_usd(cents * CENT)
+    incident_open(
+        f"invoice given up: {invoice.number}",
+        f"{amount} of {invoice.org.slug} is a loss ({status}); {then}",
+    )
     _end(invoice, status)
     return True
 
