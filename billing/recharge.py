@@ -97,6 +97,7 @@ def why_not_now(profile: BillingProfile) -> str:
 
 def _begin(profile: BillingProfile) -> TopUp | None:
     """Note the intent to recharge. None if it may not be now, or another process was first."""
+    profile.refresh_from_db()  # it may have been switched off since it was listed
     below = profile.recharge_below_nano
     if below is None or balance_of(profile.org_id).available_nano >= below:
         return None

@@ -7,13 +7,16 @@ asked, under an id derived from it, as often as needed. Only a definite no puts 
 import uuid
 
 import structlog
+from django.conf import settings
 from django.db import transaction
+from django.urls import reverse
 
 from billing.customers import gateway_shared
 from billing.invariants import incident_open
 from billing.mail import mail_after_commit
 from billing.models import (
     AccountKind,
+    BillingProfile,
     Dispute,
     DisputeState,
     ReturnState,
@@ -30,7 +33,7 @@ from billing.stripe.inbox import handles
 from billing.stripe.records import Refund
 from billing.topups import NANO_PER_CENT
 from billing.wallets import Why, free_prepaid, owed_change, prepaid_change
-from marketplace.accounts.models import User
+from marketplace.accounts.models import Organisation, User
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import derived_id, parse_id
@@ -46,6 +49,7 @@ def return_begin(
     """Take `cents` of a top-up out of the wallet, to be sent back. Once per `key`.
 
     What may go back is what is left of the top-up and what no job holds and no debt needs.
+    Automatic recharge is switched off with it: it would charge the card again at once.
     Raises InvalidInput above that, WrongState for a top-up that was not paid or is disputed.
     """
     return_id = derived_id("top_up_return", top_up_id, key)
@@ -73,10 +77,25 @@ def return_begin(
     )
     top_up.returned_cents = gone
     top_up.save(update_fields=["returned_cents"])
+    _recharge_off(top_up.org)
     return TopUpReturn.objects.create(
         pk=return_id, top_up=top_up, org_id=top_up.org_id, cents=cents, tax_cents=tax,
         note=note[:200], by=by,
     )  # fmt: skip
+
+
+def _recharge_off(org: Organisation) -> None:
+    profiles = BillingProfile.objects.for_org(org).filter(recharge_below_nano__isnull=False)
+    if profiles.update(recharge_below_nano=None, recharge_cents=0):
+        mail_after_commit(
+            org,
+            "Your automatic recharge is switched off",
+            [
+                "Unused credit goes back to your card.",
+                "Automatic recharge was switched off, or it would charge the card again.",
+                f"You can switch it on again here: {settings.PUBLIC_URL}{reverse('recharge')}",
+            ],
+        )
 
 
 def _refund(gateway: StripeGateway, row: TopUpReturn) -> Refund:

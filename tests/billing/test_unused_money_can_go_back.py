@@ -3,8 +3,8 @@
 import pytest
 from django.db import transaction
 
-from billing import returns, topups
-from billing.models import Incident, TopUpReturn
+from billing import recharge, returns, topups
+from billing.models import BillingProfile, Incident, TopUp, TopUpReturn
 from billing.selectors import balance_of
 from billing.services import hold_reserve
 from billing.stripe.gateway import GatewayRefused, StripeGateway
@@ -13,7 +13,7 @@ from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.money import to_nano
 from tests.billing.payin import cash_nano, events_of, gateway, hear, pay, process, tell
-from tests.billing.test_balances_recharge_themselves import spend_all
+from tests.billing.test_balances_recharge_themselves import set_up, spend_all
 from tests.billing.test_disputes_move_the_money_once import dispute
 from tests.billing.test_two_at_once import at_once
 from tests.cast import make_cast
@@ -64,6 +64,30 @@ def test_money_leaves_the_wallet_and_goes_to_the_card(cast, payments, paid):
     hear(payments, cast.developer.pk)
     assert refunded(payments, paid) == 1500
     assert prepaid(cast) == to_nano("6")
+
+
+def test_a_recharge_does_not_charge_the_card_again(
+    cast, payments, mailoutbox, django_capture_on_commit_callbacks
+):
+    set_up(cast, payments)
+    recharge.recharges_run()
+    with django_capture_on_commit_callbacks(execute=True):
+        begin(cast, TopUp.objects.get(), 2000)
+        begin(cast, TopUp.objects.get(), 2000)
+    assert BillingProfile.objects.get().recharge_below_nano is None
+    (mail,) = mailoutbox
+    assert "automatic recharge is switched off" in mail.subject
+    assert recharge.recharges_run() == 0
+    assert send() == 1
+    assert (TopUp.objects.count(), prepaid(cast)) == (1, to_nano("1"))
+
+
+def test_who_recharges_by_hand_is_not_told_of_recharges(
+    cast, paid, mailoutbox, django_capture_on_commit_callbacks
+):
+    with django_capture_on_commit_callbacks(execute=True):
+        begin(cast, paid, 2000)
+    assert mailoutbox == []
 
 
 def test_the_same_form_returns_once(cast, payments, paid):
