@@ -36,7 +36,7 @@ NANO_PER_CENT = 10_000_000
 LASTS = timedelta(hours=24)
 """How long Stripe keeps a Checkout page open, and remembers an Idempotency-Key."""
 _GRACE = timedelta(hours=1)
-_FEES_FOR = timedelta(days=3)
+_FEES_FOR = timedelta(days=30)
 _OPEN_PER_HOUR = 30
 _POLL_CHUNK = 50
 _BUDGET_S = 30.0
