@@ -316,6 +316,8 @@ STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
 STATEMENT_DELAY_DAYS = env.int("STATEMENT_DELAY_DAYS", default=3)
 # Payouts above this wait for staff; 0: none does.
 PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)
+# So do all payouts of a vendor that was never paid: stolen cards are found out after weeks.
+PAYOUT_FIRST_REVIEW = env.bool("PAYOUT_FIRST_REVIEW", default=True)
 # Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
 STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
 # What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot

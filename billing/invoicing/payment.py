@@ -19,10 +19,17 @@ from billing.models import (
     TransferKind,
     WalletShard,
 )
-from billing.wallets import Why, owed_change, prepaid_apply, prepaid_change
+from billing.wallets import (
+    Why,
+    credit_limit_set,
+    owed_change,
+    prepaid_apply,
+    prepaid_change,
+)
 from marketplace.core.clock import now
 from marketplace.core.errors import WrongState
 from marketplace.core.ids import derived_id
+from marketplace.core.money import format_usd
 
 _GIVEN_UP = (InvoiceStatus.UNCOLLECTIBLE, InvoiceStatus.VOID)
 
@@ -124,7 +131,11 @@ def _revive(invoice: Invoice) -> None:
 
 @transaction.atomic
 def invoice_given_up(*, invoice_id: uuid.UUID, status: InvoiceStatus) -> bool:
-    """Book that nobody will pay an open invoice: void or uncollectible. A loss, posted once."""
+    """Book that nobody will pay an open invoice: void or uncollectible. A loss, posted once.
+
+    The debt is gone then, and its room under the limit would be free again: whoever does not
+    pay gets no more credit until staff set a limit.
+    """
     invoice = _locked(invoice_id)
     if invoice.status in (*_GIVEN_UP, InvoiceStatus.PAID):
         return False
@@ -132,6 +143,15 @@ def invoice_given_up(*, invoice_id: uuid.UUID, status: InvoiceStatus) -> bool:
         raise WrongState(f"{invoice} is not issued yet.")
     cents = invoice.outstanding_cents
     _lower_debt(invoice, TransferKind.WRITE_OFF, AccountKind.LOSS, cents)
+    then = "its credit limit stays as it is"
+    if status == InvoiceStatus.UNCOLLECTIBLE:
+        credit_limit_set(org_id=invoice.org_id, limit_nano=0)
+        then = "its credit limit is 0 now"
+    amount = format_usd(cents * CENT)
+    incident_open(
+        f"invoice given up: {invoice.number}",
+        f"{amount} of {invoice.org.slug} is a loss ({status}); {then}",
+    )
     _end(invoice, status)
     return True
 

@@ -15,6 +15,7 @@ from billing.models import (
     AccountKind,
     Payout,
     PayoutAccount,
+    PayoutState,
     Statement,
     StatementStatus,
 )
@@ -118,13 +119,18 @@ def _write(statement_id: uuid.UUID, org_id: uuid.UUID, draft: Draft) -> Statemen
     )
     if draft.payout_cents:
         limit = settings.PAYOUT_REVIEW_CENTS
+        is_first = settings.PAYOUT_FIRST_REVIEW and not _was_paid(org_id)
         Payout.objects.create(
             statement=statement,
             org_id=org_id,
             cents=draft.payout_cents,
-            needs_approval=0 < limit < draft.payout_cents,
+            needs_approval=is_first or 0 < limit < draft.payout_cents,
         )
     return statement
+
+
+def _was_paid(org_id: uuid.UUID) -> bool:
+    return Payout.objects.for_org(org_id).exclude(state=PayoutState.INTENT).exists()
 
 
 def require_ended(month: date) -> None:

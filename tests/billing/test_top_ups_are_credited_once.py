@@ -82,6 +82,9 @@ def test_a_fee_that_was_not_known_is_booked_later(cast, payments):
     fees = Transfer.objects.filter(source_id=top_up.pk, kind=TransferKind.PROCESSING)
     assert top_up.state == "paid"
     assert not fees.exists()
+    TopUp.objects.update(ended_at=now() - timedelta(days=31))
+    assert fees_poll() == 0
+    TopUp.objects.update(ended_at=now() - timedelta(days=29))
     assert fees_poll() == 1
     assert fees.get().amount_nano == 175 * CENT
     assert fees_poll() == 0
