@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F, Sum
-from django.db.models.functions import Coalesce, Greatest
+from django.db.models import Case, F, Sum, When
+from django.db.models.functions import Coalesce
 
 from billing.apportion import apportion
 from billing.ledger import Side, post
@@ -36,6 +36,7 @@ GRANT_LASTS = timedelta(days=30)
 """A refund to a grant that has expired can be used for as long."""
 _FUNDING = (TransferKind.FUND_GRANT, TransferKind.FUND_PREPAID, TransferKind.FUND_POSTPAID)
 _SHARES = (TransferKind.SHARE, TransferKind.FEE)
+_GIVEN_UP = (InvoiceStatus.VOID, InvoiceStatus.UNCOLLECTIBLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,8 @@ def charge_refund(
     It goes back where it came from, in proportion: grants, prepaid money, debt. Vendors give up
     their shares and the platform its fee; a vendor who was paid out already starts the next
     statement below zero. Budgets are not given back. If the debt was invoiced, a credit note
-    says so: it lowers an unpaid invoice by whole cents, and the rest becomes prepaid money.
+    says so: it lowers an unpaid invoice by whole cents, and the rest becomes prepaid money. Of
+    a debt that was written off nothing comes back to the payer: the loss becomes smaller.
     Raises InvalidInput if less is left than asked for.
     """
     refund_id = derived_id("refund", source_id, key)
@@ -162,6 +164,17 @@ def _return(
         return
     org_id, clearing = charge.org_id, AccountKind.CLEARING
     kind = TransferKind.REFUND_PREPAID
+    if (
+        original.kind == TransferKind.FUND_POSTPAID
+        and credit_note is not None
+        and credit_note.invoice.status in _GIVEN_UP
+    ):
+        # Nobody paid it, so there is nothing to spend: what was written off comes back.
+        post(
+            Side(clearing), Side(AccountKind.LOSS), amount, TransferKind.REFUND_POSTPAID, refund_id,
+            reverses=original.pk, occurred_at=moment,
+        )  # fmt: skip
+        return
     off_debt = 0
     if original.kind == TransferKind.FUND_POSTPAID:
         kind, off_debt = TransferKind.REFUND_POSTPAID, amount
@@ -176,10 +189,13 @@ def _return(
 
 
 def _grant_return(charge: Charge, position: int, amount_nano: int, moment: datetime) -> None:
+    """Put money back into its grant; one that has expired gets time for it, others keep theirs."""
     draw = Draw.objects.get(source_id=charge.pk, position=position)
     Grant.objects.filter(pk=draw.grant_id).update(
         remaining_nano=F("remaining_nano") + amount_nano,
-        expires_at=Greatest(F("expires_at"), moment + GRANT_LASTS),
+        expires_at=Case(
+            When(expires_at__lte=moment, then=moment + GRANT_LASTS), default=F("expires_at")
+        ),
     )
 
 
@@ -196,8 +212,7 @@ def _credit_note(charge: Charge, refund_id: uuid.UUID, postpaid_nano: int) -> Cr
     invoice = Invoice.objects.select_for_update().get(pk=charge.invoice_id)
     if invoice.status == InvoiceStatus.DRAFT:
         return None
-    cents = postpaid_nano // CENT
-    unpaid = invoice.status == InvoiceStatus.OPEN and outstanding_cents(invoice) >= cents > 0
+    paid, cents = invoice.status == InvoiceStatus.PAID, postpaid_nano // CENT
     count = invoice.credit_notes.count() + 1
     return CreditNote.objects.create(
         id=derived_id("credit_note", refund_id),
@@ -205,6 +220,6 @@ def _credit_note(charge: Charge, refund_id: uuid.UUID, postpaid_nano: int) -> Cr
         org_id=charge.org_id,
         number=f"{invoice.number}-C{count}",
         amount_nano=postpaid_nano,
-        cents=cents,
-        to_balance=not unpaid,
+        cents=cents if paid else min(cents, outstanding_cents(invoice)),
+        to_balance=paid,
     )

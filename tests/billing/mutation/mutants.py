@@ -122,6 +122,20 @@ MUTANTS = (
         REFUNDS,
     ),
     Mutant(
+        "a debt written off comes back as money to spend",
+        "billing/refunds.py",
+        "and credit_note.invoice.status in _GIVEN_UP",
+        "and credit_note.invoice.status not in InvoiceStatus",
+        REFUNDS,
+    ),
+    Mutant(
+        "a refund extends a grant that has not ended",
+        "billing/refunds.py",
+        "When(expires_at__lte=moment, then=",
+        "When(expires_at__isnull=False, then=",
+        REFUNDS,
+    ),
+    Mutant(
         "shares are rounded up",
         "billing/split.py",
         "charge_nano * share.bps // WHOLE",
