@@ -136,6 +136,13 @@ MUTANTS = (
         REFUNDS,
     ),
     Mutant(
+        "spending forgets what was given back",
+        "billing/selectors.py",
+        "spent.get(key, none)[1] - back.get(key, none)[1]",
+        "spent.get(key, none)[1]",
+        ("tests/billing/test_sums_are_less_refunds.py",),
+    ),
+    Mutant(
         "shares are rounded up",
         "billing/split.py",
         "charge_nano * share.bps // WHOLE",
