@@ -22,6 +22,7 @@ from billing.models.payments import (
     TopUpState,
 )
 from billing.models.vendors import (
+    NO_VERSION,
     Payout,
     PayoutAccount,
     PayoutState,
@@ -33,6 +34,7 @@ from billing.models.vendors import (
 from billing.models.wallets import Draw, Grant, Hold, HoldState, SpendCap, Wallet, WalletShard
 
 __all__ = [
+    "NO_VERSION",
     "Account",
     "AccountKind",
     "BillingProfile",

@@ -72,4 +72,11 @@ VENDOR_MUTANTS = (
         "found = Statement.objects.filter(",
         ("tests/marketplace/dashboard/test_vendor_money_pages.py",),
     ),
+    Mutant(
+        "a payout taken back counts as earned",
+        "billing/models/vendors.py",
+        "return self.earned_nano - self.returned_nano\n",
+        "return self.earned_nano\n",
+        SENT,
+    ),
 )
