@@ -27,7 +27,7 @@ from billing.models import (
 from billing.wallets import Why, owed_change, prepaid_change
 from marketplace.accounts.models import User
 from marketplace.core.clock import now
-from marketplace.core.errors import InvalidInput
+from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import derived_id
 from marketplace.core.money import format_usd
 
@@ -36,7 +36,7 @@ GRANT_LASTS = timedelta(days=30)
 """A refund to a grant that has expired can be used for as long."""
 _FUNDING = (TransferKind.FUND_GRANT, TransferKind.FUND_PREPAID, TransferKind.FUND_POSTPAID)
 _SHARES = (TransferKind.SHARE, TransferKind.FEE)
-_GIVEN_UP = (InvoiceStatus.VOID, InvoiceStatus.UNCOLLECTIBLE)
+GIVEN_UP = (InvoiceStatus.VOID, InvoiceStatus.UNCOLLECTIBLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +89,9 @@ def charge_refund(
     Raises InvalidInput if less is left than asked for.
     """
     refund_id = derived_id("refund", source_id, key)
-    # The hold's row is what settlements and refunds of one source take turns on.
-    Hold.objects.select_for_update().filter(pk=source_id).first()
-    if (earlier := Refund.objects.filter(pk=refund_id).first()) is not None:
+    charge, earlier = _locked(source_id, refund_id)
+    if earlier is not None:
         return earlier
-    # Locked, or a close that runs now could invoice the charge without this refund.
-    charge = Charge.objects.select_for_update().filter(pk=source_id).first()
-    if charge is None:
-        raise InvalidInput("There is no such charge.", fields={"source_id": ["Unknown."]})
     left = refundable(charge)
     amount = left if amount_nano is None else amount_nano
     if not 0 < amount <= left:
@@ -104,10 +99,62 @@ def charge_refund(
             f"{format_usd(left)} of this charge can be given back.",
             fields={"amount": [f"More than 0, at most {format_usd(left)}."]},
         )
-    moment = now()
-    funding, shares = _parts(charge, _FUNDING, amount), _parts(charge, _SHARES, amount)
+    funding = _parts(charge, _FUNDING, amount)
     postpaid = _total(funding, TransferKind.FUND_POSTPAID)
     credit_note = _credit_note(charge, refund_id, postpaid) if postpaid else None
+    return _write(charge, refund_id, funding, credit_note, reason=reason, note=note, by=by)
+
+
+@transaction.atomic
+def debt_forgive(
+    *, source_id: uuid.UUID, credit_note: CreditNote, by: User | None
+) -> Refund | None:
+    """Take back what vendors and the platform got of a charge's debt that was written off, once.
+
+    What grants and prepaid money paid of the charge stays paid. Returns None if nothing is left
+    of the debt. Raises WrongState unless the invoice is given up.
+    """
+    refund_id = derived_id("refund", source_id, credit_note.pk)
+    charge, earlier = _locked(source_id, refund_id)
+    if earlier is not None:
+        return earlier
+    # Locked as well: a payment that comes in now waits, or is seen.
+    credit_note.invoice = Invoice.objects.select_for_update().get(pk=credit_note.invoice_id)
+    if credit_note.invoice.status not in GIVEN_UP:
+        raise WrongState(f"{credit_note.invoice} is not given up.")
+    debt = (TransferKind.FUND_POSTPAID,)
+    back = charge.refunds.aggregate(sum=Coalesce(Sum("postpaid_nano"), 0))["sum"]
+    if not (left := charge.postpaid_nano - int(back)):
+        return None
+    funding, note = _parts(charge, debt, left), "Nobody paid the invoice."
+    reason = RefundReason.STAFF
+    return _write(charge, refund_id, funding, credit_note, reason=reason, note=note, by=by)
+
+
+def _locked(source_id: uuid.UUID, refund_id: uuid.UUID) -> tuple[Charge, Refund | None]:
+    """Lock a charge. Returns it, and the refund if that was made before."""
+    # The hold's row is what settlements and refunds of one source take turns on.
+    Hold.objects.select_for_update().filter(pk=source_id).first()
+    # Locked, or a close that runs now could invoice the charge without this refund.
+    charge = Charge.objects.select_for_update().filter(pk=source_id).first()
+    if charge is None:
+        raise InvalidInput("There is no such charge.", fields={"source_id": ["Unknown."]})
+    return charge, Refund.objects.filter(pk=refund_id).first()
+
+
+def _write(
+    charge: Charge,
+    refund_id: uuid.UUID,
+    funding: list[_Part],
+    credit_note: CreditNote | None,
+    *,
+    reason: RefundReason,
+    note: str,
+    by: User | None,
+) -> Refund:
+    """Post a refund of some funding, take as much of the shares and the fee, and record it."""
+    moment, amount = now(), sum(part.amount_nano for part in funding)
+    shares = _parts(charge, _SHARES, amount)
     for part in funding:
         _return(charge, refund_id, part, credit_note, moment)
     for part in shares:
@@ -119,7 +166,7 @@ def charge_refund(
         amount_nano=amount,
         granted_nano=_total(funding, TransferKind.FUND_GRANT),
         prepaid_nano=_total(funding, TransferKind.FUND_PREPAID),
-        postpaid_nano=postpaid,
+        postpaid_nano=_total(funding, TransferKind.FUND_POSTPAID),
         vendors_nano=_total(shares, TransferKind.SHARE),
         fee_nano=_total(shares, TransferKind.FEE),
         reason=reason,
@@ -167,7 +214,7 @@ def _return(
     if (
         original.kind == TransferKind.FUND_POSTPAID
         and credit_note is not None
-        and credit_note.invoice.status in _GIVEN_UP
+        and credit_note.invoice.status in GIVEN_UP
     ):
         # Nobody paid it, so there is nothing to spend: what was written off comes back.
         post(

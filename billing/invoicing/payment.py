@@ -10,19 +10,19 @@ from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from billing import refunds
+from billing.invariants import incident_open
 from billing.invoicing.sql import CENT
 from billing.models import (
     AccountKind,
     Invoice,
     InvoiceStatus,
+    SharesFate,
     TransferKind,
     WalletShard,
 )
 from billing.wallets import Why, owed_change, prepaid_apply
 from marketplace.core.clock import now
 from marketplace.core.errors import WrongState
-
-_GIVEN_UP = (InvoiceStatus.UNCOLLECTIBLE, InvoiceStatus.VOID)
 
 
 def _locked(invoice_id: uuid.UUID) -> Invoice:
@@ -61,7 +61,7 @@ def invoice_paid(*, invoice_id: uuid.UUID) -> bool:
         return False
     if invoice.status == InvoiceStatus.DRAFT:
         raise WrongState(f"{invoice} is not issued yet.")
-    if invoice.status in _GIVEN_UP:
+    if invoice.status in refunds.GIVEN_UP:
         _revive(invoice)
     cents = outstanding_cents(invoice)
     _lower_debt(invoice, TransferKind.PAYMENT, AccountKind.CASH, cents)
@@ -71,6 +71,12 @@ def invoice_paid(*, invoice_id: uuid.UUID) -> bool:
 
 def _revive(invoice: Invoice) -> None:
     """Take a written-off debt back, since somebody pays it after all."""
+    if invoice.shares_fate == SharesFate.TAKEN_BACK:
+        incident_open(
+            f"paid after all: {invoice}",
+            "Its debt was forgiven and vendors gave up their shares. Nothing was booked: if money "
+            "came in, return it, or credit the payer and the vendors.",
+        )
     invoice.status = InvoiceStatus.OPEN
     owed_change(
         org_id=invoice.org_id,
@@ -84,7 +90,7 @@ def _revive(invoice: Invoice) -> None:
 def invoice_given_up(*, invoice_id: uuid.UUID, status: InvoiceStatus) -> bool:
     """Book that nobody will pay an open invoice: void or uncollectible. A loss, posted once."""
     invoice = _locked(invoice_id)
-    if invoice.status in (*_GIVEN_UP, InvoiceStatus.PAID):
+    if invoice.status in (*refunds.GIVEN_UP, InvoiceStatus.PAID):
         return False
     if invoice.status == InvoiceStatus.DRAFT:
         raise WrongState(f"{invoice} is not issued yet.")

@@ -8,6 +8,7 @@ from billing.models.invoices import (
     InvoiceLine,
     InvoiceStatus,
     NumberSequence,
+    SharesFate,
 )
 from billing.models.ledger import Account, AccountKind, Transfer, TransferKind
 from billing.models.meter_hours import MeterHour
@@ -60,6 +61,7 @@ __all__ = [
     "Refund",
     "RefundReason",
     "ReturnState",
+    "SharesFate",
     "SpendAlert",
     "SpendCap",
     "Statement",

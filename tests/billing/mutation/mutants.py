@@ -124,7 +124,7 @@ MUTANTS = (
     Mutant(
         "a debt written off comes back as money to spend",
         "billing/refunds.py",
-        "and credit_note.invoice.status in _GIVEN_UP",
+        "and credit_note.invoice.status in GIVEN_UP",
         "and credit_note.invoice.status not in InvoiceStatus",
         REFUNDS,
     ),

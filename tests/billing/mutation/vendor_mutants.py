@@ -79,4 +79,11 @@ VENDOR_MUTANTS = (
         "return self.earned_nano\n",
         SENT,
     ),
+    Mutant(
+        "shares of an invoice given up wait for ever",
+        "billing/statements/queries.py",
+        " OR i.shares_fate <> ''",
+        "",
+        ("tests/billing/statements/test_invoices_release_shares.py",),
+    ),
 )
