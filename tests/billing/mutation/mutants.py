@@ -143,6 +143,13 @@ MUTANTS = (
         ("tests/billing/test_sums_are_less_refunds.py",),
     ),
     Mutant(
+        "a call refused for a budget alarms nobody",
+        "marketplace/jobs/services.py",
+        "        requests.refusal_note(job, error)\n",
+        "",
+        ("tests/marketplace/api/test_projects_have_budgets.py",),
+    ),
+    Mutant(
         "shares are rounded up",
         "billing/split.py",
         "charge_nano * share.bps // WHOLE",
