@@ -125,7 +125,7 @@ MUTANTS = (
         "a debt written off comes back as money to spend",
         "billing/refunds.py",
         "and credit_note.invoice.status in GIVEN_UP",
-        "and credit_note.invoice.status not in InvoiceStatus",
+        "and credit_note.invoice.status in ()",
         REFUNDS,
     ),
     Mutant(
@@ -148,6 +148,13 @@ MUTANTS = (
         "        requests.refusal_note(job, error)\n",
         "",
         ("tests/marketplace/api/test_projects_have_budgets.py",),
+    ),
+    Mutant(
+        "what an issued invoice is due can change",
+        "billing/migrations/0009_issued_invoices_stay.py",
+        '    "status", "paid_cents",',
+        '    "status", "due_cents", "paid_cents",',
+        ("tests/billing/invoicing/test_issued_invoices_stay.py",),
     ),
     Mutant(
         "shares are rounded up",
