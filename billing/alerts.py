@@ -28,7 +28,8 @@ PERCENTS = (50, 80, 100)
 LOW = 0
 MAIL_FOR = timedelta(days=3)
 
-# Of several thresholds crossed since the last look only the highest is told.
+# Of several thresholds crossed since the last look only the highest is told. A subject that is
+# `refused` a call has crossed them all: a hard limit is hardly ever spent to the last bit.
 _CROSSED = """
 WITH crossed AS (
     SELECT s.org_id, s.id AS subject_id, s.subject, p.percent, c.spent_nano, s.budget
@@ -43,7 +44,10 @@ WITH crossed AS (
         FROM accounts_apikey WHERE revoked_at IS NULL) s ON s.id = c.subject_id
     CROSS JOIN unnest(%(percents)s::int[]) AS p (percent)
     WHERE c.month = %(month)s AND s.budget > 0
-      AND c.spent_nano::numeric * 100 >= s.budget::numeric * p.percent),
+      AND CASE WHEN %(refused)s::uuid IS NULL
+               THEN c.spent_nano::numeric * 100 >= s.budget::numeric * p.percent
+               ELSE s.id = %(refused)s::uuid END
+      AND (%(refused)s::uuid IS NULL OR c.subject_id = %(refused)s::uuid)),
 new AS (
     INSERT INTO billing_spendalert
         (org_id, subject_id, subject, month, percent, spent_nano, limit_nano, created_at)
@@ -90,6 +94,7 @@ def _data(alert: SpendAlert) -> dict[str, Any]:
         "percent": alert.percent,
         "spent_nano_usd": alert.spent_nano,
         "budget_nano_usd": alert.limit_nano,
+        "refused": alert.is_refusal,
     }
 
 
@@ -120,10 +125,30 @@ def alerts_raise() -> int:
         "now": now(),
         "month": month_of(now()),
         "percents": list(PERCENTS),
+        "refused": None,
     }
     with connection.cursor() as cursor:
         cursor.execute(_RECOVERED, parameters)
     return _raise(_CROSSED, parameters) + _raise(_LOW, parameters)
+
+
+def budget_refused(*, subject_id: uuid.UUID, quote_nano: int, budget_nano: int) -> bool:
+    """Note that a call was refused for a budget: that counts as reaching 100 % of it.
+
+    Call it after the refused call was rolled back. A quote above the whole budget says nothing
+    of what is left. Returns whether it is news.
+    """
+    month = month_of(now())
+    known = SpendAlert.objects.filter(subject_id=subject_id, month=month, percent=max(PERCENTS))
+    if quote_nano > budget_nano or known.exists():
+        return False
+    parameters = {
+        "now": now(),
+        "month": month,
+        "percents": list(PERCENTS),
+        "refused": subject_id,
+    }
+    return bool(_raise(_CROSSED, parameters))
 
 
 def recipients_of(org_id: uuid.UUID) -> list[str]:
@@ -146,6 +171,8 @@ def _mail(alert: SpendAlert) -> None:
         subject, template = f"The balance of {alert.org} is low", "emails/balance_low.txt"
     else:
         subject = f"{alert.percent} % of the budget of {alert.subject} is spent"
+        if alert.is_refusal:
+            subject = f"The budget of {alert.subject} is used up: a call was refused"
         template = "emails/budget_alert.txt"
     body = render_to_string(
         template,

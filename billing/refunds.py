@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from django.db import transaction
-from django.db.models import F, Sum
-from django.db.models.functions import Coalesce, Greatest
+from django.db.models import Case, F, Sum, When
+from django.db.models.functions import Coalesce
 
 from billing.apportion import apportion
 from billing.ledger import Side, post
@@ -27,7 +27,7 @@ from billing.models import (
 from billing.wallets import Why, owed_change, prepaid_change
 from marketplace.accounts.models import User
 from marketplace.core.clock import now
-from marketplace.core.errors import InvalidInput
+from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import derived_id
 from marketplace.core.money import format_usd
 
@@ -36,6 +36,7 @@ GRANT_LASTS = timedelta(days=30)
 """A refund to a grant that has expired can be used for as long."""
 _FUNDING = (TransferKind.FUND_GRANT, TransferKind.FUND_PREPAID, TransferKind.FUND_POSTPAID)
 _SHARES = (TransferKind.SHARE, TransferKind.FEE)
+GIVEN_UP = (InvoiceStatus.VOID, InvoiceStatus.UNCOLLECTIBLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +84,14 @@ def charge_refund(
     It goes back where it came from, in proportion: grants, prepaid money, debt. Vendors give up
     their shares and the platform its fee; a vendor who was paid out already starts the next
     statement below zero. Budgets are not given back. If the debt was invoiced, a credit note
-    says so: it lowers an unpaid invoice by whole cents, and the rest becomes prepaid money.
+    says so: it lowers an unpaid invoice by whole cents, and the rest becomes prepaid money. Of
+    a debt that was written off nothing comes back to the payer: the loss becomes smaller.
     Raises InvalidInput if less is left than asked for.
     """
     refund_id = derived_id("refund", source_id, key)
-    # The hold's row is what settlements and refunds of one source take turns on.
-    Hold.objects.select_for_update().filter(pk=source_id).first()
-    if (earlier := Refund.objects.filter(pk=refund_id).first()) is not None:
+    charge, earlier = _locked(source_id, refund_id)
+    if earlier is not None:
         return earlier
-    # Locked, or a close that runs now could invoice the charge without this refund.
-    charge = Charge.objects.select_for_update().filter(pk=source_id).first()
-    if charge is None:
-        raise InvalidInput("There is no such charge.", fields={"source_id": ["Unknown."]})
     left = refundable(charge)
     amount = left if amount_nano is None else amount_nano
     if not 0 < amount <= left:
@@ -102,10 +99,62 @@ def charge_refund(
             f"{format_usd(left)} of this charge can be given back.",
             fields={"amount": [f"More than 0, at most {format_usd(left)}."]},
         )
-    moment = now()
-    funding, shares = _parts(charge, _FUNDING, amount), _parts(charge, _SHARES, amount)
+    funding = _parts(charge, _FUNDING, amount)
     postpaid = _total(funding, TransferKind.FUND_POSTPAID)
     credit_note = _credit_note(charge, refund_id, postpaid) if postpaid else None
+    return _write(charge, refund_id, funding, credit_note, reason=reason, note=note, by=by)
+
+
+@transaction.atomic
+def debt_forgive(
+    *, source_id: uuid.UUID, credit_note: CreditNote, by: User | None
+) -> Refund | None:
+    """Take back what vendors and the platform got of a charge's debt that was written off, once.
+
+    What grants and prepaid money paid of the charge stays paid. Returns None if nothing is left
+    of the debt. Raises WrongState unless the invoice is given up.
+    """
+    refund_id = derived_id("refund", source_id, credit_note.pk)
+    charge, earlier = _locked(source_id, refund_id)
+    if earlier is not None:
+        return earlier
+    # Locked as well: a payment that comes in now waits, or is seen.
+    credit_note.invoice = Invoice.objects.select_for_update().get(pk=credit_note.invoice_id)
+    if credit_note.invoice.status not in GIVEN_UP:
+        raise WrongState(f"{credit_note.invoice} is not given up.")
+    debt = (TransferKind.FUND_POSTPAID,)
+    back = charge.refunds.aggregate(sum=Coalesce(Sum("postpaid_nano"), 0))["sum"]
+    if not (left := charge.postpaid_nano - int(back)):
+        return None
+    funding, note = _parts(charge, debt, left), "Nobody paid the invoice."
+    reason = RefundReason.STAFF
+    return _write(charge, refund_id, funding, credit_note, reason=reason, note=note, by=by)
+
+
+def _locked(source_id: uuid.UUID, refund_id: uuid.UUID) -> tuple[Charge, Refund | None]:
+    """Lock a charge. Returns it, and the refund if that was made before."""
+    # The hold's row is what settlements and refunds of one source take turns on.
+    Hold.objects.select_for_update().filter(pk=source_id).first()
+    # Locked, or a close that runs now could invoice the charge without this refund.
+    charge = Charge.objects.select_for_update().filter(pk=source_id).first()
+    if charge is None:
+        raise InvalidInput("There is no such charge.", fields={"source_id": ["Unknown."]})
+    return charge, Refund.objects.filter(pk=refund_id).first()
+
+
+def _write(
+    charge: Charge,
+    refund_id: uuid.UUID,
+    funding: list[_Part],
+    credit_note: CreditNote | None,
+    *,
+    reason: RefundReason,
+    note: str,
+    by: User | None,
+) -> Refund:
+    """Post a refund of some funding, take as much of the shares and the fee, and record it."""
+    moment, amount = now(), sum(part.amount_nano for part in funding)
+    shares = _parts(charge, _SHARES, amount)
     for part in funding:
         _return(charge, refund_id, part, credit_note, moment)
     for part in shares:
@@ -117,7 +166,7 @@ def charge_refund(
         amount_nano=amount,
         granted_nano=_total(funding, TransferKind.FUND_GRANT),
         prepaid_nano=_total(funding, TransferKind.FUND_PREPAID),
-        postpaid_nano=postpaid,
+        postpaid_nano=_total(funding, TransferKind.FUND_POSTPAID),
         vendors_nano=_total(shares, TransferKind.SHARE),
         fee_nano=_total(shares, TransferKind.FEE),
         reason=reason,
@@ -162,6 +211,17 @@ def _return(
         return
     org_id, clearing = charge.org_id, AccountKind.CLEARING
     kind = TransferKind.REFUND_PREPAID
+    if (
+        original.kind == TransferKind.FUND_POSTPAID
+        and credit_note is not None
+        and credit_note.invoice.status in GIVEN_UP
+    ):
+        # Nobody paid it, so there is nothing to spend: what was written off comes back.
+        post(
+            Side(clearing), Side(AccountKind.LOSS), amount, TransferKind.REFUND_POSTPAID, refund_id,
+            reverses=original.pk, occurred_at=moment,
+        )  # fmt: skip
+        return
     off_debt = 0
     if original.kind == TransferKind.FUND_POSTPAID:
         kind, off_debt = TransferKind.REFUND_POSTPAID, amount
@@ -176,10 +236,13 @@ def _return(
 
 
 def _grant_return(charge: Charge, position: int, amount_nano: int, moment: datetime) -> None:
+    """Put money back into its grant; one that has expired gets time for it, others keep theirs."""
     draw = Draw.objects.get(source_id=charge.pk, position=position)
     Grant.objects.filter(pk=draw.grant_id).update(
         remaining_nano=F("remaining_nano") + amount_nano,
-        expires_at=Greatest(F("expires_at"), moment + GRANT_LASTS),
+        expires_at=Case(
+            When(expires_at__lte=moment, then=moment + GRANT_LASTS), default=F("expires_at")
+        ),
     )
 
 
@@ -190,8 +253,7 @@ def _credit_note(charge: Charge, refund_id: uuid.UUID, postpaid_nano: int) -> Cr
     invoice = Invoice.objects.select_for_update().get(pk=charge.invoice_id)
     if invoice.status == InvoiceStatus.DRAFT:
         return None
-    cents = postpaid_nano // CENT
-    unpaid = invoice.outstanding_cents >= cents > 0
+    paid, cents = invoice.status == InvoiceStatus.PAID, postpaid_nano // CENT
     count = invoice.credit_notes.count() + 1
     return CreditNote.objects.create(
         id=derived_id("credit_note", refund_id),
@@ -199,6 +261,6 @@ def _credit_note(charge: Charge, refund_id: uuid.UUID, postpaid_nano: int) -> Cr
         org_id=charge.org_id,
         number=f"{invoice.number}-C{count}",
         amount_nano=postpaid_nano,
-        cents=cents,
-        to_balance=not unpaid,
+        cents=cents if paid else min(cents, invoice.unpaid_cents),
+        to_balance=paid,
     )

@@ -14,6 +14,7 @@ from billing.models import (
     Charge,
     Grant,
     MeterBatch,
+    Refund,
     SpendCap,
     Transfer,
     TransferKind,
@@ -101,16 +102,31 @@ class Day:
 
 
 def spending_by_day(org_id: uuid.UUID, since: datetime) -> list[Day]:
-    """Return what an organisation spent per day, oldest first."""
-    rows = (
-        Charge.objects.for_org(org_id)
-        .filter(occurred_at__gte=since)
-        .annotate(day=TruncDate("occurred_at"))
-        .values("day")
-        .annotate(count=Count("pk"), amount=Sum("amount_nano"))
-        .order_by("day")
-    )
-    return [Day(row["day"], row["count"], int(row["amount"])) for row in rows]
+    """Return what an organisation spent per day less what it was given back then, oldest first."""
+    recent = Q(occurred_at__gte=since)
+    charges = Charge.objects.for_org(org_id).filter(recent)
+    refunds = Refund.objects.for_org(org_id).filter(recent)
+    spent = _sums(charges.annotate(key=TruncDate("occurred_at")))
+    back = _sums(refunds.annotate(key=TruncDate("occurred_at")))
+    return [Day(key, count, amount) for key, count, amount in sorted(_net(spent, back))]
+
+
+_Sums = dict[Any, tuple[int, int]]
+
+
+def _sums(rows: "QuerySet[Any]") -> _Sums:
+    """Return (count, amount) of rows by their `key`."""
+    found = rows.order_by().values("key").annotate(count=Count("pk"), amount=Sum("amount_nano"))
+    return {row["key"]: (row["count"], int(row["amount"])) for row in found}
+
+
+def _net(spent: _Sums, back: _Sums) -> list[tuple[Any, int, int]]:
+    """Return (key, charges, amount less refunds) of all keys."""
+    none = (0, 0)
+    return [
+        (key, spent.get(key, none)[0], spent.get(key, none)[1] - back.get(key, none)[1])
+        for key in spent.keys() | back.keys()
+    ]
 
 
 _EARNED = Q(credit__kind=AccountKind.PAYABLE, kind=TransferKind.SHARE)
@@ -132,7 +148,7 @@ def earnings_by_day(org_id: uuid.UUID, since: datetime) -> list[Day]:
         .filter(occurred_at__gte=since)
         .annotate(day=TruncDate("occurred_at"))
         .values("day")
-        .annotate(count=Count("pk"), amount=Sum(_NET))
+        .annotate(count=Count("pk", filter=Q(kind=TransferKind.SHARE)), amount=Sum(_NET))
         .order_by("day")
     )
     return [Day(row["day"], row["count"], int(row["amount"])) for row in rows]
@@ -153,27 +169,26 @@ class VersionSum:
 
 
 def spending_by_version(org_id: uuid.UUID, since: datetime) -> list[VersionSum]:
-    """Return what an organisation spent on each version, the most first."""
-    rows = (
-        Charge.objects.for_org(org_id)
-        .filter(occurred_at__gte=since)
-        .values("version_id")
-        .annotate(count=Count("pk"), amount=Sum("amount_nano"))
-        .order_by("-amount", "version_id")
-    )
-    return [VersionSum(row["version_id"], row["count"], int(row["amount"])) for row in rows]
+    """Return what an organisation spent on each version less refunds, the most first."""
+    recent = Q(occurred_at__gte=since)
+    charges = Charge.objects.for_org(org_id).filter(recent)
+    refunds = Refund.objects.for_org(org_id).filter(recent)
+    spent = _sums(charges.annotate(key=F("version_id")))
+    back = _sums(refunds.annotate(key=F("charge__version_id")))
+    sums = [VersionSum(*row) for row in _net(spent, back)]
+    return sorted(sums, key=lambda row: (-row.amount_nano, row.version_id))
 
 
 def earnings_of(org_id: uuid.UUID) -> "QuerySet[Any]":
-    """Return the ledger rows that a vendor earned by, newest first, with the version called.
+    """Return the ledger rows of a vendor's shares and of their refunds, newest first.
 
-    Each has `version_id`: the version of the charge, which for a royalty is somebody else's.
+    Each has `net_nano`, below zero for a refund, `charge_id` and `version_id`: those of the
+    charge, which for a royalty is of somebody else's version.
     """
-    charged = Charge.objects.filter(pk=OuterRef("source_id")).values("version_id")
+    charged = Charge.objects.filter(pk=OuterRef("charge_id")).values("version_id")
     rows: QuerySet[Any] = (
-        Transfer.objects.filter(
-            credit__org_id=org_id, credit__kind=AccountKind.PAYABLE, kind=TransferKind.SHARE
-        )
+        _earned(org_id)
+        .annotate(charge_id=Coalesce("reverses__source_id", "source_id"), net_nano=_NET)
         .annotate(version_id=Subquery(charged[:1]))
         .order_by("-occurred_at", "-pk")
     )
@@ -181,12 +196,12 @@ def earnings_of(org_id: uuid.UUID) -> "QuerySet[Any]":
 
 
 def earnings_by_version(org_id: uuid.UUID) -> list[VersionSum]:
-    """Return what a vendor earned by calls of each version, the most first."""
+    """Return what a vendor earned by calls of each version less refunds, the most first."""
     rows: Any = (
         earnings_of(org_id)
         .order_by()
         .values("version_id")
-        .annotate(count=Count("pk"), amount=Sum("amount_nano"))
+        .annotate(count=Count("pk", filter=Q(kind=TransferKind.SHARE)), amount=Sum(_NET))
         .order_by("-amount", "version_id")
     )
     return [VersionSum(row["version_id"], row["count"], int(row["amount"])) for row in rows]

@@ -63,7 +63,14 @@ _SUMS = {
             WHERE r.credit_note_id IS NULL AND COALESCE(i.status, 'draft') = 'draft') rest""",
     "invoiced": f"SELECT sum(due_cents) * {CENT} FROM billing_invoice WHERE status <> 'draft'",
     "rounded": _off_debt("rounding"),
-    "credited": f"SELECT sum(cents) * {CENT} FROM billing_creditnote WHERE NOT to_balance",
+    # A note that lowered a loss is part of what was given up.
+    "credited": f"""
+        SELECT sum(n.cents) * {CENT} FROM billing_creditnote n
+        WHERE NOT n.to_balance AND NOT EXISTS (
+            SELECT FROM billing_refund r
+            JOIN billing_transfer t ON t.source_id = r.id AND t.kind = 'refund_postpaid'
+            JOIN billing_account a ON a.id = t.credit_id
+            WHERE r.credit_note_id = n.id AND a.kind = 'loss')""",
     "open": f"""
         SELECT sum(i.due_cents - i.paid_cents - COALESCE(n.cents, 0)) * {CENT}
         FROM billing_invoice i LEFT JOIN (

@@ -5,7 +5,7 @@ import structlog
 from billing.customers import gateway_shared
 from billing.invariants import incident_open
 from billing.invoicing.attempts import hourly_attempt
-from billing.models import CreditNote
+from billing.models import CreditNote, InvoiceStatus
 from billing.stripe.gateway import GatewayError, GatewayRefused, StripeGateway
 
 log = structlog.get_logger("mercato.billing.credit_notes")
@@ -19,9 +19,14 @@ def credit_notes_relay(limit: int = 100) -> int:
     gateway = gateway_shared()
     if gateway is None:
         return 0
-    due = CreditNote.objects.filter(
-        stripe_credit_note_id="", cents__gt=0, invoice__stripe_finalized_at__isnull=False
-    ).select_related("invoice")
+    due = (
+        CreditNote.objects.filter(
+            stripe_credit_note_id="", cents__gt=0, invoice__stripe_finalized_at__isnull=False
+        )
+        # Stripe takes notes on open and paid invoices only.
+        .exclude(invoice__status__in=[InvoiceStatus.VOID, InvoiceStatus.UNCOLLECTIBLE])
+        .select_related("invoice")
+    )
     done = 0
     for note in due.order_by("created_at")[:limit]:
         try:

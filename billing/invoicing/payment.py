@@ -9,12 +9,14 @@ from django.db import transaction
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
+from billing import refunds
 from billing.invariants import incident_open
 from billing.invoicing.sql import CENT
 from billing.models import (
     AccountKind,
     Invoice,
     InvoiceStatus,
+    SharesFate,
     Transfer,
     TransferKind,
     WalletShard,
@@ -30,8 +32,6 @@ from marketplace.core.clock import now
 from marketplace.core.errors import WrongState
 from marketplace.core.ids import derived_id
 from marketplace.core.money import format_usd
-
-_GIVEN_UP = (InvoiceStatus.UNCOLLECTIBLE, InvoiceStatus.VOID)
 
 
 def _locked(invoice_id: uuid.UUID) -> Invoice:
@@ -73,7 +73,7 @@ def invoice_paid(*, invoice_id: uuid.UUID, received_cents: int = 0, short_cents:
         raise WrongState(f"{invoice} is not issued yet.")
     if invoice.status == InvoiceStatus.PAID:
         return _credit_excess(invoice, received_cents)
-    if invoice.status in _GIVEN_UP:
+    if invoice.status in refunds.GIVEN_UP:
         _revive(invoice)
     cents = max(0, invoice.outstanding_cents - short_cents)
     is_whole = cents == invoice.outstanding_cents
@@ -120,6 +120,12 @@ def _credit_excess(invoice: Invoice, received_cents: int) -> bool:
 
 def _revive(invoice: Invoice) -> None:
     """Take a written-off debt back, since somebody pays it after all."""
+    if invoice.shares_fate == SharesFate.TAKEN_BACK:
+        incident_open(
+            f"paid after all: {invoice}",
+            "Its debt was forgiven and vendors gave up their shares. Nothing was booked: if money "
+            "came in, return it, or credit the payer and the vendors.",
+        )
     invoice.status = InvoiceStatus.OPEN
     owed_change(
         org_id=invoice.org_id,
@@ -137,7 +143,7 @@ def invoice_given_up(*, invoice_id: uuid.UUID, status: InvoiceStatus) -> bool:
     pay gets no more credit until staff set a limit.
     """
     invoice = _locked(invoice_id)
-    if invoice.status in (*_GIVEN_UP, InvoiceStatus.PAID):
+    if invoice.status in (*refunds.GIVEN_UP, InvoiceStatus.PAID):
         return False
     if invoice.status == InvoiceStatus.DRAFT:
         raise WrongState(f"{invoice} is not issued yet.")

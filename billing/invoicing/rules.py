@@ -77,6 +77,14 @@ RULES = {
         WHERE i.paid_cents * {CENT} <> COALESCE(t.nano, 0)
            OR i.paid_cents + COALESCE(n.cents, 0) > i.due_cents
            OR (i.status = 'paid' AND i.paid_cents + COALESCE(n.cents, 0) <> i.due_cents)""",
+    "a credit note gives money back only for a paid invoice": """
+        SELECT n.number, i.status FROM billing_creditnote n
+        JOIN billing_invoice i ON i.id = n.invoice_id WHERE n.to_balance AND i.status <> 'paid'
+        UNION ALL
+        SELECT n.number, 'written off' FROM billing_creditnote n
+        JOIN billing_refund r ON r.credit_note_id = n.id
+        JOIN billing_transfer t ON t.source_id = r.id AND t.kind = 'refund_postpaid'
+        JOIN billing_account a ON a.id = t.credit_id WHERE n.to_balance AND a.kind = 'loss'""",
     "numbers of invoices have no gaps": """
         SELECT prefix, count(*), max(number) FROM (
             SELECT left(number, 7) AS prefix, substr(number, 8)::int AS number

@@ -8,6 +8,7 @@ from billing.models.invoices import (
     InvoiceLine,
     InvoiceStatus,
     NumberSequence,
+    SharesFate,
 )
 from billing.models.ledger import Account, AccountKind, Transfer, TransferKind
 from billing.models.meter_hours import MeterHour
@@ -22,6 +23,7 @@ from billing.models.payments import (
     TopUpState,
 )
 from billing.models.vendors import (
+    NO_VERSION,
     Payout,
     PayoutAccount,
     PayoutState,
@@ -33,6 +35,7 @@ from billing.models.vendors import (
 from billing.models.wallets import Draw, Grant, Hold, HoldState, SpendCap, Wallet, WalletShard
 
 __all__ = [
+    "NO_VERSION",
     "Account",
     "AccountKind",
     "BillingProfile",
@@ -58,6 +61,7 @@ __all__ = [
     "Refund",
     "RefundReason",
     "ReturnState",
+    "SharesFate",
     "SpendAlert",
     "SpendCap",
     "Statement",

@@ -59,3 +59,8 @@ class SpendAlert(models.Model):
 
     def __str__(self) -> str:
         return f"{self.percent} % of {self.subject}"
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether a call did not fit into what was left of a budget, which so counts as spent."""
+        return self.percent == 100 and self.spent_nano < self.limit_nano

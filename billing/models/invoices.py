@@ -20,6 +20,13 @@ class InvoiceStatus(models.TextChoices):
     UNCOLLECTIBLE = "uncollectible"
 
 
+class SharesFate(models.TextChoices):
+    """What staff decided of the vendors' shares in an invoice that nobody paid."""
+
+    RELEASED = "released", "Vendors are paid; the platform bears it"
+    TAKEN_BACK = "taken_back", "Vendors gave them up"
+
+
 class Invoice(models.Model):
     """Usage of one organisation in one UTC month: what credit paid, and what is due.
 
@@ -47,6 +54,13 @@ class Invoice(models.Model):
     )
     approved_at = models.DateTimeField(null=True, blank=True)
     approved_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
+    shares_fate = models.CharField(
+        max_length=10,
+        choices=SharesFate,
+        blank=True,
+        db_default="",
+        help_text="Of one given up: what became of the vendors' shares.",
+    )
     created_at = models.DateTimeField(default=now, editable=False)
     issued_at = models.DateTimeField(null=True, blank=True)
     mailed_at = models.DateTimeField(null=True, blank=True)
@@ -83,8 +97,11 @@ class Invoice(models.Model):
     @property
     def outstanding_cents(self) -> int:
         """What is still to be paid: nothing unless it is open."""
-        if self.status != InvoiceStatus.OPEN:
-            return 0
+        return self.unpaid_cents if self.status == InvoiceStatus.OPEN else 0
+
+    @property
+    def unpaid_cents(self) -> int:
+        """What neither a payment nor a credit note has settled, given up or not."""
         notes = self.credit_notes.filter(to_balance=False).aggregate(sum=Sum("cents"))
         return self.due_cents - self.paid_cents - int(notes["sum"] or 0)
 

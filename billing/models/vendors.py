@@ -1,15 +1,20 @@
 """What a vendor has earned, month by month, and how it is paid out."""
 
+import uuid
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Sum
+from django.db.models.functions import Coalesce
 
 from billing.models.ledger import Transfer
 from marketplace.accounts.models import Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
 from marketplace.core.clock import now
 from marketplace.core.outbox import OutboxRow
+
+NO_VERSION = uuid.UUID(int=0)
+"""The version of lines that are for no call: payouts taken back."""
 
 
 class PayoutAccount(models.Model):
@@ -56,8 +61,9 @@ class StatementStatus(models.TextChoices):
 class Statement(models.Model):
     """What one vendor earned by the end of one UTC month, what was taken back, what is paid.
 
-    payable = carried_in + earned − clawed_back; whole cents are paid out, the rest and what is
-    below the minimum is carried on, with the reason in `reason`.
+    payable = carried_in + earned − clawed_back, where earned includes payouts that were taken
+    back, because they are owed again: `returned_nano` of it. Whole cents are paid out, the
+    rest and what is below the minimum is carried on, with the reason in `reason`.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -100,6 +106,19 @@ class Statement(models.Model):
     def __str__(self) -> str:
         return self.number or f"draft for {self.month:%Y-%m}"
 
+    @property
+    def returned_nano(self) -> int:
+        """Return what of `earned_nano` was not earned: earlier payouts that were taken back."""
+        if (known := getattr(self, "returned", None)) is not None:
+            return int(known)
+        lines = self.lines.filter(version_id=NO_VERSION)
+        return int(lines.aggregate(sum=Coalesce(Sum("earned_nano"), 0))["sum"])
+
+    @property
+    def shares_nano(self) -> int:
+        """Return what was earned by calls."""
+        return self.earned_nano - self.returned_nano
+
 
 class StatementEntry(models.Model):
     """Puts one transfer to or from a vendor's payable account into one statement, for good."""
@@ -139,6 +158,11 @@ class StatementLine(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model_ref}: {self.earned_nano} n$"
+
+    @property
+    def returned_nano(self) -> int:
+        """Return what of `earned_nano` are payouts taken back: all of it or nothing."""
+        return self.earned_nano if self.version_id == NO_VERSION else 0
 
 
 class PayoutState(models.TextChoices):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from billing.models import PayoutAccount
+from billing.models import NO_VERSION, PayoutAccount
 from marketplace.core.money import NANO, format_usd
 
 CENT_NANO = NANO // 100
@@ -32,6 +32,11 @@ class Line:
     calls: int
     earned_nano: int
     clawed_back_nano: int
+
+    @property
+    def returned_nano(self) -> int:
+        """What of `earned_nano` are payouts taken back: all of it or nothing."""
+        return self.earned_nano if self.version_id == NO_VERSION else 0
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> "Line":
@@ -76,6 +81,16 @@ class Draft:
     def earned_nano(self) -> int:
         """All that was added to what the vendor is owed."""
         return sum(line.earned_nano for line in self.lines)
+
+    @property
+    def returned_nano(self) -> int:
+        """What of that were earlier payouts that were taken back, and are owed again."""
+        return sum(line.returned_nano for line in self.lines)
+
+    @property
+    def shares_nano(self) -> int:
+        """What of that was earned by calls."""
+        return self.earned_nano - self.returned_nano
 
     @property
     def clawed_back_nano(self) -> int:

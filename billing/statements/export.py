@@ -20,7 +20,7 @@ def statement_csv(statement: Statement) -> IO[bytes]:
     """Return a file, at its beginning, with one row per transfer of a statement, oldest first.
 
     amount_nano_usd = gross_charge_nano_usd × share_bps // 10000 for a share; the amounts of all
-    rows add up to what was earned less what was taken back.
+    rows add up to what was earned and what came back of payouts, less what refunds took back.
     """
     account = Account.objects.get(org_id=statement.org_id, kind=AccountKind.PAYABLE)
     file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  (the caller closes)

@@ -47,7 +47,7 @@ _CHARGED = """
     LEFT JOIN billing_billingprofile bp ON bp.org_id = ch.org_id"""
 _STATE = """CASE
         WHEN ch.source_id IS NULL OR ch.postpaid_nano = 0 OR i.status = 'paid'
-             OR (i.status = 'open' AND i.due_cents = 0)
+             OR (i.status = 'open' AND i.due_cents = 0) OR i.shares_fate <> ''
              OR EXISTS (SELECT FROM billing_statemententry e WHERE e.transfer_id = m.original_id)
         THEN 'available' WHEN i.status IS NULL OR i.status = 'draft' THEN 'uninvoiced'
         ELSE i.status END"""

@@ -1,9 +1,10 @@
 """Reads of statements and payouts, always of one vendor."""
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet, Sum
+from django.db.models.functions import Coalesce
 
-from billing.models import Payout, PayoutAccount, Statement
+from billing.models import NO_VERSION, Payout, PayoutAccount, Statement
 from billing.services import month_of
 from billing.statements.close import statement_preview
 from billing.statements.draft import Draft
@@ -15,7 +16,9 @@ from marketplace.core.ids import parse_id
 
 def statements_of(org: Organisation) -> "QuerySet[Statement]":
     """Return a vendor's statements, the newest month first, with their payouts."""
-    return Statement.objects.for_org(org).select_related("payout").order_by("-month")
+    returned = Sum("lines__earned_nano", filter=Q(lines__version_id=NO_VERSION))
+    rows = Statement.objects.for_org(org).annotate(returned=Coalesce(returned, 0))
+    return rows.select_related("payout").order_by("-month")
 
 
 def statement_get(*, org: Organisation, statement_id: object) -> Statement:

@@ -1,10 +1,12 @@
 """What staff see of invoices and of Stripe's count, and what they decide."""
 
+from collections.abc import Callable
+
 from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from billing.invoicing import close, follow
+from billing.invoicing import close, follow, shares
 from billing.models import Invoice, InvoiceLine, InvoiceStatus, MeterHour
 from billing.stripe.gateway import GatewayError
 from marketplace.console.rows import ReadOnly
@@ -30,12 +32,24 @@ class InvoiceLineInline(admin.TabularInline):  # type: ignore[type-arg]
 class InvoiceAdmin(ReadOnly):
     """Invoices: drafts that are held back are approved here, payments by transfer marked."""
 
-    list_display = ("__str__", "org", "month", "status", "used", "due", "held", "issued_at")
-    list_filter = ("status", "month")
+    list_display = (
+        "__str__",
+        "org",
+        "month",
+        "status",
+        "used",
+        "due",
+        "held",
+        "shares_fate",
+        "issued_at",
+    )
+    list_filter = ("status", "shares_fate", "month")
     list_select_related = ("org",)
     search_fields = ("=number", "org__slug", "=stripe_invoice_id")
     inlines = (InvoiceLineInline,)
-    actions = ("approve", "mark_paid", "mark_uncollectible")
+    actions = (
+        "approve", "mark_paid", "mark_uncollectible", "release_shares", "take_shares_back",
+    )  # fmt: skip
 
     def used(self, obj: Invoice) -> str:
         """Write what the calls cost."""
@@ -75,6 +89,27 @@ class InvoiceAdmin(ReadOnly):
     def mark_uncollectible(self, request: HttpRequest, queryset: "QuerySet[Invoice]") -> None:
         """Book the rest as a loss."""
         self._end(request, queryset, InvoiceStatus.UNCOLLECTIBLE)
+
+    def _shares(
+        self, request: HttpRequest, queryset: "QuerySet[Invoice]", decide: Callable[..., bool]
+    ) -> None:
+        for invoice in queryset:
+            try:
+                done = decide(invoice_id=invoice.pk, by=request.user)
+                text = "is decided" if done else "had been decided so before"
+                self.message_user(request, f"{invoice} {text}.")
+            except MarketError as error:
+                self.message_user(request, error.message, messages.ERROR)
+
+    @admin.action(permissions=["act"], description="Given up: release vendors' shares")
+    def release_shares(self, request: HttpRequest, queryset: "QuerySet[Invoice]") -> None:
+        """Pay vendors although nobody paid: the platform bears it."""
+        self._shares(request, queryset, shares.shares_release)
+
+    @admin.action(permissions=["act"], description="Given up: take vendors' shares back")
+    def take_shares_back(self, request: HttpRequest, queryset: "QuerySet[Invoice]") -> None:
+        """Forgive the debt: vendors bear their part of it."""
+        self._shares(request, queryset, shares.shares_take_back)
 
 
 @admin.register(MeterHour)

@@ -45,7 +45,7 @@ class StatementAdmin(ReadOnly):
 
     def earned(self, obj: Statement) -> str:
         """Write what was earned."""
-        return format_usd(obj.earned_nano)
+        return format_usd(obj.shares_nano)
 
     def paid(self, obj: Statement) -> str:
         """Write what is paid out."""

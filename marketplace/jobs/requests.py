@@ -4,12 +4,13 @@ import hashlib
 import json
 from typing import Any
 
+from billing import alerts
 from billing import services as billing
 from billing.rating import Rating
 from marketplace.accounts.models import ApiKey, Organisation
 from marketplace.catalog import schemas
 from marketplace.catalog.models import Version
-from marketplace.core.errors import InvalidInput, NotAllowed
+from marketplace.core.errors import InsufficientFunds, InvalidInput, NotAllowed
 from marketplace.core.money import format_usd
 from marketplace.jobs import quoting
 from marketplace.jobs.models import Job
@@ -75,3 +76,12 @@ def caps_of(org: Organisation, api_key: ApiKey | None) -> list[billing.Cap]:
         for name, subject in subjects
         if subject is not None and subject.monthly_budget_nano is not None
     ]
+
+
+def refusal_note(job: Job, error: InsufficientFunds) -> None:
+    """Have people told of a budget that a call did not fit into, after that was rolled back."""
+    for cap in caps_of(job.org, job.api_key):
+        if cap.subject == error.extra.get("budget_of"):
+            alerts.budget_refused(
+                subject_id=cap.subject_id, quote_nano=job.quote_nano, budget_nano=cap.limit_nano
+            )

@@ -19,7 +19,7 @@ from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Price, Version
 from marketplace.core import metrics
 from marketplace.core.clock import now
-from marketplace.core.errors import WrongState
+from marketplace.core.errors import InsufficientFunds, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.storage import storage
 from marketplace.core.text import printable
@@ -128,6 +128,9 @@ def job_submit(
     )
     try:
         _insert(job, bound, max_charge_nano)
+    except InsufficientFunds as error:
+        requests.refusal_note(job, error)
+        raise
     except IntegrityError:
         # The same key came twice at once: the other request has made the job.
         earlier = requests.replay(org, idempotency_key, digest) if idempotency_key else None

@@ -66,6 +66,23 @@ def test_each_threshold_is_mailed_once(cast, project):
     assert look() == []
 
 
+def test_a_refused_call_tells_that_the_budget_is_used_up(cast, project):
+    spend(cast, 60_000, cap_of(project))
+
+    def refused(quote):
+        return alerts.budget_refused(
+            subject_id=project.pk, quote_nano=quote, budget_nano=project.monthly_budget_nano
+        )
+
+    assert not refused(100_001), "it would not fit into an unused budget either"
+    assert refused(50_000)
+    assert not refused(50_000)
+    assert look() == ["The budget of project Film is used up: a call was refused"]
+    assert "did not fit into what is left" in mail.outbox[0].body
+    spend(cast, 39_000, cap_of(project))
+    assert look() == [], "lower thresholds are past"
+
+
 def test_of_thresholds_crossed_together_the_highest_is_told(cast, project):
     spend(cast, 85_000, cap_of(project))
     assert look() == ["80 % of the budget of project Film is spent"]
@@ -118,6 +135,7 @@ def test_the_server_is_told_what_the_mail_says(cast, project):
         "percent": 80,
         "spent_nano_usd": 85_000,
         "budget_nano_usd": 100_000,
+        "refused": False,
     }
 
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from billing import services, wallets
 from billing.apportion import apportion
 from billing.invoicing.close import close
-from billing.invoicing.payment import invoice_paid
+from billing.invoicing.payment import invoice_given_up, invoice_paid
 from billing.models import (
     Charge,
     CreditNote,
     Grant,
+    InvoiceStatus,
     Refund,
     RefundReason,
     SpendCap,
@@ -27,6 +28,7 @@ from billing.refunds import charge_refund, refundable
 from billing.selectors import balance_of
 from billing.services import Cap
 from billing.split import Share
+from billing.totals import six_totals
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
 
@@ -153,6 +155,22 @@ def test_an_expired_grant_gets_its_money_back_and_time_to_use_it(cast, monkeypat
     assert (grant.remaining_nano, grant.expires_at) == (100, later + timedelta(days=30))
 
 
+@pytest.mark.parametrize("days", [None, 90])
+def test_a_valid_grant_keeps_its_end(cast, days):
+    org = cast.stranger.pk
+    ends = now() + timedelta(days=days) if days else None
+    services.credit_grant(org_id=org, amount_nano=100, source="g", expires_at=ends)
+    give_back(spend(cast, 100))
+    assert Grant.objects.get(org=org).expires_at == ends
+
+
+def test_a_grant_that_ends_soon_is_not_extended(cast):
+    org, ends = cast.stranger.pk, now() + timedelta(days=1)
+    services.credit_grant(org_id=org, amount_nano=100, source="g", expires_at=ends)
+    give_back(spend(cast, 100))
+    assert Grant.objects.get(org=org).expires_at == ends
+
+
 def test_budgets_are_not_given_back(cast):
     fund(cast, prepaid=100)
     cap = Cap(uuid.uuid4(), 1000)
@@ -186,6 +204,25 @@ def test_a_refund_of_a_paid_invoice_becomes_prepaid_money(cast):
     assert CreditNote.objects.get().to_balance
     own = balance_of(cast.stranger.pk)
     assert (own.owed_nano, own.prepaid_nano) == (0, 75_000_001)
+
+
+@pytest.mark.parametrize("status", [InvoiceStatus.VOID, InvoiceStatus.UNCOLLECTIBLE])
+def test_a_refund_of_a_debt_written_off_makes_no_money(cast, status):
+    source = owing(cast, paid=False)
+    before = balance_of(cast.stranger.pk)
+    invoice_id = Charge.objects.get(pk=source).invoice_id
+    assert invoice_given_up(invoice_id=invoice_id, status=status)
+    give_back(source, 75_000_001)
+    own = balance_of(cast.stranger.pk)
+    assert (own.owed_nano, own.prepaid_nano) == (0, before.prepaid_nano)
+    note = CreditNote.objects.get()
+    assert (note.to_balance, note.cents) == (False, 7)
+    back = Transfer.objects.get(kind="refund_postpaid")
+    assert (back.credit.kind, back.amount_nano) == ("loss", 75_000_001)
+    assert sum(abs(total.unexplained_nano) for total in six_totals()[-2:]) == 0
+    assert invoice_paid(invoice_id=invoice_id), "the rest can still be paid"
+    assert sum(abs(total.unexplained_nano) for total in six_totals()[-2:]) == 0
+    assert balance_of(cast.stranger.pk).owed_nano == 0
 
 
 def test_money_returns_to_a_wallet_in_shards(cast):

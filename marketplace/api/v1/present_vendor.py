@@ -11,7 +11,8 @@ def _sums(row: Statement | Draft) -> dict[str, Any]:
     return {
         "month": row.month,
         "carried_in_nano_usd": row.carried_in_nano,
-        "earned_nano_usd": row.earned_nano,
+        "earned_nano_usd": row.shares_nano,
+        "payouts_returned_nano_usd": row.returned_nano,
         "clawed_back_nano_usd": row.clawed_back_nano,
         "pending_nano_usd": row.pending_nano,
         "payout_cents": row.payout_cents,
@@ -49,7 +50,8 @@ def line(row: StatementLine | Line) -> dict[str, Any]:
         "payer_country": row.country,
         "usage_month": row.month,
         "calls": row.calls,
-        "earned_nano_usd": row.earned_nano,
+        "earned_nano_usd": row.earned_nano - row.returned_nano,
+        "payouts_returned_nano_usd": row.returned_nano,
         "clawed_back_nano_usd": row.clawed_back_nano,
     }
 

@@ -26,15 +26,21 @@ class StatementLine(serializers.Serializer):  # type: ignore[type-arg]
     usage_month = serializers.DateField()
     calls = serializers.IntegerField()
     earned_nano_usd = serializers.IntegerField()
+    payouts_returned_nano_usd = serializers.IntegerField(
+        help_text="Earlier payouts that were taken back, and are owed again."
+    )
     clawed_back_nano_usd = serializers.IntegerField()
 
 
 class Sums(serializers.Serializer):  # type: ignore[type-arg]
-    """carried_out = carried_in + earned − clawed_back − payout."""
+    """carried_out = carried_in + earned + payouts_returned − clawed_back − payout."""
 
     month = serializers.DateField()
     carried_in_nano_usd = serializers.IntegerField()
     earned_nano_usd = serializers.IntegerField()
+    payouts_returned_nano_usd = serializers.IntegerField(
+        help_text="Earlier payouts that were taken back, and are owed again."
+    )
     clawed_back_nano_usd = serializers.IntegerField()
     pending_nano_usd = serializers.IntegerField()
     payout_cents = serializers.IntegerField()

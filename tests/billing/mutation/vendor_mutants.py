@@ -72,4 +72,18 @@ VENDOR_MUTANTS = (
         "found = Statement.objects.filter(",
         ("tests/marketplace/dashboard/test_vendor_money_pages.py",),
     ),
+    Mutant(
+        "a payout taken back counts as earned",
+        "billing/models/vendors.py",
+        "return self.earned_nano - self.returned_nano\n",
+        "return self.earned_nano\n",
+        SENT,
+    ),
+    Mutant(
+        "shares of an invoice given up wait for ever",
+        "billing/statements/queries.py",
+        " OR i.shares_fate <> ''",
+        "",
+        ("tests/billing/statements/test_invoices_release_shares.py",),
+    ),
 )

@@ -17,6 +17,7 @@ from billing.models import (
     Transfer,
 )
 from billing.statements.close import statement_close
+from billing.statements.selectors import statements_of
 from billing.stripe.gateway import gateway_from_settings
 from billing.stripe.inbox import HANDLERS, events_process
 from billing.stripe.records_connect import VendorAccount
@@ -219,7 +220,10 @@ def test_staff_take_part_of_a_payout_back_once(vendor, standin, at):
     assert Payout.objects.get().state == PayoutState.RETURNED
     at("2027-01-04")
     statement = statement_close(org_id=vendor.pk, month=DECEMBER)
-    assert (statement.earned_nano, statement.payout_cents) == (8 * USD, 800)
+    assert (statement.shares_nano, statement.returned_nano) == (0, 8 * USD)
+    assert statement.payout_cents == 800
+    shown = statements_of(vendor).get(pk=statement.pk)
+    assert (shown.shares_nano, shown.returned_nano) == (0, 8 * USD)
 
 
 def test_an_event_alone_is_enough_to_know(vendor, standin):

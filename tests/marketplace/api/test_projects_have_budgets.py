@@ -6,7 +6,7 @@ import pytest
 from rest_framework.test import APIClient
 
 from billing import services as billing
-from billing.models import SpendCap
+from billing.models import SpendAlert, SpendCap
 from marketplace.accounts import projects
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey
@@ -95,6 +95,8 @@ def test_a_call_counts_in_the_budgets_of_organisation_project_and_key(cast, proj
     error = refused.json()["error"]
     assert (error["code"], error["budget_of"]) == ("budget_exceeded", "project")
     assert "this project's monthly budget of $0.004" in error["message"]
+    told = SpendAlert.objects.get(percent=100)
+    assert (told.subject_id, told.is_refusal) == (project.pk, True)
     shown = of_project.get("/v1/projects").json()["results"][0]
     assert (shown["held_nano_usd"], shown["spent_nano_usd"]) == (PRICE, 0)
 
