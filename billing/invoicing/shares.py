@@ -8,7 +8,7 @@ from django.db.models import Sum
 from django.db.models.functions import Coalesce
 
 from billing.models import Charge, CreditNote, Invoice, Refund, SharesFate
-from billing.refunds import GIVEN_UP, debt_forgive, outstanding_cents
+from billing.refunds import GIVEN_UP, debt_forgive
 from marketplace.accounts.models import User
 from marketplace.core.errors import WrongState
 from marketplace.core.ids import derived_id
@@ -91,6 +91,6 @@ def _note(invoice: Invoice) -> CreditNote | None:
         org_id=invoice.org_id,
         number=f"{invoice.number}-C{invoice.credit_notes.count() + 1}",
         amount_nano=owed - back,
-        cents=outstanding_cents(invoice),
+        cents=invoice.unpaid_cents,
         to_balance=False,
     )

@@ -69,7 +69,7 @@ def _bound(table: str) -> str:
 
 
 class Migration(migrations.Migration):
-    dependencies = [("billing", "0008_given_up_shares")]
+    dependencies = [("billing", "0007_given_up_shares")]
 
     operations = [
         migrations.RunSQL(
