@@ -12,7 +12,12 @@ from billing.customers import gateway_shared
 from billing.invariants import incident_open
 from billing.meters import meter_id
 from billing.models import Funding, MeterBatch, MeterHour, Wallet
-from billing.stripe.gateway import GatewayError, MeterFailure, StripeGateway
+from billing.stripe.gateway import (
+    GatewayError,
+    GatewayUnavailable,
+    MeterFailure,
+    StripeGateway,
+)
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
 from marketplace.core.outbox import Delivery
@@ -150,15 +155,25 @@ def quarantine(failure: MeterFailure) -> int:
     """Mark the batches failed that Stripe accepted and then did not count. Returns how many.
 
     Samples name requests by idempotency key: `{batch}:{attempt}` of one event, or the key of a
-    request of the stream, whose batches are then looked up in Stripe's count one by one.
+    request of the stream, whose batches are then looked up in Stripe's count one by one: only
+    what is surely missing there is marked. Raises GatewayUnavailable, after all the others,
+    for batches that are so young that Stripe's count may not have them yet.
     """
     gateway = gateway_shared()
-    failed = 0
+    failed = young = 0
     for key in failure.idempotency_keys:
         for batch in MeterBatch.objects.filter(sent_in=key, delivery=Delivery.DELIVERED):
-            if key.startswith("stream:") and (gateway is None or decide(gateway, batch)):
-                continue
+            if key.startswith("stream:"):
+                if (batch.delivered_at or now()) > now() - LAG:
+                    young += 1
+                    continue
+                if gateway is None or decide(gateway, batch) is not False:
+                    continue
             failed += MeterBatch.objects.filter(pk=batch.pk, delivery=Delivery.DELIVERED).update(
                 delivery=Delivery.FAILED, last_error=f"{failure.code}: {failure.message}"[:2000]
             )
+    if young:
+        raise GatewayUnavailable(
+            f"Stripe's count of {young} batches is known later", LAG.total_seconds()
+        )
     return failed

@@ -159,6 +159,25 @@ def test_what_stripes_count_does_not_tell_is_left_to_a_person(cast, standin):
     meters.batches_relay()
     assert MeterBatch.objects.get().delivery == "failed"
     assert Incident.objects.get().rule == "meter batch undecided"
+    before = told(standin, cast)
+    assert MeterBatch.replay(MeterBatch.objects.all()) == 1
+    meters.batches_relay()
+    assert (MeterBatch.objects.get().delivery, told(standin, cast)) == ("failed", before)
+
+
+def test_a_replayed_batch_that_stripe_has_after_all_is_not_sent_again(cast, standin):
+    spend(cast)
+    meters.batches_seal()
+    standin.fault("drop_after", match="/v1/billing/meter_events")
+    meters.batches_relay()
+    _doubt(delivery="failed")
+    standin.control("POST", "clock", {"offset_s": 25 * 3600})  # Stripe has forgotten the identifier
+    try:
+        assert MeterBatch.replay(MeterBatch.objects.all()) == 1
+        meters.batches_relay()
+        assert (MeterBatch.objects.get().delivery, told(standin, cast)) == ("delivered", 4_000)
+    finally:
+        standin.control("POST", "clock", {"offset_s": 0})
 
 
 def test_batches_go_by_the_stream_when_asked(cast, standin, settings):

@@ -21,15 +21,22 @@ MUTANTS = (
     Mutant(
         "a batch is marked before it is sent",
         METERS,
-        "            outcome = _send(gateway, batch)\n",
-        "            batch.mark_delivered()\n            outcome = _send(gateway, batch)\n",
+        "        return _conclude(batch, _send(gateway, batch))\n",
+        "        batch.mark_delivered()\n        return _conclude(batch, _send(gateway, batch))\n",
         TOLD,
     ),
     Mutant(
         "all attempts have one Idempotency-Key",
         METERS,
-        'idempotency_key=f"{batch.pk}:{batch.attempts}",',
-        'idempotency_key=f"{batch.pk}",',
+        'key = f"{batch.pk}:{batch.attempts}"',
+        'key = f"{batch.pk}"',
+        TOLD,
+    ),
+    Mutant(
+        "a replayed batch forgets that it was sent",
+        "marketplace/core/outbox.py",
+        '            replayed_at_attempt=F("attempts"),\n',
+        '            replayed_at_attempt=F("attempts"),\n            first_attempt_at=None,\n',
         TOLD,
     ),
     Mutant(
@@ -49,13 +56,12 @@ MUTANTS = (
     Mutant(
         "a hold is not checked against what is there",
         SQL,
-        """    UPDATE billing_walletshard SET held_nano = held_nano + p_amount
-        WHERE org_id = p_org AND shard = v_shard
-          AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount;
-    IF FOUND THEN""",
-        """    UPDATE billing_walletshard SET held_nano = held_nano + p_amount
-        WHERE org_id = p_org AND shard = v_shard;
-    IF FOUND THEN""",
+        """              AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount;
+        RETURN CASE WHEN FOUND THEN v_shard END;
+    END IF;""",
+        """;
+        RETURN CASE WHEN FOUND THEN v_shard END;
+    END IF;""",
         RUSH,
     ),
     Mutant(
@@ -68,8 +74,8 @@ MUTANTS = (
     Mutant(
         "what a hold did not need stays held",
         SQL,
-        "SET held_nano = held_nano - v_hold.wallet_nano,",
-        "SET held_nano = held_nano - v_postpaid - v_prepaid,",
+        "SET held_nano = held_nano - p_held,",
+        "SET held_nano = held_nano - p_amount,",
         ORDER,
     ),
     Mutant(
