@@ -12,6 +12,7 @@ from billing.customers import gateway_shared
 from billing.invariants import incident_open
 from billing.meters import meter_id
 from billing.models import Funding, MeterBatch, MeterHour, Wallet
+from billing.selectors import oldest_unsealed
 from billing.stripe.gateway import (
     GatewayError,
     GatewayUnavailable,
@@ -27,6 +28,7 @@ log = structlog.get_logger("mercato.billing.meter_checks")
 LAG = timedelta(hours=1)
 """Stripe's summaries follow what it accepted: younger hours are not compared."""
 WINDOW = timedelta(hours=48)
+SEALED_WITHIN = timedelta(hours=1)
 _HOUR_S = 3600
 
 _Hours = dict[datetime, int]
@@ -177,3 +179,17 @@ def quarantine(failure: MeterFailure) -> int:
             f"Stripe's count of {young} batches is known later", LAG.total_seconds()
         )
     return failed
+
+
+def overdue() -> dict[str, str]:
+    """Return what staff must look at, in words by kind: charges not sealed, batches failed."""
+    found = {}
+    oldest = oldest_unsealed()
+    if oldest is not None and now() - oldest > SEALED_WITHIN:
+        found["charges are not sealed"] = f"The oldest occurred at {oldest:%Y-%m-%d %H:%M} UTC."
+    failed = MeterBatch.objects.filter(delivery=Delivery.FAILED)
+    if count := failed.count():
+        oldest_ones = failed.order_by("created_at").values_list("pk", "last_error")[:20]
+        told = "\n".join(f"{pk}: {why[:150]}" for pk, why in oldest_ones)
+        found["meter batches failed"] = f"{count} are not told to Stripe:\n{told}"
+    return found
