@@ -190,9 +190,10 @@ def _dispute_changed(event: StripeEvent, gateway: StripeGateway) -> None:
         log.warning("dispute of a payment that is not ours", dispute=found.id)
         return
     moved = _fees(gateway, event)
-    dispute_apply(org_id, found)
-    for row in moved:
-        processing, cash = Side(AccountKind.PROCESSING), Side(AccountKind.CASH)
-        debit, credit = (processing, cash) if row.fee >= 0 else (cash, processing)
-        source = derived_id("balance_transaction", row.id)
-        post(debit, credit, abs(row.fee) * NANO_PER_CENT, TransferKind.PROCESSING, source)
+    with transaction.atomic():
+        dispute_apply(org_id, found)
+        for row in moved:
+            processing, cash = Side(AccountKind.PROCESSING), Side(AccountKind.CASH)
+            debit, credit = (processing, cash) if row.fee >= 0 else (cash, processing)
+            source = derived_id("balance_transaction", row.id)
+            post(debit, credit, abs(row.fee) * NANO_PER_CENT, TransferKind.PROCESSING, source)

@@ -1,5 +1,6 @@
 """What must always be true of the money, as queries that return the rows that break it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,14 @@ def register(rule: str, sql: str) -> None:
     RULES[rule] = sql
 
 
+CHECKS: dict[str, Callable[[], Sequence[tuple[Any, ...]]]] = {}
+
+
+def register_check(name: str, function: Callable[[], Sequence[tuple[Any, ...]]]) -> None:
+    """Add a rule of another domain that SQL cannot say: `function` returns what breaks it."""
+    CHECKS[name] = function
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """The rows (at most 20) that break a rule; none if it holds."""
@@ -37,6 +46,7 @@ def audit() -> list[Finding]:
         for rule, sql in RULES.items():
             cursor.execute(f"SELECT * FROM ({sql}) broken LIMIT 20")  # noqa: S608  (RULES only)
             findings.append(Finding(rule, cursor.fetchall()))
+        findings += [Finding(name, list(check())[:20]) for name, check in CHECKS.items()]
     return findings
 
 

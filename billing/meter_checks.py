@@ -12,7 +12,13 @@ from billing.customers import gateway_shared
 from billing.invariants import incident_open
 from billing.meters import meter_id
 from billing.models import Funding, MeterBatch, MeterHour, Wallet
-from billing.stripe.gateway import GatewayError, MeterFailure, StripeGateway
+from billing.selectors import oldest_unsealed
+from billing.stripe.gateway import (
+    GatewayError,
+    GatewayUnavailable,
+    MeterFailure,
+    StripeGateway,
+)
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
 from marketplace.core.outbox import Delivery
@@ -22,6 +28,7 @@ log = structlog.get_logger("mercato.billing.meter_checks")
 LAG = timedelta(hours=1)
 """Stripe's summaries follow what it accepted: younger hours are not compared."""
 WINDOW = timedelta(hours=48)
+SEALED_WITHIN = timedelta(hours=1)
 _HOUR_S = 3600
 
 _Hours = dict[datetime, int]
@@ -150,15 +157,39 @@ def quarantine(failure: MeterFailure) -> int:
     """Mark the batches failed that Stripe accepted and then did not count. Returns how many.
 
     Samples name requests by idempotency key: `{batch}:{attempt}` of one event, or the key of a
-    request of the stream, whose batches are then looked up in Stripe's count one by one.
+    request of the stream, whose batches are then looked up in Stripe's count one by one: only
+    what is surely missing there is marked. Raises GatewayUnavailable, after all the others,
+    for batches that are so young that Stripe's count may not have them yet.
     """
     gateway = gateway_shared()
-    failed = 0
+    failed = young = 0
     for key in failure.idempotency_keys:
         for batch in MeterBatch.objects.filter(sent_in=key, delivery=Delivery.DELIVERED):
-            if key.startswith("stream:") and (gateway is None or decide(gateway, batch)):
-                continue
+            if key.startswith("stream:"):
+                if (batch.delivered_at or now()) > now() - LAG:
+                    young += 1
+                    continue
+                if gateway is None or decide(gateway, batch) is not False:
+                    continue
             failed += MeterBatch.objects.filter(pk=batch.pk, delivery=Delivery.DELIVERED).update(
                 delivery=Delivery.FAILED, last_error=f"{failure.code}: {failure.message}"[:2000]
             )
+    if young:
+        raise GatewayUnavailable(
+            f"Stripe's count of {young} batches is known later", LAG.total_seconds()
+        )
     return failed
+
+
+def overdue() -> dict[str, str]:
+    """Return what staff must look at, in words by kind: charges not sealed, batches failed."""
+    found = {}
+    oldest = oldest_unsealed()
+    if oldest is not None and now() - oldest > SEALED_WITHIN:
+        found["charges are not sealed"] = f"The oldest occurred at {oldest:%Y-%m-%d %H:%M} UTC."
+    failed = MeterBatch.objects.filter(delivery=Delivery.FAILED)
+    if count := failed.count():
+        oldest_ones = failed.order_by("created_at").values_list("pk", "last_error")[:20]
+        told = "\n".join(f"{pk}: {why[:150]}" for pk, why in oldest_ones)
+        found["meter batches failed"] = f"{count} are not told to Stripe:\n{told}"
+    return found

@@ -3,7 +3,6 @@
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Model, Q, QuerySet
 from django.db.models.functions import Coalesce
 
 from billing.customers import customer_of, gateway_shared
@@ -55,68 +54,126 @@ _AMOUNT = {
     Funding.PREPAID: F("granted_nano") + F("prepaid_nano"),
     Funding.POSTPAID: F("postpaid_nano"),
 }
+_PAID = {
+    Funding.PREPAID: Q(prepaid_nano__gt=0) | Q(granted_nano__gt=0),
+    Funding.POSTPAID: Q(postpaid_nano__gt=0),
+}
+"""As the indexes charge_unsealed_pre and _post say it: no part is ever below zero."""
 
 
-def _unsealed(funding: Funding, before: datetime) -> Iterator[tuple[QuerySet[Any], int]]:
-    """Yield the charges and the refunds that are in no batch of `funding` yet, with their sign.
+def unsealed(rows: QuerySet[Any], funding: Funding, before: datetime) -> QuerySet[Any]:
+    """Return the charges or refunds among `rows` that are in no batch of `funding` yet.
 
     What a credit note gave back is not metered again: Stripe has the note.
     """
     due = {f"{funding.value}_batch__isnull": True, "occurred_at__lt": before}
-    refunds = Refund.objects.filter(**due)
-    if funding == Funding.POSTPAID:
-        refunds = refunds.filter(credit_note__isnull=True)
-    for rows, sign in ((Charge.objects.filter(**due), 1), (refunds, -1)):
-        some = rows.annotate(part=_AMOUNT[funding]).filter(part__gt=0)
-        yield some.select_for_update(of=("self",)).order_by("org_id", "occurred_at"), sign
+    if rows.model is Refund and funding == Funding.POSTPAID:
+        rows = rows.filter(credit_note__isnull=True)
+    return rows.filter(_PAID[funding], **due).order_by("occurred_at")
 
 
-def _seal_funding(funding: Funding, before: datetime) -> int:
-    """Seal what one funding paid or got back before `before`. Returns how many rows."""
-    name, sealed = funding.value, 0
-    groups: dict[tuple[uuid.UUID, datetime], list[tuple[QuerySet[Any], Any, int]]]
-    groups = defaultdict(list)
-    for rows, sign in _unsealed(funding, before):
-        for pk, org_id, occurred_at, part in rows.values_list(
+_LAST = """
+    SELECT o.id, b.sequence, b.cumulative_nano FROM unnest(%s::uuid[]) AS o (id)
+    CROSS JOIN LATERAL (
+        SELECT sequence, cumulative_nano FROM billing_meterbatch
+        WHERE org_id = o.id AND funding = %s ORDER BY sequence DESC LIMIT 1) b"""
+
+_Members = dict[tuple[uuid.UUID, datetime], list[tuple[type[Model], uuid.UUID, int]]]
+
+
+def _members(funding: Funding, before: datetime) -> _Members:
+    """Lock the oldest rows to be sealed, and return them by organisation and minute, signed."""
+    groups: _Members = defaultdict(list)
+    for model, sign in ((Charge, 1), (Refund, -1)):
+        rows = unsealed(model.objects.all(), funding, before).annotate(part=_AMOUNT[funding])
+        locked = rows.select_for_update(of=("self",), no_key=True)
+        for pk, org_id, occurred_at, part in locked.values_list(
             "pk", "org_id", "occurred_at", "part"
         )[:_SEAL_LIMIT]:
             minute = occurred_at.replace(second=0, microsecond=0)
-            groups[org_id, minute].append((rows.model.objects, pk, sign * part))
-            sealed += 1
-    for (org_id, minute), members in sorted(groups.items(), key=lambda g: (str(g[0][0]), g[0][1])):
-        last = MeterBatch.objects.filter(org_id=org_id, funding=name).order_by("-sequence").first()
-        sequence = last.sequence + 1 if last else 1
-        past = last.cumulative_nano if last else 0
-        amount = sum(part for *_, part in members)
+            groups[org_id, minute].append((model, pk, sign * part))
+    return groups
+
+
+def _batches(funding: Funding, groups: _Members) -> list[MeterBatch]:
+    """Return a batch for each group, numbered on from the last ones of its organisation."""
+    with connection.cursor() as cursor:
+        cursor.execute(_LAST, [list({org_id for org_id, _ in groups}), funding.value])
+        last = {org_id: (sequence, past) for org_id, sequence, past in cursor.fetchall()}
+    made = []
+    for (org_id, minute), members in groups.items():
+        number, past = last.get(org_id, (0, 0))
+        sequence, amount = number + 1, sum(part for *_, part in members)
         micro = (past + amount) // 1000 - past // 1000
-        batch = MeterBatch.objects.create(
-            id=derived_id("meter", org_id, name, sequence),
-            org_id=org_id,
-            funding=name,
-            minute=minute,
-            sequence=sequence,
-            amount_nano=amount,
-            cumulative_nano=past + amount,
-            micro_usd=micro,
-            # Less than a micro-dollar: nothing to tell yet, the next batch carries it.
-            delivery=Delivery.PENDING if micro else Delivery.DELIVERED,
+        made.append(
+            MeterBatch(
+                id=derived_id("meter", org_id, funding.value, sequence),
+                org_id=org_id,
+                funding=funding.value,
+                minute=minute,
+                sequence=sequence,
+                amount_nano=amount,
+                cumulative_nano=past + amount,
+                micro_usd=micro,
+                # Less than a micro-dollar: nothing to tell yet, the next batch carries it.
+                delivery=Delivery.PENDING if micro else Delivery.DELIVERED,
+            )
         )
-        for manager in (Charge.objects, Refund.objects):
-            mine = [pk for rows, pk, _ in members if rows.model is manager.model]
-            if mine:
-                manager.filter(pk__in=mine).update(**{f"{name}_batch": batch})
+        last[org_id] = (sequence, past + amount)
+    return made
+
+
+def _seal_funding(funding: Funding, before: datetime) -> int:
+    """Seal what one funding paid or got back before `before`. Returns how many rows.
+
+    As many statements for one organisation as for thousands.
+    """
+    found = _members(funding, before)
+    groups = {key: found[key] for key in sorted(found, key=lambda key: (str(key[0]), key[1]))}
+    batches = _batches(funding, groups) if groups else []
+    MeterBatch.objects.bulk_create(batches)
+    sealed = 0
+    for model in (Charge, Refund):
+        column = f"{funding.value}_batch_id"
+        pairs = [
+            (pk, batch.pk)
+            for batch, members in zip(batches, groups.values(), strict=True)
+            for kind, pk, _ in members
+            if kind is model
+        ]
+        if not pairs:
+            continue
+        table, key = model._meta.db_table, model._meta.pk.column
+        with connection.cursor() as cursor:
+            cursor.execute(
+                f"UPDATE {table} AS r SET {column} = m.batch"  # noqa: S608  (names of our tables)
+                f" FROM unnest(%s::uuid[], %s::uuid[]) AS m (id, batch) WHERE r.{key} = m.id",
+                [list(ids) for ids in zip(*pairs, strict=True)],
+            )
+            sealed += cursor.rowcount
     return sealed
 
 
-def batches_seal() -> int:
-    """Seal what occurred before the last full minute. One sealer at a time. Returns charges."""
+def _seal_once(before: datetime) -> int:
     with transaction.atomic():
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", [_SEAL_LOCK])
             if not cursor.fetchone()[0]:
                 return 0
-        before = _boundary()
         return sum(_seal_funding(funding, before) for funding in Funding)
+
+
+def batches_seal(budget_s: float = 30.0) -> int:
+    """Seal what occurred before the last full minute, oldest first. Returns how many rows.
+
+    One sealer at a time; it goes on until nothing is left or the time is up.
+    """
+    until, before, sealed = time.monotonic() + budget_s, _boundary(), 0
+    while some := _seal_once(before):
+        sealed += some
+        if time.monotonic() > until:
+            break
+    return sealed
 
 
 @lru_cache(maxsize=4)

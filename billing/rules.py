@@ -98,6 +98,18 @@ CHARGES = {
            OR ch.prepaid_nano <> COALESCE(t.prepaid, 0)
            OR ch.postpaid_nano <> COALESCE(t.postpaid, 0)
            OR ch.vendors_nano <> COALESCE(t.shares, 0) OR ch.fee_nano <> COALESCE(t.fee, 0)""",
+    "every share is its part of the charge, rounded down": """
+        SELECT ch.source_id::text, s.position, s.share::text, t.amount_nano, a.org_id::text
+        FROM billing_charge ch
+        CROSS JOIN jsonb_array_elements(ch.shares) WITH ORDINALITY AS s (share, position)
+        LEFT JOIN billing_transfer t ON t.source_id = ch.source_id AND t.kind = 'share'
+                                    AND t.leg = s.position - 1
+        LEFT JOIN billing_account a ON a.id = t.credit_id
+        WHERE ch.amount_nano > 0
+          AND ((s.share->>'amount_nano')::numeric
+                   <> floor(ch.amount_nano::numeric * (s.share->>'bps')::int / 10000)
+               OR (s.share->>'amount_nano')::bigint <> COALESCE(t.amount_nano, 0)
+               OR a.kind <> 'payable' OR a.org_id <> (s.share->>'org_id')::uuid)""",
     "every ended hold has one charge within it": """
         SELECT h.source_id::text, h.state, h.amount_nano, ch.amount_nano
         FROM billing_hold h FULL JOIN billing_charge ch USING (source_id)

@@ -1,7 +1,7 @@
 """Everything that moves money: credit, reserve, settle. Each is one SQL function call.
 
-The functions are in `sql/functions.sql`. The caller owns the transaction: a hold commits with
-the job that needs it, a charge with the job's end.
+The functions are in `sql/wallet.sql` and `sql/settle.sql`. The caller owns the transaction: a
+hold commits with the job that needs it, a charge with the job's end.
 """
 
 import json

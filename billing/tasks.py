@@ -83,10 +83,12 @@ def send_returns() -> None:
 
 @shared_task(name="billing.audit")
 def audit() -> None:
-    """Check the invariants; each broken one becomes an incident."""
+    """Check the invariants, and what hangs; each broken one becomes an incident."""
     for finding in invariants.audit():
         if finding.rows:
             invariants.incident_open(finding.rule, repr(finding.rows))
+    for kind, detail in meter_checks.overdue().items():
+        invariants.incident_open(kind, detail)
 
 
 @shared_task(name="billing.close_months")

@@ -3,7 +3,7 @@
 from billing.invariants import incident_open
 from billing.invoicing import follow
 from billing.models import StripeEvent
-from billing.stripe.gateway import METER_ERROR_EVENTS, StripeGateway
+from billing.stripe.gateway import METER_ERROR_EVENTS, GatewayUnavailable, StripeGateway
 from billing.stripe.inbox import handles
 
 
@@ -27,9 +27,18 @@ def _payment_failed(event: StripeEvent, _: StripeGateway) -> None:
 
 @handles(*METER_ERROR_EVENTS)
 def _meter_errors(event: StripeEvent, gateway: StripeGateway) -> None:
-    """Quarantine the batches that Stripe accepted and then did not count."""
+    """Quarantine the batches that Stripe accepted and then did not count.
+
+    Raises GatewayUnavailable, after all else, while Stripe's count is too young to tell.
+    """
     from billing import meter_checks
 
+    young: GatewayUnavailable | None = None
     for failure in gateway.meter_failures_fetch(event.pk):
-        meter_checks.quarantine(failure)
         incident_open(f"meter errors: {failure.code}", f"{failure.count} events: {failure.message}")
+        try:
+            meter_checks.quarantine(failure)
+        except GatewayUnavailable as error:
+            young = error
+    if young is not None:
+        raise young

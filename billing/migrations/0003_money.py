@@ -13,7 +13,8 @@ from django.db import migrations, models
 from marketplace.core.immutable import protect
 
 
-FUNCTIONS = Path(__file__).parent.parent / "sql" / "functions.sql"
+SQL = Path(__file__).parent.parent / "sql"
+FUNCTIONS = "".join((SQL / name).read_text() for name in ("wallet.sql", "settle.sql"))
 DATA = """
 INSERT INTO billing_walletshard (org_id, shard, prepaid_nano, owed_nano, held_nano, limit_nano)
     SELECT org_id, 0, prepaid_nano, owed_nano, held_nano, credit_limit_nano FROM billing_wallet;
@@ -1276,7 +1277,7 @@ class Migration(migrations.Migration):
         ),
         migrations.RunSQL(
             "DROP FUNCTION billing_settle; DROP FUNCTION billing_reserve;"
-            "DROP FUNCTION billing_credit; DROP FUNCTION billing_post;" + FUNCTIONS.read_text(),
+            "DROP FUNCTION billing_credit; DROP FUNCTION billing_post;" + FUNCTIONS,
             migrations.RunSQL.noop,
         ),
         migrations.RunSQL("DROP TRIGGER billing_charge_immutable ON billing_charge;"),

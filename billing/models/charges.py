@@ -8,7 +8,8 @@ from django.db.models import F, Q
 from billing.models.invoices import CreditNote, Invoice
 from marketplace.accounts.models import Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
-from marketplace.core.outbox import OutboxRow
+from marketplace.core.clock import now
+from marketplace.core.outbox import Delivery, OutboxRow
 
 
 class Funding(models.TextChoices):
@@ -58,6 +59,16 @@ class MeterBatch(OutboxRow):
 
     def __str__(self) -> str:
         return f"{self.micro_usd} µ$ {self.funding} of {self.org_id}"
+
+    @classmethod
+    def known_to_stripe(cls, queryset: "models.QuerySet[MeterBatch]") -> int:
+        """Record that Stripe has failed batches after all, as a person saw. Returns how many.
+
+        The hourly comparison with Stripe's count still checks it.
+        """
+        return queryset.filter(delivery=Delivery.FAILED).update(
+            delivery=Delivery.DELIVERED, delivered_at=now(), last_error=""
+        )
 
 
 class Charge(models.Model):

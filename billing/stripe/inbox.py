@@ -5,10 +5,12 @@ Areas register what they do with an event:
     @handles("invoice.paid")
     def _paid(event: StripeEvent, gateway: StripeGateway) -> None: ...
 
-A handler asks Stripe for the object (`event.object_id`) first, and only then locks and writes:
-the payload may be old, and events come twice and out of order. It runs in one transaction with
-the mark that the event is done. If it raises, all is undone and the event comes again later, so
-it must be safe to repeat. `billing.apps` imports the modules that register.
+A handler asks Stripe for the object (`event.object_id`) first: the payload may be old, and
+events come twice and out of order. Handlers run outside of a transaction, so that nothing is
+locked while Stripe answers: what must hold together is written in an atomic block of the
+handler's own, after the last question. One that raises undoes nothing of the others; then the
+event comes again later, to all of them, so each must be safe to repeat. The event is done when
+none has raised. `billing.apps` imports the modules that register.
 """
 
 import json
@@ -17,7 +19,6 @@ from datetime import timedelta
 
 import structlog
 from django.conf import settings
-from django.db import transaction
 
 from billing.customers import gateway_shared
 from billing.invariants import incident_open
@@ -63,10 +64,16 @@ def event_store(body: bytes, signature: str | None, secrets: Sequence[str]) -> s
 
 
 def _process(event: StripeEvent, gateway: StripeGateway) -> None:
-    with transaction.atomic():
-        for handler in HANDLERS.get(event.type, ()):
+    """Run every handler of an event. Raises the first failure, after all have had their turn."""
+    failure: Exception | None = None
+    for handler in HANDLERS.get(event.type, ()):
+        try:
             handler(event, gateway)
-        event.mark_delivered()
+        except Exception as error:  # the others have their own work to do
+            failure = failure or error
+    if failure is not None:
+        raise failure
+    event.mark_delivered()
 
 
 def events_process(budget_s: float = 30.0) -> int:

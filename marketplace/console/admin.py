@@ -24,6 +24,7 @@ from marketplace.console.rows import NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.money import format_usd
+from marketplace.core.outbox import Delivery
 from marketplace.jobs.models import Job, WebhookDelivery
 
 __all__ = [
@@ -273,6 +274,16 @@ class MeterBatchAdmin(OutboxAdmin):
     list_display = ("minute", "org", "funding", "micro_usd", "delivery", "attempts", "last_error")
     list_select_related = ("org",)
     search_fields = ("=id", "org__slug")
+    actions = ("replay", "known_to_stripe")
+
+    @admin.action(permissions=["act"], description="Stripe has it: count failed rows as delivered")
+    def known_to_stripe(self, request: HttpRequest, queryset: "QuerySet[MeterBatch]") -> None:
+        """Record that Stripe has failed batches, and who said so."""
+        failed = queryset.filter(delivery=Delivery.FAILED)
+        for batch in failed:
+            self.log_change(request, batch, "Stripe has it.")
+        count = MeterBatch.known_to_stripe(failed)
+        self.message_user(request, f"{count} batches count as delivered.")
 
 
 @admin.register(WebhookDelivery)

@@ -36,7 +36,7 @@ class OutboxAdmin(ReadOnly):
     """A table that is also a queue: failed rows can be replayed."""
 
     list_filter = ("delivery",)
-    actions = ("replay",)
+    actions: tuple[str, ...] = ("replay",)
 
     @admin.action(permissions=["act"], description="Replay failed rows")
     def replay(self, request: HttpRequest, queryset: "QuerySet[Row]") -> None:

@@ -113,14 +113,14 @@ class OutboxRow(models.Model):
 
     @classmethod
     def replay(cls, queryset: "models.QuerySet[Any]") -> int:
-        """Make failed rows due again, as if never sent. Returns how many.
+        """Make failed rows due again. Returns how many.
 
-        `attempts` goes on counting: keys that must be fresh per attempt are made of it.
+        `attempts` goes on counting: keys that must be fresh per attempt are made of it. And
+        `first_attempt_at` stays: what was sent before may have arrived all the same.
         """
         return queryset.filter(delivery=Delivery.FAILED).update(
             delivery=Delivery.PENDING,
             next_attempt_at=now(),
-            first_attempt_at=None,
             replayed_at_attempt=F("attempts"),
             last_error="",
         )

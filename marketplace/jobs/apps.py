@@ -10,10 +10,14 @@ class JobsConfig(AppConfig):
     label = "jobs"
 
     def ready(self) -> None:
-        """Register the gauges that are read at scrape time, and a rule of the audit."""
-        from billing.invariants import register
+        """Register the gauges that are read at scrape time, and rules of the audit."""
+        from billing.invariants import register, register_check
         from marketplace.jobs import gauges  # noqa: F401  (registers on import)
+        from marketplace.jobs.checks import charges_rated_wrong
+        from marketplace.jobs.selectors import free_units_drift
 
+        register_check("a charge is what its pinned price says", charges_rated_wrong)
+        register_check("free units are those of the jobs", free_units_drift)
         register(
             "a job holds money exactly while it lives",
             """SELECT j.id::text, j.status, h.state FROM jobs_job j

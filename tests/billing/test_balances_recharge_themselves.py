@@ -5,7 +5,14 @@ from datetime import timedelta
 import pytest
 
 from billing import recharge
-from billing.models import AccountKind, BillingProfile, TopUp, TopUpState, TransferKind
+from billing.models import (
+    AccountKind,
+    BillingProfile,
+    StripeEvent,
+    TopUp,
+    TopUpState,
+    TransferKind,
+)
 from billing.selectors import balance_of
 from billing.services import credit_grant
 from billing.stripe.gateway import GatewayRefused, StripeGateway
@@ -224,6 +231,24 @@ def test_the_card_of_a_top_up_is_kept_only_if_asked_for(cast, payments):
         hear(payments, cast.developer.pk)
         saved = BillingProfile.objects.filter(payment_method_id__startswith="pm_").exists()
         assert saved is keep
+
+
+def test_a_card_that_cannot_be_asked_for_does_not_undo_the_credit(cast, payments):
+    from billing.topups import top_up_begin
+
+    top_up, url = top_up_begin(
+        org=cast.developer, user=cast.bob, cents=500, key="a", save_card=True
+    )
+    pay(payments, url)
+    payments.fault("429", match="/v1/customers/")
+    hear(payments, cast.developer.pk, "checkout.session.completed")
+    top_up.refresh_from_db()
+    assert top_up.state == "paid"
+    assert StripeEvent.objects.get(type="checkout.session.completed").delivery == "pending"
+    assert not BillingProfile.objects.filter(payment_method_id__startswith="pm_").exists()
+    process()
+    assert StripeEvent.objects.get(type="checkout.session.completed").delivery == "delivered"
+    assert BillingProfile.objects.filter(payment_method_id__startswith="pm_").exists()
 
 
 @pytest.mark.django_db(transaction=True)

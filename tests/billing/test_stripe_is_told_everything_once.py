@@ -3,11 +3,13 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 
 from billing import customers, meters
 from billing.models import Charge, Incident, MeterBatch, Wallet
 from billing.selectors import balance_of
 from billing.wallets import credit_limit_set
+from marketplace.core import clock
 from marketplace.core.clock import now
 from marketplace.core.money import to_nano
 from marketplace.jobs import services
@@ -157,6 +159,25 @@ def test_what_stripes_count_does_not_tell_is_left_to_a_person(cast, standin):
     meters.batches_relay()
     assert MeterBatch.objects.get().delivery == "failed"
     assert Incident.objects.get().rule == "meter batch undecided"
+    before = told(standin, cast)
+    assert MeterBatch.replay(MeterBatch.objects.all()) == 1
+    meters.batches_relay()
+    assert (MeterBatch.objects.get().delivery, told(standin, cast)) == ("failed", before)
+
+
+def test_a_replayed_batch_that_stripe_has_after_all_is_not_sent_again(cast, standin):
+    spend(cast)
+    meters.batches_seal()
+    standin.fault("drop_after", match="/v1/billing/meter_events")
+    meters.batches_relay()
+    _doubt(delivery="failed")
+    standin.control("POST", "clock", {"offset_s": 25 * 3600})  # Stripe has forgotten the identifier
+    try:
+        assert MeterBatch.replay(MeterBatch.objects.all()) == 1
+        meters.batches_relay()
+        assert (MeterBatch.objects.get().delivery, told(standin, cast)) == ("delivered", 4_000)
+    finally:
+        standin.control("POST", "clock", {"offset_s": 0})
 
 
 def test_batches_go_by_the_stream_when_asked(cast, standin, settings):
@@ -167,6 +188,43 @@ def test_batches_go_by_the_stream_when_asked(cast, standin, settings):
     assert meters.batches_relay() == MeterBatch.objects.count()
     assert told(standin, cast, "prepaid") + told(standin, cast, "postpaid") == 1_004_000
     assert MeterBatch.objects.filter(sent_in__startswith="stream:").count() >= 2
+
+
+def test_sealing_goes_on_until_nothing_is_left(cast, monkeypatch):
+    monkeypatch.setattr(meters, "_SEAL_LIMIT", 2)
+    spend(cast, 5)
+    assert meters.batches_seal() == 5
+    assert not Charge.objects.filter(prepaid_batch__isnull=True).exists()
+    sequences = MeterBatch.objects.order_by("sequence").values_list("sequence", flat=True)
+    assert list(sequences) == list(range(1, len(sequences) + 1))
+    assert len(sequences) >= 3, "three passes of at most two charges"
+
+
+def test_sealing_ends_when_its_time_is_up(cast, monkeypatch):
+    monkeypatch.setattr(meters, "_SEAL_LIMIT", 2)
+    spend(cast, 3)
+    assert meters.batches_seal(budget_s=-1) == 2
+    assert meters.batches_seal() == 1
+
+
+def test_sealing_takes_as_many_statements_however_many_minutes(cast, django_assert_max_num_queries):
+    with clock.moved():
+        for _ in range(8):
+            spend(cast)
+            clock.move_to(now() + timedelta(minutes=1))
+        with django_assert_max_num_queries(20):
+            assert meters.batches_seal() == 8
+    assert MeterBatch.objects.count() == 8
+    minutes = MeterBatch.objects.order_by("sequence").values_list("minute", flat=True)
+    assert list(minutes) == sorted(minutes)
+
+
+@pytest.mark.parametrize(("funding", "index"), [("prepaid", "pre"), ("postpaid", "post")])
+def test_what_is_to_be_sealed_is_found_by_its_index(cast, funding, index):
+    rows = meters.unsealed(Charge.objects.all(), meters.Funding(funding), now())
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    assert f"charge_unsealed_{index} " in rows.explain()
 
 
 def test_an_unfinished_minute_is_not_sealed(cast, settings):

@@ -226,14 +226,13 @@ def test_a_crash_between_stripes_answer_and_our_commit_loses_nothing(
     pay(payments, url)
     for event in events_of(payments, cast.developer.pk):
         tell(event)
-    real = topups.top_up_apply
+    real = topups.credit_top_up
 
     def dying(*args, **kwargs):
         real(*args, **kwargs)
         raise _Died
 
-    name = "_process" if where == "after the commit" else "top_up_apply"
-    if name == "_process":
+    if where == "after the commit":
         processing = inbox._process
 
         def process_and_die(event, gateway):
@@ -242,7 +241,7 @@ def test_a_crash_between_stripes_answer_and_our_commit_loses_nothing(
 
         monkeypatch.setattr(inbox, "_process", process_and_die)
     else:
-        monkeypatch.setattr(topups, "top_up_apply", dying)
+        monkeypatch.setattr(topups, "credit_top_up", dying)
     for _ in range(2):
         with pytest.raises(_Died):
             process()

@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from billing.models import Incident, StripeEvent
@@ -81,24 +82,35 @@ def test_types_that_nobody_handles_are_done_at_once(heard):
     assert StripeEvent.objects.get().delivery == "delivered"
 
 
-def test_a_failure_undoes_all_and_comes_again(heard, monkeypatch):
+def test_a_failing_handler_undoes_nothing_of_the_others_and_the_event_comes_again(heard):
     failing = [True]
 
-    def handler(row, gateway):
-        Incident.objects.create(rule="half done", detail="")
+    def fails(row, gateway):
         if failing:
             raise RuntimeError("not now")
+        Incident.objects.get_or_create(rule="second")
 
-    inbox.handles("test.other")(handler)
+    inbox.handles("test.other")(lambda row, gateway: Incident.objects.get_or_create(rule="first"))
+    inbox.handles("test.other")(fails)
+    inbox.handles("test.other")(lambda row, gateway: Incident.objects.get_or_create(rule="third"))
     tell(event(type_="test.other"))
     assert process() == 0
-    assert not Incident.objects.exists()
+    assert set(Incident.objects.values_list("rule", flat=True)) == {"first", "third"}
     row = StripeEvent.objects.get()
     assert (row.delivery, row.attempts) == ("pending", 1)
     assert "not now" in row.last_error
     failing.clear()
     assert process() == 1
-    assert Incident.objects.count() == 1
+    assert set(Incident.objects.values_list("rule", flat=True)) == {"first", "second", "third"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_transaction_is_open_while_a_handler_asks_stripe(heard):
+    inside = []
+    inbox.handles("test.other")(lambda row, gateway: inside.append(connection.in_atomic_block))
+    tell(event(type_="test.other"))
+    assert process() == 1
+    assert inside == [False]
 
 
 def test_what_fails_for_good_becomes_an_incident_and_can_be_replayed(heard, monkeypatch):

@@ -7,7 +7,7 @@ from billing.invoicing import mails, payment
 from billing.invoicing.close import close
 from billing.models import Incident, Invoice, InvoiceStatus, MeterBatch, StripeEvent, WalletShard
 from billing.selectors import balance_of
-from billing.stripe.gateway import MeterFailure
+from billing.stripe.gateway import GatewayUnavailable, MeterFailure
 from billing.stripe.inbox import HANDLERS, events_process
 from billing.totals import six_totals
 from billing.wallets import credit_limit_set
@@ -126,7 +126,7 @@ def test_a_batch_that_stripe_reports_as_wrong_is_quarantined(cast, stripe):
 
 
 def test_of_a_request_of_the_stream_only_what_stripe_does_not_count_is_quarantined(
-    cast, stripe, settings
+    cast, stripe, settings, monkeypatch
 ):
     settings.STRIPE_METER_STREAM = True
     charge(cast.developer, cast.vendor, to_nano("0.1"), at=now())
@@ -134,8 +134,24 @@ def test_of_a_request_of_the_stream_only_what_stripe_does_not_count_is_quarantin
     assert meters.batches_relay() == 1
     batch = MeterBatch.objects.get()
     failure = MeterFailure("no_meter", 1, (batch.sent_in,), "", "m", 0, 60)
-    assert meter_checks.quarantine(failure) == 0
-    assert MeterBatch.objects.get().delivery == "delivered"
+    with pytest.raises(GatewayUnavailable, match="known later"):
+        meter_checks.quarantine(failure)
+    MeterBatch.objects.update(delivered_at=now() - 2 * meter_checks.LAG)
+    for doubtful in (True, None):
+        if doubtful is None:
+            monkeypatch.setattr(meter_checks, "decide", lambda *_: None)
+        assert meter_checks.quarantine(failure) == 0
+        assert MeterBatch.objects.get().delivery == "delivered"
+    monkeypatch.undo()
+    charge(cast.developer, cast.vendor, to_nano("0.2"), at=now())
+    meters.batches_seal()
+    MeterBatch.objects.filter(delivery="pending").update(  # though Stripe never counted it
+        delivery="delivered", delivered_at=now() - 2 * meter_checks.LAG, sent_in="stream:other"
+    )
+    failure = MeterFailure("no_meter", 1, ("stream:other",), "", "m", 0, 60)
+    assert meter_checks.quarantine(failure) == 1
+    batch.refresh_from_db()
+    assert batch.delivery == "delivered"
 
 
 def test_the_six_totals_explain_every_gap(cast, invoice, stripe):

@@ -4,7 +4,7 @@ from tests.billing.mutation.invoice_mutants import INVOICE_MUTANTS
 from tests.billing.mutation.mutant import Mutant
 from tests.billing.mutation.vendor_mutants import VENDOR_MUTANTS
 
-SQL = "billing/sql/functions.sql"
+WALLET, SETTLE = "billing/sql/wallet.sql", "billing/sql/settle.sql"
 METERS = "billing/meters.py"
 TOLD = ("tests/billing/test_stripe_is_told_everything_once.py",)
 ORDER = ("tests/billing/test_wallet_under_any_order.py",)
@@ -22,15 +22,22 @@ MUTANTS = (
     Mutant(
         "a batch is marked before it is sent",
         METERS,
-        "            outcome = _send(gateway, batch)\n",
-        "            batch.mark_delivered()\n            outcome = _send(gateway, batch)\n",
+        "        return _conclude(batch, _send(gateway, batch))\n",
+        "        batch.mark_delivered()\n        return _conclude(batch, _send(gateway, batch))\n",
         TOLD,
     ),
     Mutant(
         "all attempts have one Idempotency-Key",
         METERS,
-        'idempotency_key=f"{batch.pk}:{batch.attempts}",',
-        'idempotency_key=f"{batch.pk}",',
+        'key = f"{batch.pk}:{batch.attempts}"',
+        'key = f"{batch.pk}"',
+        TOLD,
+    ),
+    Mutant(
+        "a replayed batch forgets that it was sent",
+        "marketplace/core/outbox.py",
+        '            replayed_at_attempt=F("attempts"),\n',
+        '            replayed_at_attempt=F("attempts"),\n            first_attempt_at=None,\n',
         TOLD,
     ),
     Mutant(
@@ -42,54 +49,53 @@ MUTANTS = (
     ),
     Mutant(
         "a hold ends twice",
-        SQL,
+        SETTLE,
         "WHERE source_id = p_source AND state = 'open'\n",
         "WHERE source_id = p_source\n",
         ORDER,
     ),
     Mutant(
         "a hold is not checked against what is there",
-        SQL,
-        """    UPDATE billing_walletshard SET held_nano = held_nano + p_amount
-        WHERE org_id = p_org AND shard = v_shard
-          AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount;
-    IF FOUND THEN""",
-        """    UPDATE billing_walletshard SET held_nano = held_nano + p_amount
-        WHERE org_id = p_org AND shard = v_shard;
-    IF FOUND THEN""",
+        WALLET,
+        """              AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount;
+        RETURN CASE WHEN FOUND THEN v_shard END;
+    END IF;""",
+        """;
+        RETURN CASE WHEN FOUND THEN v_shard END;
+    END IF;""",
         RUSH,
     ),
     Mutant(
         "a budget forgets what is held",
-        SQL,
+        SETTLE,
         "AND spent_nano + held_nano + p_amount <= v_cap.most",
         "AND spent_nano + p_amount <= v_cap.most",
         RUSH,
     ),
     Mutant(
         "what a hold did not need stays held",
-        SQL,
-        "SET held_nano = held_nano - v_hold.wallet_nano,",
-        "SET held_nano = held_nano - v_postpaid - v_prepaid,",
+        WALLET,
+        "SET held_nano = held_nano - p_held,",
+        "SET held_nano = held_nano - p_amount,",
         ORDER,
     ),
     Mutant(
         "an expired grant still pays",
-        SQL,
+        SETTLE,
         "          AND (expires_at IS NULL OR expires_at > p_now)\n",
         "",
         ORDER,
     ),
     Mutant(
         "the last grant to be used is used first",
-        SQL,
+        SETTLE,
         "ORDER BY priority, expires_at NULLS LAST, id FOR UPDATE",
         "ORDER BY priority DESC, expires_at NULLS LAST, id FOR UPDATE",
         ORDER,
     ),
     Mutant(
         "a grant for one model pays for any",
-        SQL,
+        SETTLE,
         "          AND (model_id IS NULL OR model_id = p_model)\n",
         "",
         ORDER,

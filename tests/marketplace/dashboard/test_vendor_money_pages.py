@@ -6,6 +6,9 @@ import uuid
 from datetime import UTC, date, datetime
 
 import pytest
+from django.core.cache import cache
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from billing.models import Payout, PayoutAccount
@@ -117,3 +120,16 @@ def test_a_developer_role_may_not_touch_the_account(cast, alice):
     assert client.get("/vendor/payouts/").status_code == 200
     assert client.post("/vendor/payouts/", {"minimum": "50"}).status_code == 403
     assert client.post("/vendor/payouts/connect/", {"country": "FR"}).status_code == 403
+
+
+def test_sums_over_all_history_are_read_once_a_minute(alice, cast):
+    def reads():
+        with CaptureQueriesContext(connection) as queries:
+            assert "$8.00" in alice.get("/vendor/earnings/").content.decode()
+        return sum("billing_transfer" in query["sql"] for query in queries)
+
+    call(buyer("pat", limit=100 * USD), 10 * USD, [(cast.vendor, 8000)], timezone.now())
+    first = reads()
+    assert reads() == first - 2
+    cache.delete(f"earnings:{cast.vendor.pk}")
+    assert reads() == first
