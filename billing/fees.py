@@ -6,7 +6,7 @@ A fee often becomes known only after the money came: days later with some ways t
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any
 
 import structlog
 from django.db import transaction
@@ -21,7 +21,6 @@ from marketplace.core.clock import now
 
 log = structlog.get_logger("mercato.billing.fees")
 
-T = TypeVar("T", TopUp, Invoice)
 NANO_PER_CENT = 10_000_000
 _ASKED_FOR = timedelta(days=30)
 _YOUNG = timedelta(days=3)
@@ -89,7 +88,7 @@ def _unbooked(gateway: StripeGateway) -> Iterator[tuple[uuid.UUID, Sequence[str]
             log.warning("payments not known", invoice=str(invoice), error=repr(error)[:300])
 
 
-def _some(found: QuerySet[T], since: str) -> list[T]:
+def _some(found: QuerySet[Any], since: str) -> list[Any]:
     young = now() - _YOUNG
     recent = found.filter(**{f"{since}__gte": young})
     older = found.filter(**{f"{since}__lt": young, f"{since}__gte": now() - _ASKED_FOR})
