@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -223,6 +224,7 @@ class Month:
             names = billing_tasks()
             for name in self.rng.sample(names, len(names)):
                 self._survive(app.tasks[name])
+            self._survive(partial(stripe.approve, self.traffic.cast))
             if self.rng.random() < 0.1:
                 self._survive(self.traffic.refund)
             self._survive(sweep)

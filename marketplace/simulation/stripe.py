@@ -13,6 +13,7 @@ from billing import connect, topups
 from billing.customers import PaymentsAway, customer_of, gateway_required
 from billing.meters import EVENT_NAMES
 from billing.models import Funding, Incident, MeterBatch, Payout, PayoutState, TopUp, Wallet
+from billing.payouts import payout_approve
 from billing.stripe.errors import GatewayError
 from marketplace.core.errors import MarketError
 from marketplace.simulation.people import Cast
@@ -55,6 +56,12 @@ def pay(rng: random.Random, side: Side, cast: Cast) -> str:
     except (PaymentsAway, MarketError, GatewayError, OSError) as error:
         return f"no payment: {type(error).__name__}"
     return "paid at Stripe"
+
+
+def approve(cast: Cast) -> None:
+    """Let staff look at the payouts that wait for them."""
+    for payout in Payout.objects.filter(state=PayoutState.INTENT, needs_approval=True):
+        payout_approve(statement_id=payout.pk, by=cast.staff)
 
 
 def differences(side: Side) -> list[tuple[str, list[Any]]]:
