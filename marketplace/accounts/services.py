@@ -29,6 +29,11 @@ from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongSta
 from marketplace.core.ids import parse_id
 
 INVITATION_PREFIX = "mi_"
+GIVERS = {
+    Scope.ADMIN: (Role.OWNER, Role.ADMIN),
+    Scope.BILLING: (Role.OWNER, Role.ADMIN, Role.BILLING),
+}
+"""Scopes that only members of these roles may give to a key, and whose keys end with the role."""
 FIXED_FIELDS = (
     "id", "slug", "webhook_secret", "webhook_url", "monthly_budget_nano", "created_at"
 )  # fmt: skip
@@ -154,6 +159,7 @@ def membership_remove(*, org: Organisation, user: User, removed_by: User) -> Non
     if owners == [leaving]:
         raise WrongState("An organisation needs an owner: name another one first.")
     leaving.delete()
+    _keys_end(org, user, "")
 
 
 @transaction.atomic
@@ -176,6 +182,7 @@ def membership_set_role(
         raise WrongState("An organisation needs an owner: name another one first.")
     membership.role = role
     membership.save(update_fields=["role"])
+    _keys_end(org, user, role)
     return membership
 
 
@@ -194,6 +201,18 @@ def organisation_update(*, org: Organisation, **changes: str) -> Organisation:
         raise InvalidInput("Some fields are wrong.", fields=error.message_dict) from error
     org.save(update_fields=["name", "about", "website", "country"])
     return org
+
+
+def _refused(role: str, scopes: Sequence[str]) -> list[str]:
+    """Return which of `scopes` a member of `role` ("" for none) may not give."""
+    return [scope for scope, roles in GIVERS.items() if scope in scopes and role not in roles]
+
+
+def _keys_end(org: Organisation, user: User, role: str) -> None:
+    """Revoke the keys made by `user`, or with those keys, that `role` may not give."""
+    keys = ApiKey.objects.for_org(org).filter(created_by=user, revoked_at__isnull=True)
+    ending = [key.pk for key in keys if _refused(role, key.scopes)]
+    keys.filter(pk__in=ending).update(revoked_at=now())
 
 
 def _beyond(
@@ -236,9 +255,18 @@ def api_key_create(
     """Create a key. Returns it and the secret, which cannot be read again.
 
     Raises InvalidInput naming the fields, also where it would exceed `parent`, the key that
-    makes it.
+    makes it, or the role of `created_by`, and NotAllowed if `parent` has a budget or a project.
+    Without both it is made by the platform.
     """
     fields: dict[str, list[str]] = {}
+    if parent is not None:
+        key_unlimited_require(parent, "make keys")
+        created_by = parent.created_by
+    elif created_by is not None:
+        member = Membership.objects.for_org(org).filter(user=created_by).first()
+        if refused := _refused(member.role if member else "", scopes):
+            roles = " or ".join(GIVERS[Scope(refused[0])])
+            fields["scopes"] = [f"Only {roles} may give {' and '.join(refused)}."]
     if not 1 <= len(name.strip()) <= 80:
         fields["name"] = ["Give a name of 1 to 80 characters."]
     if not scopes or any(scope not in Scope.values for scope in scopes):
@@ -274,11 +302,22 @@ def api_key_create(
     return key, token
 
 
-def api_key_revoke(*, org: Organisation, key_id: object) -> ApiKey:
-    """Revoke a key at once; revoking it again changes nothing. Raises NotFound."""
+def key_unlimited_require(key: ApiKey, what: str) -> None:
+    """Raise NotAllowed for a key with a project or a budget, which could escape its limits."""
+    if key.is_limited:
+        raise NotAllowed(f"A key with a project or a budget may not {what}.", code="key_is_limited")
+
+
+def api_key_revoke(*, org: Organisation, key_id: object, by: ApiKey | None = None) -> ApiKey:
+    """Revoke a key at once; revoking it again changes nothing. Raises NotFound.
+
+    `by` is the key that revokes: one with a project or a budget may revoke only itself.
+    """
     key = ApiKey.objects.for_org(org).filter(pk=parse_id(key_id)).first()
     if key is None:
         raise NotFound("There is no such key.")
+    if by is not None and by.pk != key.pk:
+        key_unlimited_require(by, "revoke other keys")
     if key.revoked_at is None:
         key.revoked_at = now()
         key.save(update_fields=["revoked_at"])

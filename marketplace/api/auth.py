@@ -8,6 +8,7 @@ from rest_framework.request import Request
 
 from marketplace.accounts.models import ApiKey, Organisation, Scope
 from marketplace.accounts.selectors import api_key_authenticate
+from marketplace.accounts.services import key_unlimited_require
 from marketplace.api.throttling import FailureThrottle
 from marketplace.core.errors import NotAllowed, NotAuthenticated
 
@@ -96,4 +97,14 @@ def caller_of(request: Request) -> Caller:
     caller = request.user
     if not isinstance(caller, Caller):
         raise NotAuthenticated("Send the header `Authorization: Bearer <your key>`.")
+    return caller
+
+
+def caller_unlimited(request: Request) -> Caller:
+    """Return the caller of a view about money of the whole organisation.
+
+    Raises NotAllowed for a key with a project or a budget.
+    """
+    caller = caller_of(request)
+    key_unlimited_require(caller.key, "see or change the money of the whole organisation")
     return caller
