@@ -140,11 +140,10 @@ def recharge_page(request: MemberRequest) -> HttpResponseBase:
     gateway = gateway_shared()
     if gateway is not None and request.method != "HEAD":
         try:
-            if "saved" in request.GET and may(request, Role.BILLING):
-                card = recharge.card_refresh(gateway, request.org.pk)
+            if (setup_id := request.GET.get("saved")) and may(request, Role.BILLING):
+                recharge.card_saved(gateway, request.org.pk, setup_id)
                 found = profile_of(request.org)
-            else:
-                card = recharge.card_of(gateway, found)
+            card = recharge.card_of(gateway, found)
         except GatewayError:
             card_unknown = bool(found.payment_method_id)
     context = {
@@ -166,8 +165,11 @@ def recharge_page(request: MemberRequest) -> HttpResponseBase:
 def card(request: MemberRequest) -> HttpResponseBase:
     """Send the member to Stripe's page for cards, or forget the card that is used."""
     if "forget" in request.POST:
-        recharge.card_forget(org=request.org)
-        messages.success(request, "The card is not charged any more.")
+        try:
+            recharge.card_forget(org=request.org)
+            messages.success(request, "The card is not charged any more. Stripe has forgotten it.")
+        except MarketError as error:
+            messages.error(request, error.message)
         return redirect("recharge")
     try:
         return redirect(recharge.card_begin(org=request.org, key=request.POST.get("key", "")))
