@@ -287,6 +287,8 @@ FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)
 # The market
 WELCOME_CREDIT_USD = env.str("WELCOME_CREDIT_USD", default="1.00")
 WELCOME_CREDIT_DAYS = env.int("WELCOME_CREDIT_DAYS", default=90)  # 0: it never expires
+# Most of each charge that a licence may give to vendors, in hundredths of a per cent.
+MAX_REVENUE_SHARE_BPS = env.int("MAX_REVENUE_SHARE_BPS", default=9500)
 OFFER_TTL_S = env.float("OFFER_TTL_S", default=1.0)
 JOB_DEADLINE_S = env.int("JOB_DEADLINE_S", default=3600)
 JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", default=3)

@@ -280,7 +280,8 @@ class PriceForm(forms.Form):
         required=False,
         label="Only for",
         widget=forms.TextInput(attrs={"placeholder": " "}),
-        help_text="The address of the organisation that negotiated this price. Empty: everybody.",
+        help_text="The address of the organisation that negotiated this price, which may not be "
+        "above the public one. Empty: everybody.",
     )
     ends_on = forms.DateField(
         required=False,
