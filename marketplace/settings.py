@@ -298,6 +298,9 @@ WORKER_LOST_AFTER_S = env.float("WORKER_LOST_AFTER_S", default=protocol.HEARTBEA
 REPORT_LOST_AFTER_S = 2 * CONTROL_VISIBILITY_TIMEOUT_S + 10
 READS_PER_SECOND = env.float("READS_PER_SECOND", default=50.0)
 READS_BURST = env.int("READS_BURST", default=200)
+# Previews of a month, CSV and PDF files, and pages that ask Stripe, of one organisation.
+HEAVY_PER_SECOND = env.float("HEAVY_PER_SECOND", default=0.5)
+HEAVY_BURST = env.int("HEAVY_BURST", default=60)
 MAX_PREFER_WAIT_S = 60
 # Event streams that one organisation may hold open in one web process.
 STREAMS_PER_ORG = env.int("STREAMS_PER_ORG", default=100)
@@ -318,6 +321,8 @@ STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
 STATEMENT_DELAY_DAYS = env.int("STATEMENT_DELAY_DAYS", default=3)
 # Payouts above this wait for staff; 0: none does.
 PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)
+# Shares that credit paid: "always" paid out, or else once that customer has paid real money.
+PAYOUT_GRANTED = env.str("PAYOUT_GRANTED", default="after_payment")
 # Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
 STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
 # What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot

@@ -11,7 +11,7 @@ from billing import recharge, topups
 from billing.models import BillingProfile, TopUp
 from billing.profiles import FIELDS, profile_of, profile_save
 from marketplace.accounts.models import Scope
-from marketplace.api.auth import Scopes, caller_unlimited
+from marketplace.api.auth import Scopes, caller_heavy, caller_unlimited
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import billing_serializers as shapes
 from marketplace.api.v1.serializers import Error, page_of
@@ -68,7 +68,7 @@ class TopUpList(APIView):
                 fields={"Idempotency-Key": ["At most 255 printable characters."]},
             )
         row, url = topups.top_up_begin(
-            org=caller_unlimited(request).org,
+            org=caller_heavy(request).org,
             user=None,
             cents=body.validated_data["amount_cents"],
             save_card=body.validated_data["save_card"],

@@ -14,7 +14,7 @@ from rest_framework.views import APIView
 from billing.invoicing import focus, payment, selectors
 from billing.models import Invoice
 from marketplace.accounts.models import Scope
-from marketplace.api.auth import Scopes, caller_unlimited
+from marketplace.api.auth import Scopes, caller_heavy, caller_unlimited
 from marketplace.api.pagination import paginate
 from marketplace.api.v1.serializers import page_of
 
@@ -134,7 +134,7 @@ class InvoicePreview(APIView):
     @extend_schema(operation_id="invoices_preview", responses=PreviewBody)
     def get(self, request: Request) -> Response:
         """Return what the running month's invoice would be now."""
-        found = selectors.invoice_preview(caller_unlimited(request).org.pk)
+        found = selectors.invoice_preview(caller_heavy(request).org.pk)
         return Response(_sums(found) | {"lines": _lines(found.lines)})
 
 
@@ -163,7 +163,7 @@ class InvoiceCsv(APIView):
     @extend_schema(operation_id="invoices_csv", responses={(200, "text/csv"): OpenApiTypes.STR})
     def get(self, request: Request, invoice_id: str) -> HttpResponse:
         """Return an issued invoice as CSV with the columns of FOCUS."""
-        row = selectors.invoice_get(org=caller_unlimited(request).org, invoice_id=invoice_id)
+        row = selectors.invoice_get(org=caller_heavy(request).org, invoice_id=invoice_id)
         answer = HttpResponse(focus.invoice_csv(row), content_type="text/csv; charset=utf-8")
         answer["Content-Disposition"] = f'attachment; filename="{row.number}.csv"'
         return answer

@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 
 from billing.statements import export, selectors
 from marketplace.accounts.models import Scope
-from marketplace.api.auth import Scopes, caller_unlimited
+from marketplace.api.auth import Scopes, caller_heavy, caller_unlimited
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present_vendor as present
 from marketplace.api.v1 import serializers_vendor as serializers
@@ -41,7 +41,7 @@ class StatementPreview(APIView):
     @extend_schema(operation_id="vendor_statements_preview", responses=serializers.StatementPreview)
     def get(self, request: Request) -> Response:
         """Return what the statement of the running month would be if it ended now."""
-        return Response(present.preview(selectors.preview_of(caller_unlimited(request).org)))
+        return Response(present.preview(selectors.preview_of(caller_heavy(request).org)))
 
 
 class StatementDetail(APIView):
@@ -79,7 +79,6 @@ class StatementCsv(APIView):
     )
     def get(self, request: Request, statement_id: str) -> StreamingHttpResponse:
         """Return every transfer of a statement."""
-        found = selectors.statement_get(
-            org=caller_unlimited(request).org, statement_id=statement_id
-        )
+        caller = caller_heavy(request)
+        found = selectors.statement_get(org=caller.org, statement_id=statement_id)
         return send_file(export.statement_csv(found), f"{found.number}.csv", "text/csv")
