@@ -219,9 +219,7 @@ def _beyond(
     parent: ApiKey,
     scopes: Sequence[str],
     expires_at: datetime | None,
-    monthly_budget_nano: int | None,
     allowed_models: Sequence[str],
-    project: Project | None,
 ) -> dict[str, list[str]]:
     """Return in which fields a new key would exceed the key that makes it."""
     fields: dict[str, list[str]] = {}
@@ -229,14 +227,9 @@ def _beyond(
         fields["scopes"] = [f"Your key has only {', '.join(parent.scopes)}."]
     if (last := parent.expires_at) and (expires_at is None or expires_at > last):
         fields["expires_at"] = [f"Your key expires at {last.isoformat()}; this one must by then."]
-    most = parent.monthly_budget_nano
-    if most is not None and (monthly_budget_nano is None or monthly_budget_nano > most):
-        fields["monthly_budget_nano_usd"] = [f"Your key has a budget of {most}; give at most that."]
     models = set(allowed_models)
     if parent.allowed_models and (not models or not models <= set(parent.allowed_models)):
         fields["allowed_models"] = [f"Choose from {', '.join(parent.allowed_models)}."]
-    if parent.project_id and (project is None or project.pk != parent.project_id):
-        fields["project"] = [f"Your key belongs to the project {parent.project_id}; name that."]
     return fields
 
 
@@ -280,10 +273,7 @@ def api_key_create(
     if project is not None and (project.org_id != org.pk or project.archived_at is not None):
         fields["project"] = ["There is no such project."]
     if parent is not None:
-        fields = (
-            _beyond(parent, scopes, expires_at, monthly_budget_nano, allowed_models, project)
-            | fields
-        )
+        fields = _beyond(parent, scopes, expires_at, allowed_models) | fields
     if fields:
         raise InvalidInput("The key cannot be created.", fields=fields)
     token = tokens.new_token()
