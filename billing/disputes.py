@@ -1,6 +1,7 @@
 """Disputes: a customer's bank takes a payment back, for now or for good.
 
-How it is booked. Our cash falls by the disputed amount at once, so the customer's side must too:
+How it is booked. Our cash falls by the disputed amount at once, so the customer's side must too
+(tax on a top-up is in neither, so its part of a dispute is not):
 
     taken   wallet → cash       what is prepaid and free           (dispute, leg 0)
             receivable → cash   the rest, which was used already   (dispute, leg 1)
@@ -93,8 +94,19 @@ def dispute_apply(org_id: uuid.UUID, found: StripeDispute) -> bool:
     return True
 
 
+def _credited_cents(dispute: Dispute) -> int:
+    """Return how much of a disputed amount was credited: tax on top never was, so it stays out.
+
+    Rounded up, so that a dispute of a single cent moves something.
+    """
+    top_up = TopUp.objects.filter(payment_intent_id=dispute.payment_intent_id or None).first()
+    if top_up is None or not top_up.tax_cents:
+        return dispute.cents
+    return -(-dispute.cents * top_up.cents // (top_up.cents + top_up.tax_cents))
+
+
 def _take(dispute: Dispute) -> None:
-    amount = dispute.cents * NANO_PER_CENT
+    amount = _credited_cents(dispute) * NANO_PER_CENT
     dispute.wallet_nano = min(amount, free_prepaid(dispute.org_id))
     dispute.owed_nano = amount - dispute.wallet_nano
     taken = _whys(dispute, TransferKind.DISPUTE)
@@ -135,10 +147,11 @@ def _tell(dispute: Dispute) -> None:
     elif dispute.state == DisputeState.LOST:
         lines = [f"The disputed payment of {amount} is lost. What is still owed remains due."]
     else:
-        owed = format_usd(dispute.owed_nano)
+        owed, taken = format_usd(dispute.owed_nano), dispute.wallet_nano + dispute.owed_nano
         lines = [
             f"Your bank took back a payment of {amount} (reason: {dispute.reason}).",
-            f"It was taken off your balance; {owed} of it had been used and is owed.",
+            f"The credit it paid for, {format_usd(taken)}, was taken off your balance.",
+            f"{owed} of it had been used and is owed.",
         ]
     mail_after_commit(dispute.org, "A payment was disputed", lines)
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.conf import settings
 from django.template.loader import render_to_string
 
 from marketplace.core.errors import MarketError
@@ -26,7 +27,8 @@ def render_pdf(template: str, context: dict[str, Any]) -> bytes:
             "PDF files need Pango on the server (Debian: libpango-1.0-0, libpangoft2-1.0-0). "
             "The CSV file and the page show the same."
         ) from error
-    return bytes(HTML(string=render_to_string(template, context), url_fetcher=_refuse).write_pdf())
+    html = render_to_string(template, context | {"site_name": settings.SITE_NAME})
+    return bytes(HTML(string=html, url_fetcher=_refuse).write_pdf())
 
 
 def _refuse(url: str, *_args: Any, **_options: Any) -> Any:

@@ -27,7 +27,12 @@ from billing.models import (
 )
 from billing.selectors import balance_of
 from billing.stripe.attempts import made_once, within
-from billing.stripe.gateway import GatewayRefused, PaymentDeclined, StripeGateway
+from billing.stripe.gateway import (
+    GatewayRefused,
+    GatewayUnavailable,
+    PaymentDeclined,
+    StripeGateway,
+)
 from billing.stripe.inbox import handles
 from billing.stripe.records import CheckoutSession, PaymentMethod
 from billing.topups import (
@@ -92,6 +97,7 @@ def why_not_now(profile: BillingProfile) -> str:
 
 def _begin(profile: BillingProfile) -> TopUp | None:
     """Note the intent to recharge. None if it may not be now, or another process was first."""
+    profile.refresh_from_db()  # it may have been switched off since it was listed
     below = profile.recharge_below_nano
     if below is None or balance_of(profile.org_id).available_nano >= below:
         return None
@@ -132,6 +138,8 @@ def _charge(gateway: StripeGateway, top_up: TopUp) -> Heard:
         why = "the bank wants you to confirm it" if error.needs_customer else str(error)
         return Heard(TopUpState.FAILED, failure=why.removeprefix("402: "))
     except GatewayRefused as error:
+        if not error.is_final:
+            raise GatewayUnavailable(f"not decided: {error}") from error
         return Heard(TopUpState.FAILED, failure=str(error))
     return heard_of_intent(gateway, intent)
 

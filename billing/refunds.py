@@ -183,12 +183,6 @@ def _grant_return(charge: Charge, position: int, amount_nano: int, moment: datet
     )
 
 
-def outstanding_cents(invoice: Invoice) -> int:
-    """Return what is still to be paid of an issued invoice."""
-    notes = invoice.credit_notes.filter(to_balance=False).aggregate(sum=Coalesce(Sum("cents"), 0))
-    return invoice.due_cents - invoice.paid_cents - int(notes["sum"])
-
-
 def _credit_note(charge: Charge, refund_id: uuid.UUID, postpaid_nano: int) -> CreditNote | None:
     """Write the credit note that a refund of invoiced debt needs; None before it is invoiced."""
     if charge.invoice_id is None:
@@ -197,7 +191,7 @@ def _credit_note(charge: Charge, refund_id: uuid.UUID, postpaid_nano: int) -> Cr
     if invoice.status == InvoiceStatus.DRAFT:
         return None
     cents = postpaid_nano // CENT
-    unpaid = invoice.status == InvoiceStatus.OPEN and outstanding_cents(invoice) >= cents > 0
+    unpaid = invoice.outstanding_cents >= cents > 0
     count = invoice.credit_notes.count() + 1
     return CreditNote.objects.create(
         id=derived_id("credit_note", refund_id),

@@ -7,13 +7,16 @@ asked, under an id derived from it, as often as needed. Only a definite no puts 
 import uuid
 
 import structlog
+from django.conf import settings
 from django.db import transaction
+from django.urls import reverse
 
 from billing.customers import gateway_shared
 from billing.invariants import incident_open
 from billing.mail import mail_after_commit
 from billing.models import (
     AccountKind,
+    BillingProfile,
     Dispute,
     DisputeState,
     ReturnState,
@@ -24,13 +27,13 @@ from billing.models import (
     Transfer,
     TransferKind,
 )
-from billing.stripe.attempts import made_once
+from billing.stripe.attempts import look, made_once
 from billing.stripe.gateway import GatewayRefused, GatewayUnavailable, StripeGateway
 from billing.stripe.inbox import handles
 from billing.stripe.records import Refund
 from billing.topups import NANO_PER_CENT
-from billing.wallets import Why, free_prepaid, prepaid_change
-from marketplace.accounts.models import User
+from billing.wallets import Why, free_prepaid, owed_change, prepaid_change
+from marketplace.accounts.models import Organisation, User
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import derived_id, parse_id
@@ -46,6 +49,7 @@ def return_begin(
     """Take `cents` of a top-up out of the wallet, to be sent back. Once per `key`.
 
     What may go back is what is left of the top-up and what no job holds and no debt needs.
+    Automatic recharge is switched off with it: it would charge the card again at once.
     Raises InvalidInput above that, WrongState for a top-up that was not paid or is disputed.
     """
     return_id = derived_id("top_up_return", top_up_id, key)
@@ -73,22 +77,49 @@ def return_begin(
     )
     top_up.returned_cents = gone
     top_up.save(update_fields=["returned_cents"])
+    _recharge_off(top_up.org)
     return TopUpReturn.objects.create(
         pk=return_id, top_up=top_up, org_id=top_up.org_id, cents=cents, tax_cents=tax,
         note=note[:200], by=by,
     )  # fmt: skip
 
 
+def _recharge_off(org: Organisation) -> None:
+    profiles = BillingProfile.objects.for_org(org).filter(recharge_below_nano__isnull=False)
+    if profiles.update(recharge_below_nano=None, recharge_cents=0):
+        mail_after_commit(
+            org,
+            "Your automatic recharge is switched off",
+            [
+                "Unused credit goes back to your card.",
+                "Automatic recharge was switched off, or it would charge the card again.",
+                f"You can switch it on again here: {settings.PUBLIC_URL}{reverse('recharge')}",
+            ],
+        )
+
+
 def _refund(gateway: StripeGateway, row: TopUpReturn) -> Refund:
+    """Have Stripe make the refund, or find it. GatewayRefused: there is none, and never will be."""
     intent = row.top_up.payment_intent_id or ""
-    if row.attempts > 1 and (found := gateway.refund_find(intent, str(row.pk))) is not None:
+
+    def find() -> Refund | None:
+        return gateway.refund_find(intent, str(row.pk))
+
+    if row.attempts > 1 and (found := look(find)) is not None:
         return found  # the answer of an earlier attempt was lost
-    return made_once(
-        lambda attempt: gateway.refund_create(
-            intent, amount=row.cents + row.tax_cents, refund_id=str(row.pk), attempt=attempt
-        ),
-        lambda: gateway.refund_find(intent, str(row.pk)),
-    )
+    try:
+        return made_once(
+            lambda attempt: gateway.refund_create(
+                intent, amount=row.cents + row.tax_cents, refund_id=str(row.pk), attempt=attempt
+            ),
+            find,
+        )
+    except GatewayRefused as error:
+        if not error.is_final:
+            raise GatewayUnavailable(f"not decided: {error}") from error
+        if (found := look(find)) is not None:
+            return found  # refused because it was made already
+        raise
 
 
 def returns_send(budget_s: float = 30.0) -> int:
@@ -123,8 +154,14 @@ def return_apply(return_id: uuid.UUID, refund: Refund) -> None:
     if refund.status in ("failed", "canceled"):
         return_undo(return_id, f"Stripe: {refund.status}", refund.id)
         return
-    row = TopUpReturn.objects.select_for_update().select_related("org").get(pk=return_id)
-    if row.state != ReturnState.PENDING:
+    found = TopUpReturn.objects.values_list("top_up_id", flat=True).get(pk=return_id)
+    top_up = TopUp.objects.select_for_update().get(pk=found)
+    row = (
+        TopUpReturn.objects.select_for_update(of=("self",)).select_related("org").get(pk=return_id)
+    )
+    if row.state == ReturnState.FAILED and not row.stripe_refund_id:
+        _take_again(row, top_up, refund)
+    elif row.state != ReturnState.PENDING:
         return
     row.state, row.stripe_refund_id, row.ended_at = ReturnState.SENT, refund.id, now()
     row.save(update_fields=["state", "stripe_refund_id", "ended_at"])
@@ -137,6 +174,38 @@ def return_apply(return_id: uuid.UUID, refund: Refund) -> None:
     )
 
 
+def _take_again(row: TopUpReturn, top_up: TopUp, refund: Refund) -> None:
+    """Take money that was put back into the wallet although Stripe made the refund after all.
+
+    What was spent since is owed. Raises WrongState while another return holds its place.
+    """
+    if top_up.returned_cents + row.cents > top_up.cents:
+        raise WrongState(f"{row.pk} was made as {refund.id}, but the top-up is returned already.")
+    amount = row.cents * NANO_PER_CENT
+    free = min(amount, free_prepaid(row.org_id))
+    if free:
+        prepaid_change(
+            org_id=row.org_id,
+            why=Why(TransferKind.TOP_UP_RETURN, row.pk, leg=2),
+            against=AccountKind.CASH,
+            change_nano=-free,
+        )
+    if owed := amount - free:
+        owed_change(
+            org_id=row.org_id,
+            why=Why(TransferKind.TOP_UP_RETURN, row.pk, leg=4),
+            against=AccountKind.CASH,
+            change_nano=owed,
+        )
+    top_up.returned_cents += row.cents
+    top_up.save(update_fields=["returned_cents"])
+    incident_open(
+        "top-up return refused, then made",
+        f"{row.pk}: Stripe made {refund.id}; its money was taken again, "
+        f"{format_usd(owed)} of it is owed",
+    )
+
+
 @transaction.atomic
 def return_undo(return_id: uuid.UUID, why: str, refund_id: str = "") -> None:
     """Put money back into the wallet that Stripe, or later the bank, would not take. Once."""
@@ -145,10 +214,12 @@ def return_undo(return_id: uuid.UUID, why: str, refund_id: str = "") -> None:
     row = TopUpReturn.objects.select_for_update().get(pk=return_id)
     if row.state == ReturnState.FAILED:
         return
-    taken = Transfer.objects.get(source_id=row.pk, kind=TransferKind.TOP_UP_RETURN, leg=0)
+    moved = Transfer.objects.filter(source_id=row.pk, kind=TransferKind.TOP_UP_RETURN)
+    legs = dict(moved.values_list("leg", "pk"))
+    leg, reverses = (5, None) if 1 in legs else (1, legs[0])  # 5: it was taken a second time
     prepaid_change(
         org_id=row.org_id,
-        why=Why(TransferKind.TOP_UP_RETURN, row.pk, leg=1, reverses=taken.pk),
+        why=Why(TransferKind.TOP_UP_RETURN, row.pk, leg=leg, reverses=reverses),
         against=AccountKind.CASH,
         change_nano=row.cents * NANO_PER_CENT,
     )

@@ -12,7 +12,8 @@ PAYIN = {
     "every return of a top-up equals its ledger rows": """
         SELECT r.id::text, r.cents, COALESCE(t.gone, 0)
         FROM billing_topupreturn r LEFT JOIN (
-            SELECT source_id, sum(CASE WHEN leg = 0 THEN amount_nano ELSE -amount_nano END) AS gone
+            SELECT source_id,
+                   sum(CASE WHEN leg % 2 = 1 THEN -amount_nano ELSE amount_nano END) AS gone
             FROM billing_transfer WHERE kind = 'top_up_return' GROUP BY 1) t ON t.source_id = r.id
         WHERE COALESCE(t.gone, 0)
               <> CASE WHEN r.state = 'failed' THEN 0 ELSE r.cents * 10000000::bigint END""",
@@ -24,12 +25,16 @@ PAYIN = {
         WHERE u.returned_cents <> COALESCE(r.cents, 0)""",
     "every dispute equals its ledger rows": """
         SELECT d.id, d.state, d.cents, COALESCE(t.taken, 0), COALESCE(t.back, 0)
-        FROM billing_dispute d LEFT JOIN (
+        FROM billing_dispute d
+        LEFT JOIN billing_topup u ON u.payment_intent_id = d.payment_intent_id
+        LEFT JOIN (
             SELECT source_id,
                    sum(amount_nano) FILTER (WHERE kind = 'dispute') AS taken,
                    sum(amount_nano) FILTER (WHERE kind = 'dispute_won') AS back
             FROM billing_transfer GROUP BY 1) t ON t.source_id = d.source_id
         WHERE COALESCE(t.taken, 0) <> d.wallet_nano + d.owed_nano
            OR COALESCE(t.back, 0) <> CASE WHEN d.state = 'won' THEN COALESCE(t.taken, 0) ELSE 0 END
-           OR (d.state <> 'won' AND COALESCE(t.taken, 0) <> d.cents * 10000000::bigint)""",
+           OR (d.state <> 'won' AND COALESCE(t.taken, 0) <> 10000000::bigint * COALESCE(
+               (d.cents::bigint * u.cents + u.cents + u.tax_cents - 1)
+               / (u.cents + u.tax_cents), d.cents))""",
 }

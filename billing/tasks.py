@@ -4,6 +4,7 @@ from celery import shared_task
 
 from billing import (
     alerts,
+    fees,
     invariants,
     meter_checks,
     meters,
@@ -13,7 +14,7 @@ from billing import (
     topups,
     wallets,
 )
-from billing.invoicing import close, collect, credit_notes, mails, months
+from billing.invoicing import close, collect, credit_notes, follow, mails, months, subscriptions
 from billing.statements import close as statements_close
 from billing.statements import mail
 from billing.stripe import inbox
@@ -65,7 +66,7 @@ def mail_vendors() -> None:
 def poll_top_ups() -> None:
     """Ask Stripe about top-ups that wait, and about fees that were not known yet."""
     topups.top_ups_poll()
-    topups.fees_poll()
+    fees.fees_poll()
 
 
 @shared_task(name="billing.recharge")
@@ -98,8 +99,9 @@ def close_months() -> None:
 
 @shared_task(name="billing.collect_invoices")
 def collect_invoices() -> None:
-    """Subscribe who may owe; finish at Stripe what was left undone; pass on credit notes."""
-    collect.subscriptions_ensure()
+    """Subscribe who may owe; hold new drafts; finish what was left undone; pass on notes."""
+    subscriptions.subscriptions_ensure()
+    follow.drafts_hold()
     collect.finish_left()
     credit_notes.credit_notes_relay()
 

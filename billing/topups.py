@@ -12,16 +12,15 @@ from datetime import timedelta
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef
 from django.urls import reverse
 
 from billing.customers import customer_of, explained, gateway_required, gateway_shared
+from billing.fees import fee_cents, fee_post
 from billing.invariants import incident_open
-from billing.ledger import Side, post
-from billing.models import AccountKind, StripeEvent, TopUp, TopUpState, Transfer, TransferKind
+from billing.models import StripeEvent, TopUp, TopUpState, Transfer, TransferKind
 from billing.services import credit_top_up
 from billing.stripe.attempts import made_once, within
-from billing.stripe.gateway import GatewayError, StripeGateway
+from billing.stripe.gateway import StripeGateway
 from billing.stripe.inbox import handles
 from billing.stripe.records import CheckoutSession, PaymentIntent
 from marketplace.accounts.models import Organisation, User
@@ -36,7 +35,6 @@ NANO_PER_CENT = 10_000_000
 LASTS = timedelta(hours=24)
 """How long Stripe keeps a Checkout page open, and remembers an Idempotency-Key."""
 _GRACE = timedelta(hours=1)
-_FEES_FOR = timedelta(days=3)
 _OPEN_PER_HOUR = 30
 _POLL_CHUNK = 50
 _BUDGET_S = 30.0
@@ -172,7 +170,7 @@ def _heard(gateway: StripeGateway, top_up: TopUp) -> Heard | None:
             session.amount_total - session.amount_tax,
             session.amount_tax,
             session.currency,
-            fee_cents=_fee_cents(gateway, session.payment_intent),
+            fee_cents=fee_cents(gateway, [session.payment_intent]),
         )
     if session.status == "complete" and session.payment_intent:
         # Paid by a method that takes days: it may still fail.
@@ -185,7 +183,7 @@ def _heard(gateway: StripeGateway, top_up: TopUp) -> Heard | None:
 def heard_of_intent(gateway: StripeGateway, intent: PaymentIntent) -> Heard:
     """Return what a payment by a saved card means for its top-up."""
     if intent.is_paid:
-        fee = _fee_cents(gateway, intent.id)
+        fee = fee_cents(gateway, [intent.id])
         return Heard(
             TopUpState.PAID, intent.id, intent.amount_received, 0, intent.currency, fee_cents=fee
         )
@@ -197,19 +195,6 @@ def heard_of_intent(gateway: StripeGateway, intent: PaymentIntent) -> Heard:
 def reason_of(intent: PaymentIntent) -> str:
     """Say in a few words why a payment failed."""
     return (intent.decline_code or intent.status).replace("_", " ")
-
-
-def _fee_cents(gateway: StripeGateway, payment_intent: str) -> int | None:
-    """Return what Stripe kept of a payment, or None as long as that is not known."""
-    try:
-        intent = gateway.payment_intent_retrieve(payment_intent)
-        if not intent.latest_charge:
-            return None
-        moved = gateway.charge_retrieve(intent.latest_charge).balance_transaction
-        return gateway.balance_transaction_retrieve(moved).fee if moved else None
-    except GatewayError as error:  # the money is here: its price can be asked later
-        log.warning("fee not known", payment_intent=payment_intent, error=repr(error))
-        return None
 
 
 @transaction.atomic
@@ -235,21 +220,13 @@ def top_up_apply(top_up_id: uuid.UUID, heard: Heard) -> bool:
         )
         top_up.payment_intent_id, top_up.tax_cents = heard.payment_intent, heard.tax_cents
         if heard.fee_cents:
-            _fee_post(top_up.pk, heard.fee_cents)
+            fee_post(top_up.pk, heard.fee_cents)
     elif heard.state == TopUpState.PENDING:
         return False
     top_up.state, top_up.failure, top_up.ended_at = heard.state, heard.failure[:300], now()
     top_up.save()
     log.info("top-up", top_up=str(top_up.pk), state=top_up.state)
     return True
-
-
-def _fee_post(top_up_id: uuid.UUID, fee_cents: int) -> None:
-    """Book what Stripe kept: an expense of the platform, paid out of its cash."""
-    post(
-        Side(AccountKind.PROCESSING), Side(AccountKind.CASH), fee_cents * NANO_PER_CENT,
-        TransferKind.PROCESSING, top_up_id,
-    )  # fmt: skip
 
 
 def top_ups_poll() -> int:
@@ -269,25 +246,6 @@ def top_ups_poll() -> int:
             log.warning("top-up not asked", top_up=str(top_up.pk), error=repr(error))
         ended += top_up.state != TopUpState.PENDING
     return ended
-
-
-def fees_poll() -> int:
-    """Book the fees of recent top-ups that were not known when the money came."""
-    gateway = gateway_shared()
-    if gateway is None:
-        return 0
-    booked = Transfer.objects.filter(source_id=OuterRef("pk"), kind=TransferKind.PROCESSING)
-    rows = TopUp.objects.filter(
-        ~Exists(booked), state=TopUpState.PAID, ended_at__gte=now() - _FEES_FOR
-    ).order_by("?")[:_POLL_CHUNK]
-    done = 0
-    for top_up in within(_BUDGET_S, rows):
-        fee = _fee_cents(gateway, top_up.payment_intent_id or "")
-        if fee:
-            with transaction.atomic():
-                _fee_post(top_up.pk, fee)
-            done += 1
-    return done
 
 
 def _own(event: StripeEvent) -> TopUp | None:

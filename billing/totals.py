@@ -30,7 +30,8 @@ def _off_debt(*kinds: str) -> str:
     return f"""
         SELECT sum(CASE WHEN c.kind = 'receivable' THEN t.amount_nano ELSE -t.amount_nano END)
         FROM billing_transfer t JOIN billing_account c ON c.id = t.credit_id
-        WHERE t.kind IN ({names})"""
+        JOIN billing_account d ON d.id = t.debit_id
+        WHERE t.kind IN ({names}) AND 'receivable' IN (c.kind, d.kind)"""
 
 
 _SUMS = {

@@ -317,6 +317,7 @@ STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
 STATEMENT_DELAY_DAYS = env.int("STATEMENT_DELAY_DAYS", default=3)
 PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)  # 0: none
 PAYOUT_GRANTED = env.str("PAYOUT_GRANTED", default="after_payment")  # or always
+PAYOUT_FIRST_REVIEW = env.bool("PAYOUT_FIRST_REVIEW", default=True)  # of a vendor never paid
 # Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
 STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
 # What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot

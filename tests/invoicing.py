@@ -36,7 +36,7 @@ def charge(
 def at(monkeypatch, moment: datetime) -> None:
     """Move the clock of everything that invoices use."""
     from billing import meters
-    from billing.invoicing import close, collect, months, payment
+    from billing.invoicing import close, collect, follow, months, payment
 
-    for module in (close, collect, months, payment, meters):
+    for module in (close, collect, follow, months, payment, meters):
         monkeypatch.setattr(module, "now", lambda: moment)

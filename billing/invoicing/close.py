@@ -16,9 +16,9 @@ from django.conf import settings
 from django.db import OperationalError, connection, transaction
 
 from billing.invariants import incident_open
-from billing.invoicing import collect, payment, sql
-from billing.invoicing.months import month_end
+from billing.invoicing import collect, compare, payment, sql
 from billing.models import AccountKind, Invoice, InvoiceStatus, TransferKind
+from billing.months import month_end
 from billing.wallets import Why, owed_change
 from marketplace.core.clock import now
 from marketplace.core.errors import WrongState
@@ -147,7 +147,7 @@ def _compute_and_issue(
             report.held += 1
     ready = [one.id for one in found if not one.why]
     if wait:
-        waiting = set(collect.to_compare(ready))
+        waiting = set(compare.to_compare(ready))
         ready = [draft for draft in ready if draft not in waiting]
     _issue(ready, args, report)
 
@@ -200,9 +200,9 @@ def _follow_up(
     """Do what needs Stripe or one wallet at a time, for all that is left of a month."""
     only = {"org_id": org_id} if org_id else {}
     drafts = Invoice.objects.filter(month=month, status=InvoiceStatus.DRAFT, held="", **only)
-    waiting = collect.to_compare(list(drafts.values_list("pk", flat=True)))
+    waiting = compare.to_compare(list(drafts.values_list("pk", flat=True)))
     for number, invoice in enumerate(Invoice.objects.filter(pk__in=waiting), start=1):
-        if why := collect.difference(invoice):
+        if why := compare.difference(invoice):
             hold(invoice, why)
             report.held += 1
         else:

@@ -45,7 +45,7 @@ def _note(gateway: StripeGateway, note: CreditNote) -> bool:
     if not there:
         made = gateway.credit_note_create(
             stripe_id,
-            amount=note.cents,
+            amount=gateway.invoice_retrieve(stripe_id).with_tax(note.cents),
             note_id=str(note.pk),
             settle="out_of_band",
             memo=note.number,

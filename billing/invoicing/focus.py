@@ -11,8 +11,8 @@ from typing import Any
 
 from django.conf import settings
 
-from billing.invoicing.months import month_end
 from billing.models import Invoice
+from billing.months import month_end
 from marketplace.core.money import to_usd
 
 COLUMNS = (

@@ -1,7 +1,7 @@
 """What Stripe tells of invoices and meters, and what we do with it."""
 
 from billing.invariants import incident_open
-from billing.invoicing import collect
+from billing.invoicing import follow
 from billing.models import StripeEvent
 from billing.stripe.gateway import METER_ERROR_EVENTS, StripeGateway
 from billing.stripe.inbox import handles
@@ -17,12 +17,12 @@ from billing.stripe.inbox import handles
 )
 def _invoice(event: StripeEvent, _: StripeGateway) -> None:
     """Look at the invoice as Stripe has it now, whatever the event says."""
-    collect.heard(event.object_id)
+    follow.heard(event.object_id)
 
 
 @handles("invoice.payment_failed")
 def _payment_failed(event: StripeEvent, _: StripeGateway) -> None:
-    collect.payment_failed(event.object_id)
+    follow.payment_failed(event.object_id)
 
 
 @handles(*METER_ERROR_EVENTS)

@@ -5,14 +5,9 @@ from datetime import UTC, date, datetime, timedelta
 from django.conf import settings
 
 from billing.models import Invoice, InvoiceStatus
+from billing.months import month_end
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
-
-
-def month_end(month: date) -> datetime:
-    """Return the first moment after a UTC month."""
-    following = (month.replace(day=1) + timedelta(days=32)).replace(day=1)
-    return datetime(following.year, following.month, 1, tzinfo=UTC)
 
 
 def last_month() -> date:

@@ -10,8 +10,9 @@ from django.db import connection
 from django.db.models import Q, QuerySet
 
 from billing.invoicing import sql
-from billing.invoicing.months import month_end, this_month
+from billing.invoicing.months import this_month
 from billing.models import Charge, Invoice, InvoiceStatus, Refund
+from billing.months import month_end
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound
 from marketplace.core.ids import parse_id

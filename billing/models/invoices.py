@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import F, Q, Sum
 
 from marketplace.accounts.models import Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
@@ -79,6 +79,14 @@ class Invoice(models.Model):
 
     def __str__(self) -> str:
         return self.number or f"draft for {self.month:%Y-%m}"
+
+    @property
+    def outstanding_cents(self) -> int:
+        """What is still to be paid: nothing unless it is open."""
+        if self.status != InvoiceStatus.OPEN:
+            return 0
+        notes = self.credit_notes.filter(to_balance=False).aggregate(sum=Sum("cents"))
+        return self.due_cents - self.paid_cents - int(notes["sum"] or 0)
 
     @property
     def amount_nano(self) -> int:

@@ -15,18 +15,14 @@ from billing.models import (
     AccountKind,
     Payout,
     PayoutAccount,
+    PayoutState,
     Statement,
     StatementStatus,
 )
+from billing.months import month_end, month_start, previous_month
 from billing.services import month_of
 from billing.statements import queries
-from billing.statements.draft import (
-    Draft,
-    draft_of,
-    month_end,
-    month_start,
-    previous_month,
-)
+from billing.statements.draft import Draft, draft_of
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
 from marketplace.core.ids import derived_id
@@ -124,13 +120,18 @@ def _write(statement_id: uuid.UUID, org_id: uuid.UUID, draft: Draft) -> Statemen
     )
     if draft.payout_cents:
         limit = settings.PAYOUT_REVIEW_CENTS
+        is_first = settings.PAYOUT_FIRST_REVIEW and not _was_paid(org_id)
         Payout.objects.create(
             statement=statement,
             org_id=org_id,
             cents=draft.payout_cents,
-            needs_approval=0 < limit < draft.payout_cents,
+            needs_approval=is_first or 0 < limit < draft.payout_cents,
         )
     return statement
+
+
+def _was_paid(org_id: uuid.UUID) -> bool:
+    return Payout.objects.for_org(org_id).exclude(state=PayoutState.INTENT).exists()
 
 
 def require_ended(month: date) -> None:

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from typing import Any
 
 from billing.models import PayoutAccount
@@ -135,23 +135,3 @@ def payout_decide(payable_nano: int, account: PayoutAccount | None) -> tuple[int
     if not account.enabled:
         return 0, "Your payout account cannot receive money yet: see what Stripe asks for."
     return cents, ""
-
-
-def month_start(month: date) -> datetime:
-    """Return the first moment of a UTC month."""
-    return datetime(month.year, month.month, 1, tzinfo=UTC)
-
-
-def month_end(month: date) -> datetime:
-    """Return the first moment after a UTC month."""
-    return month_start(next_month(month))
-
-
-def next_month(month: date) -> date:
-    """Return the first day of the next month."""
-    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
-
-
-def previous_month(month: date) -> date:
-    """Return the first day of the month before."""
-    return date(month.year - (month.month == 1), (month.month - 2) % 12 + 1, 1)

@@ -3,7 +3,6 @@
 import tempfile
 from typing import IO, Any
 
-from django.conf import settings
 from django.db import connection
 
 from billing.documents import render_pdf
@@ -40,7 +39,6 @@ def statement_context(statement: Statement) -> dict[str, Any]:
     return {
         "statement": statement,
         "org": statement.org,
-        "site_name": settings.SITE_NAME,
         "lines": lines[:PDF_LINES],
         "more_lines": len(lines) > PDF_LINES,
         "payout": payout,

@@ -1,5 +1,6 @@
 """Reads of statements and payouts, always of one vendor."""
 
+from django.conf import settings
 from django.db.models import QuerySet
 
 from billing.models import Payout, PayoutAccount, Statement
@@ -51,5 +52,7 @@ def payout_words(payout: Payout | None) -> str:
     if payout.state == "sent":
         return "Sent to your account at Stripe"
     if payout.needs_approval:
-        return "Waits for a look by staff"
+        is_large = 0 < settings.PAYOUT_REVIEW_CENTS < payout.cents
+        why = "it is a large one" if is_large else "it is your first one"
+        return f"Waits for a look by staff: {why}"
     return "Waits to be sent" if payout.last_error else "Being sent"

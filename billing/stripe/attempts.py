@@ -4,10 +4,18 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from billing.stripe.gateway import GatewayUnavailable
+from billing.stripe.gateway import GatewayRefused, GatewayUnavailable
 
 T = TypeVar("T")
 _ATTEMPTS = 3
+
+
+def look(find: Callable[[], T]) -> T:
+    """Return what `find()` finds. A refused look-up tells nothing: raises GatewayUnavailable."""
+    try:
+        return find()
+    except GatewayRefused as error:
+        raise GatewayUnavailable(f"look-up refused: {error}") from error
 
 
 def made_once(create: Callable[[int], T], find: Callable[[], T | None]) -> T:
@@ -15,7 +23,8 @@ def made_once(create: Callable[[int], T], find: Callable[[], T | None]) -> T:
 
     A 5xx is stored by Stripe and would be replayed under the same key for a day, though the
     thing may have been made: so look with `find` before another attempt. Raises
-    GatewayUnavailable when the outcome stays unknown: call again with the same id.
+    GatewayUnavailable when the outcome stays unknown: call again with the same id. Only
+    `create` can raise GatewayRefused.
     """
     for attempt in range(_ATTEMPTS):
         try:
@@ -23,7 +32,7 @@ def made_once(create: Callable[[int], T], find: Callable[[], T | None]) -> T:
         except GatewayUnavailable as error:
             if not error.is_stored:
                 raise
-            if (found := find()) is not None:
+            if (found := look(find)) is not None:
                 return found
             if attempt == _ATTEMPTS - 1:
                 raise

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import stripe
 
 _DUPLICATE_CODE = "duplicate_meter_event"
+IDEMPOTENCY = "idempotency_error"
+"""The code that we give to the reuse of an Idempotency-Key; Stripe gives it a type only."""
 _DUPLICATE_TEXT = "already exists with identifier"
 
 
@@ -75,6 +77,11 @@ class GatewayRefused(GatewayError):
         super().__init__(reason)
         self.code = code
 
+    @property
+    def is_final(self) -> bool:
+        """Whether the thing itself was refused, and not our key, address or Idempotency-Key."""
+        return str(self)[:3] not in ("401", "403", "404") and self.code != IDEMPOTENCY
+
 
 class PaymentDeclined(GatewayRefused):
     """The customer's bank said no, or wants the customer there. `payment_intent` may be empty."""
@@ -128,6 +135,8 @@ def as_gateway_error(error: stripe.StripeError) -> GatewayError:
             decline_code=(getattr(details, "decline_code", None) if details else None) or "",
             payment_intent=getattr(intent, "id", None) or "",
         )
+    if isinstance(error, stripe.IdempotencyError):
+        return GatewayRefused(reason, IDEMPOTENCY)
     return GatewayRefused(reason, code)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, cast
 
 from billing.stripe.client import Connection
@@ -59,6 +59,15 @@ class InvoiceCalls(Connection):
         with translated():
             page = self._client.v1.invoices.list(cast("Any", params))
             return tuple(Invoice.of(plain(row)) for row in page.auto_paging_iter())
+
+    def drafts_list(self, *, created_from: int) -> Iterator[Invoice]:
+        """Yield all customers' drafts made at or after an epoch second, newest first."""
+        with translated():
+            page = self._client.v1.invoices.list(
+                {"status": "draft", "created": {"gte": created_from}, "limit": _PAGE}
+            )
+            for row in page.auto_paging_iter():
+                yield Invoice.of(plain(row))
 
     def invoice_create(
         self,
@@ -147,6 +156,7 @@ class InvoiceCalls(Connection):
                     "amount": amount,
                     "currency": "usd",
                     "description": description,
+                    "tax_behavior": "exclusive",
                     "metadata": {"mercato_id": item_id},
                 },
                 {"idempotency_key": f"invoice_item:{item_id}:{attempt}"},

@@ -34,6 +34,11 @@ def epoch(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp())
 
 
+def _share(cents: int, part: int, whole: int) -> int:
+    """Return `cents` x `part` / `whole`, rounded half up; `cents` where `whole` is 0."""
+    return (2 * cents * part + whole) // (2 * whole) if whole > 0 else cents
+
+
 @dataclass(frozen=True, slots=True)
 class InvoiceLine:
     """One line of an invoice. `quantity` is the metered total (micro-USD for our meter)."""
@@ -68,7 +73,8 @@ class Invoice:
 
     `status`: draft, open, paid, uncollectible or void. `period_start` and `period_end` are
     those of its first subscription line, half-open, where it has one: Stripe's own fields of
-    that name tell when items may be added.
+    that name tell when items may be added. `subtotal` is the total without tax; `received` is
+    what Stripe itself collected, without tax.
     """
 
     id: str
@@ -82,6 +88,7 @@ class Invoice:
     total: int
     amount_due: int
     amount_paid: int
+    received: int
     amount_remaining: int
     credited: int
     auto_advance: bool
@@ -94,12 +101,19 @@ class Invoice:
     tax_status: str
     metadata: dict[str, str] = field(default_factory=dict)
 
+    def with_tax(self, cents: int) -> int:
+        """Return what an amount without tax is with this invoice's tax."""
+        return _share(cents, self.total, self.subtotal)
+
     @classmethod
     def of(cls, raw: Json) -> Invoice:
         """Read Stripe's `invoice`."""
         parent = (raw.get("parent") or {}).get("subscription_details") or {}
         lines = tuple(InvoiceLine.of(line) for line in raw["lines"]["data"])
         metered = next((line for line in lines if line.price), None)
+        net = raw.get("total_excluding_tax")
+        net = raw["subtotal"] if net is None else net
+        through_stripe = raw["amount_paid"] - (raw.get("amount_paid_off_stripe") or 0)
         return cls(
             id=raw.get("id") or "",
             number=raw.get("number") or "",
@@ -107,11 +121,12 @@ class Invoice:
             customer=id_of(raw["customer"]),
             subscription=id_of(parent.get("subscription")),
             currency=raw["currency"],
-            subtotal=raw["subtotal"],
+            subtotal=net,
             tax=sum(tax["amount"] for tax in raw.get("total_taxes") or ()),
             total=raw["total"],
             amount_due=raw["amount_due"],
             amount_paid=raw["amount_paid"],
+            received=_share(through_stripe, net, raw["total"]),
             amount_remaining=raw["amount_remaining"],
             credited=raw["pre_payment_credit_notes_amount"]
             + raw["post_payment_credit_notes_amount"],

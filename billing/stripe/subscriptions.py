@@ -41,6 +41,7 @@ class SubscriptionCalls(Connection):
                         "currency": "usd",
                         "unit_amount_decimal": CENTS_PER_MICRO_USD,
                         "billing_scheme": "per_unit",
+                        "tax_behavior": "exclusive",
                         "recurring": {
                             "interval": "month",
                             "usage_type": "metered",

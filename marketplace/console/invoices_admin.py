@@ -4,7 +4,7 @@ from django.contrib import admin, messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
-from billing.invoicing import close, collect
+from billing.invoicing import close, follow
 from billing.models import Invoice, InvoiceLine, InvoiceStatus, MeterHour
 from billing.stripe.gateway import GatewayError
 from marketplace.console.rows import ReadOnly
@@ -60,7 +60,7 @@ class InvoiceAdmin(ReadOnly):
     ) -> None:
         for invoice in queryset:
             try:
-                done = collect.end_by_hand(invoice=invoice, status=status)
+                done = follow.end_by_hand(invoice=invoice, status=status)
                 text = f"is {status.label.lower()} now" if done else "had ended before"
                 self.message_user(request, f"{invoice} {text}.")
             except (MarketError, GatewayError) as error:

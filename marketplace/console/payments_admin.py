@@ -74,7 +74,10 @@ class TopUpAdmin(ReadOnly):
             self.message_user(request, error.message, messages.ERROR)
             return
         amount = format_usd(made.cents * _NANO_PER_CENT)
-        self.message_user(request, f"{amount} left the wallet and goes back to the card.")
+        self.message_user(
+            request,
+            f"{amount} left the wallet and goes back to the card. Automatic recharge is off.",
+        )
 
 
 @admin.register(TopUpReturn)

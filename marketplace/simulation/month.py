@@ -15,12 +15,13 @@ from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, connection
 
 from billing import invariants
-from billing.models import Hold
+from billing.models import Hold, Invoice, Payout
 from billing.stripe.inbox import event_store
 from marketplace.celery import app
 from marketplace.core import clock
 from marketplace.core.clock import now
 from marketplace.jobs.sweeper import sweep
+from marketplace.simulation import stripe
 from marketplace.simulation.crash import Failpoints, Killed, die
 from marketplace.simulation.people import populate
 from marketplace.simulation.traffic import Traffic
@@ -29,11 +30,16 @@ log = structlog.get_logger("mercato.simulation")
 OUTAGE = timedelta(hours=26)
 """Longer than Stripe remembers identifiers and Idempotency-Keys."""
 KILL_SHARE = 0.15
+CLOSING = timedelta(days=5)
+"""How long after the month's end the faults go on."""
+TICK = timedelta(hours=3)
+EXHAUSTED = {3, 25, 26}
+"""Ticks at which invoices, statements and payouts are made: there every failpoint counts."""
 TAIL = timedelta(days=12)
 """How long after the month's end its money may take to settle."""
 
 
-class World(Protocol):
+class World(stripe.Side, Protocol):
     """The servers around the simulated process."""
 
     def stripe_clock(self, moment: datetime) -> None:
@@ -98,6 +104,7 @@ class Month:
             clock.move_to(self.start)
             self.world.stripe_clock(self.start)
             self.traffic = Traffic(self.rng, populate(self.rng, customers=self.customers))
+            stripe.enrol(self.rng, self.world, self.traffic.cast)
             self.done = self.traffic.done
             with self.failpoints.installed():
                 self._month()
@@ -148,10 +155,13 @@ class Month:
             (traffic.work, 22),
             (traffic.report, 26),
             (traffic.refund, 2),
-            (traffic.top_up, 2),
+            (self._pay, 2),
             (traffic.change_terms, 1),
         ]
         return self.rng.choices([c for c, _ in choices], [w for _, w in choices])[0]
+
+    def _pay(self) -> None:
+        self.done[stripe.pay(self.rng, self.world, self.traffic.cast)] += 1
 
     def _hear(self) -> None:
         """Take in the webhooks that have arrived; what is not stored yet, Stripe sends again."""
@@ -193,20 +203,29 @@ class Month:
         return False
 
     def _settle(self) -> None:
-        """Let the month end, and everything that waits come to its end."""
-        self.faults = self.exhaust = False
+        """Let the month end, and everything that waits come to its end.
+
+        The faults go on over the days in which invoices and statements are made.
+        """
+        exhaust, self.exhaust = self.exhaust, False
         while self.traffic.pending or self.traffic.running or self.traffic.reports:
             self._tick(now() + timedelta(seconds=1))
             for act in (self.traffic.resubmit, self.traffic.work, self.traffic.report):
-                act()
+                self._survive(act)
         self.say(f"the month has ended  {dict(self.done)}")
-        until = self.end + TAIL
-        while now() < until:
-            self._tick(max(self.end, now() + timedelta(hours=2)))
-            self._hear()
-            for name in billing_tasks():
-                app.tasks[name]()
-            sweep()
+        for tick in itertools.count():
+            if now() >= self.end + TAIL:
+                break
+            self.faults = self.faults and now() <= self.end + CLOSING
+            self._tick(max(self.end, now() + TICK))
+            self.exhaust = exhaust and tick in EXHAUSTED
+            self._survive(self._hear)
+            names = billing_tasks()
+            for name in self.rng.sample(names, len(names)):
+                self._survive(app.tasks[name])
+            if self.rng.random() < 0.1:
+                self._survive(self.traffic.refund)
+            self._survive(sweep)
 
     def _audit(self) -> None:
         broken = [finding for finding in invariants.audit() if finding.rows]
@@ -219,6 +238,11 @@ class Month:
         sums = invariants.totals()
         if sums["debits"] != sums["credits"]:
             report.broken.append(("debits equal credits", [sums]))
+        report.broken += stripe.differences(self.world)
+        self.done.update(f"incident: {rule}" for rule in stripe.incidents())
+        self.done["invoices"] = Invoice.objects.exclude(status="draft").count()
+        self.done["invoices paid"] = Invoice.objects.filter(status="paid").count()
+        self.done["payouts"] = Payout.objects.filter(state="sent").count()
         if open_holds := Hold.objects.filter(state="open").count():
             report.broken.append(("every hold has ended", [open_holds]))
         return report

@@ -57,7 +57,7 @@ def _person(name: str, **extra: Any) -> User:
 
 def _price(rng: random.Random) -> dict[str, Any]:
     unit = rng.choice(UNITS)
-    price = Decimal(rng.randint(1, 40_000)) / 10_000_000
+    price = Decimal(rng.randint(1, 400_000)) / 10_000_000
     tiers = [
         {"up_to": "2", "unit_price": str(price)},
         {"up_to": None, "unit_price": str(price * Decimal("0.7"))},

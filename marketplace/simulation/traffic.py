@@ -9,17 +9,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from billing import services as billing
 from billing.models import RefundReason
 from billing.refunds import charge_refund
 from inference import protocol
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
-from marketplace.core.money import to_nano
 from marketplace.core.storage import LocalStorage, storage
 from marketplace.jobs import dispatch, services
 from marketplace.jobs.models import LIVE, Job
-from marketplace.simulation.people import Cast, Customer, licence_of, list_version, reprice
+from marketplace.simulation.people import Cast, licence_of, list_version, reprice
 
 PIXEL = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c4944415408d763f8cfc0"
@@ -121,16 +119,6 @@ class Traffic:
             self.done["refunded"] += 1
         except MarketError:
             self.done["nothing to refund"] += 1
-
-    def top_up(self) -> None:
-        """Pay in advance; the same payment is heard of more than once."""
-        customer: Customer = self.rng.choice(self.cast.customers)
-        if customer.postpaid:
-            return
-        source = f"payment:{self.rng.randrange(10_000)}:{customer.org.pk}"
-        self.done["topped up"] += billing.credit_top_up(
-            org_id=customer.org.pk, amount_nano=to_nano("2.5"), source=source
-        )
 
     def change_terms(self) -> None:
         """A vendor changes a price, a licence, or lists another model."""

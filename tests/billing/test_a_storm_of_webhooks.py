@@ -6,6 +6,7 @@ import time
 import pytest
 
 from billing import recharge, returns, topups
+from billing.fees import fees_poll
 from billing.models import Dispute, StripeEvent, TopUp, TopUpReturn
 from billing.selectors import balance_of
 from marketplace.core.clock import now
@@ -99,7 +100,7 @@ def test_all_comes_out_right(stormy):
     recharge.recharge_set(org=org, below_nano=to_nano("40"), cents=1000)
     settle_all(standin, rng)
     assert balance_of(org.pk).prepaid_nano == to_nano("46")
-    while topups.fees_poll():
+    while fees_poll():
         pass
     # 2.9 % + $0.30 of four payments, and $15 for the dispute
     fees = sum(to_nano(cost) for cost in ("0.59", "0.88", "1.17", "0.59", "15"))

@@ -8,6 +8,7 @@ from billing import recharge
 from billing.models import AccountKind, BillingProfile, TopUp, TopUpState, TransferKind
 from billing.selectors import balance_of
 from billing.services import credit_grant
+from billing.stripe.gateway import GatewayRefused, StripeGateway
 from billing.wallets import Why, prepaid_change
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
@@ -78,6 +79,23 @@ def test_a_stored_500_is_passed_after_a_look(cast, payments):
     set_up(cast, payments)
     payments.fault("500_stored", match="/v1/payment_intents")
     assert recharge.recharges_run() == 1
+    assert prepaid(cast) == to_nano("21")
+    assert paid_at_stripe(payments, cast) == 1
+
+
+@pytest.mark.parametrize("refused", ["payment_intent_find", "payment_off_session"])
+def test_a_key_that_is_refused_decides_nothing(cast, payments, monkeypatch, refused):
+    def refuse(*_: object, **__: object) -> None:
+        raise GatewayRefused("403: The provided key does not have the required permissions")
+
+    set_up(cast, payments)
+    payments.fault("500_stored", match="/v1/payment_intents")
+    with monkeypatch.context() as patch:
+        patch.setattr(StripeGateway, refused, refuse)
+        assert recharge.recharges_run() == 0
+    assert TopUp.objects.get().state == "pending"
+    recharge.recharges_run()
+    recharge.recharges_run()
     assert prepaid(cast) == to_nano("21")
     assert paid_at_stripe(payments, cast) == 1
 

@@ -37,6 +37,21 @@ def paid(cast, payments):
     return top_up
 
 
+@pytest.fixture
+def taxed(cast, payments, settings):
+    """Bob has paid $20 and $4 of tax on top of it."""
+    settings.STRIPE_AUTOMATIC_TAX = True
+    payments.control("POST", "settings", {"tax_percent": 20})
+    try:
+        top_up, url = topups.top_up_begin(org=cast.developer, user=cast.bob, cents=2000, key="x")
+        pay(payments, url)
+        topups.top_up_refresh(gateway(), top_up)
+    finally:
+        payments.control("POST", "settings", {"tax_percent": 0})
+    assert (top_up.cents, top_up.tax_cents) == (2000, 400)
+    return top_up
+
+
 def dispute(payments, top_up, **more):
     body = {"payment_intent": top_up.payment_intent_id, **more}
     reply = payments.control("POST", "dispute", body)
@@ -168,8 +183,24 @@ def test_both_sides_are_told(cast, payments, paid, mailoutbox, django_capture_on
     assert ["in our favour" in mail.body for mail in mailoutbox] == [False, True]
 
 
+@pytest.mark.parametrize(("disputed", "taken"), [(2400, 2000), (1200, 1000), (1, 1), (1001, 835)])
+def test_tax_on_top_is_not_taken_out_of_the_credit(cast, payments, taxed, disputed, taken):
+    cash = cash_nano()
+    id_ = dispute(payments, taxed, amount=disputed)
+    hear(payments, cast.developer.pk)
+    row = Dispute.objects.get()
+    assert row.cents == disputed
+    assert balance(cast) == (to_nano("21") - taken * topups.NANO_PER_CENT, 0)
+    assert cash_nano() == cash - taken * topups.NANO_PER_CENT - to_nano("15")
+    close(payments, id_, "won")
+    hear(payments, cast.developer.pk)
+    assert balance(cast) == (to_nano("21"), 0)
+
+
 @pytest.mark.parametrize("end", ["won", "lost"])
-def test_order_and_repetition_change_nothing(cast, payments, paid, end):
+@pytest.mark.parametrize("kind", ["paid", "taxed"])
+def test_order_and_repetition_change_nothing(cast, payments, request, kind, end):
+    paid = request.getfixturevalue(kind)
     start = (*balance(cast), cash_nano())
     close(payments, dispute(payments, paid), end)
     events = [

@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 
 from billing import topups
 from billing.customers import PaymentsAway
+from billing.fees import fees_poll
 from billing.models import Incident, StripeEvent, TopUp, Transfer, TransferKind
 from billing.selectors import balance_of
 from billing.stripe import inbox
@@ -81,9 +82,12 @@ def test_a_fee_that_was_not_known_is_booked_later(cast, payments):
     fees = Transfer.objects.filter(source_id=top_up.pk, kind=TransferKind.PROCESSING)
     assert top_up.state == "paid"
     assert not fees.exists()
-    assert topups.fees_poll() == 1
+    TopUp.objects.update(ended_at=now() - timedelta(days=31))
+    assert fees_poll() == 0
+    TopUp.objects.update(ended_at=now() - timedelta(days=29))
+    assert fees_poll() == 1
     assert fees.get().amount_nano == 175 * CENT
-    assert topups.fees_poll() == 0
+    assert fees_poll() == 0
 
 
 def test_a_form_that_is_sent_twice_opens_one_payment(cast, payments):

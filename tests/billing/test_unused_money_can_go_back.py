@@ -3,15 +3,17 @@
 import pytest
 from django.db import transaction
 
-from billing import returns, topups
-from billing.models import Incident, TopUpReturn
+from billing import recharge, returns, topups
+from billing.models import BillingProfile, Incident, TopUp, TopUpReturn
 from billing.selectors import balance_of
 from billing.services import hold_reserve
+from billing.stripe.gateway import GatewayRefused, StripeGateway
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.money import to_nano
 from tests.billing.payin import cash_nano, events_of, gateway, hear, pay, process, tell
+from tests.billing.test_balances_recharge_themselves import set_up, spend_all
 from tests.billing.test_disputes_move_the_money_once import dispute
 from tests.billing.test_two_at_once import at_once
 from tests.cast import make_cast
@@ -62,6 +64,30 @@ def test_money_leaves_the_wallet_and_goes_to_the_card(cast, payments, paid):
     hear(payments, cast.developer.pk)
     assert refunded(payments, paid) == 1500
     assert prepaid(cast) == to_nano("6")
+
+
+def test_a_recharge_does_not_charge_the_card_again(
+    cast, payments, mailoutbox, django_capture_on_commit_callbacks
+):
+    set_up(cast, payments)
+    recharge.recharges_run()
+    with django_capture_on_commit_callbacks(execute=True):
+        begin(cast, TopUp.objects.get(), 2000)
+        begin(cast, TopUp.objects.get(), 2000)
+    assert BillingProfile.objects.get().recharge_below_nano is None
+    (mail,) = mailoutbox
+    assert "automatic recharge is switched off" in mail.subject
+    assert recharge.recharges_run() == 0
+    assert send() == 1
+    assert (TopUp.objects.count(), prepaid(cast)) == (1, to_nano("1"))
+
+
+def test_who_recharges_by_hand_is_not_told_of_recharges(
+    cast, paid, mailoutbox, django_capture_on_commit_callbacks
+):
+    with django_capture_on_commit_callbacks(execute=True):
+        begin(cast, paid, 2000)
+    assert mailoutbox == []
 
 
 def test_the_same_form_returns_once(cast, payments, paid):
@@ -141,6 +167,70 @@ def test_a_bank_that_refuses_later_puts_it_back(cast, payments, paid):
     row.refresh_from_db()
     assert row.state == "failed"
     assert prepaid(cast) == to_nano("21")
+
+
+NOT_ALLOWED = "403: The provided key does not have the required permissions"
+
+
+def refuse(patch, method, why=NOT_ALLOWED):
+    def refused(*_: object, **__: object) -> None:
+        raise GatewayRefused(why)
+
+    patch.setattr(StripeGateway, method, refused)
+
+
+def test_a_refused_look_up_after_a_lost_answer_decides_nothing(cast, payments, paid, monkeypatch):
+    begin(cast, paid, 1500)
+    payments.fault("drop_after", match="/v1/refunds")
+    send()
+    with monkeypatch.context() as patch:
+        refuse(patch, "refund_find")
+        assert send() == 0
+    assert TopUpReturn.objects.get().state == "pending"
+    assert prepaid(cast) == to_nano("6")
+    assert send() == 1
+    assert refunded(payments, paid) == 1500
+    assert prepaid(cast) == to_nano("6")
+
+
+@pytest.mark.parametrize("why", [NOT_ALLOWED, "401: Invalid API Key", "404: No such payment"])
+def test_a_key_that_is_refused_decides_nothing(cast, payments, paid, monkeypatch, why):
+    begin(cast, paid, 1500)
+    with monkeypatch.context() as patch:
+        refuse(patch, "refund_create", why)
+        assert send() == 0
+    assert TopUpReturn.objects.get().state == "pending"
+    assert send() == 1
+    assert refunded(payments, paid) == 1500
+
+
+@pytest.mark.parametrize("spent", [False, True])
+def test_a_refund_made_although_it_was_undone_is_taken_again(cast, payments, paid, spent):
+    row = begin(cast, paid, 1500)
+    made = gateway().refund_create(paid.payment_intent_id, amount=1500, refund_id=str(row.pk))
+    returns.return_undo(row.pk, "400: refused, we thought")
+    assert prepaid(cast) == to_nano("21")
+    if spent:
+        spend_all(cast)
+    cash = cash_nano()
+    for event in events_of(payments, cast.developer.pk) * 2:
+        tell(event)
+    process()
+    row.refresh_from_db()
+    paid.refresh_from_db()
+    assert (row.state, row.stripe_refund_id, paid.returned_cents) == ("sent", made.id, 1500)
+    own = balance_of(cast.developer.pk)
+    expected = (0, to_nano("15")) if spent else (to_nano("6"), 0)
+    assert (own.prepaid_nano, own.owed_nano) == expected
+    assert cash_nano() == cash - to_nano("15")
+    detail = Incident.objects.get(rule="top-up return refused, then made").detail
+    assert str(row.pk) in detail
+    assert made.id in detail
+    failing = {"refund": made.id, "failed": True}
+    assert payments.control("POST", "refund", failing).status == 200
+    hear(payments, cast.developer.pk)
+    assert balance_of(cast.developer.pk).available_nano == to_nano("0" if spent else "21")
+    assert cash_nano() == cash
 
 
 @pytest.mark.parametrize("parts", [[2000], [700, 1300], [1, 1, 1998]])

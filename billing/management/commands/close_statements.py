@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from billing.months import previous_month
 from billing.services import month_of
 from billing.statements.close import (
     require_ended,
@@ -13,7 +14,7 @@ from billing.statements.close import (
     statements_close,
     vendors_due,
 )
-from billing.statements.draft import CENT_NANO, Draft, previous_month
+from billing.statements.draft import CENT_NANO, Draft
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from billing.invoicing import focus, payment, selectors
+from billing.invoicing import focus, selectors
 from billing.models import Invoice
 from marketplace.accounts.models import Scope
 from marketplace.api.auth import Scopes, caller_heavy, caller_unlimited
@@ -148,7 +148,7 @@ class InvoiceDetail(APIView):
         """Return an issued invoice with its lines."""
         row = selectors.invoice_get(org=caller_unlimited(request).org, invoice_id=invoice_id)
         more = {
-            "outstanding_cents": payment.outstanding_cents(row),
+            "outstanding_cents": row.outstanding_cents,
             "bill_to": row.bill_to,
             "lines": _lines(row.lines.all()),
         }

@@ -140,8 +140,11 @@ def item_create(call: Call) -> Body:
     work, params = call.work, call.params
     refuse_unsupported(
         set(params)
-        - {"amount", "currency", "customer", "description", "expand", "invoice", "metadata"}
-    )
+        - {
+            "amount", "currency", "customer", "description", "expand", "invoice", "metadata",
+            "tax_behavior",
+        }
+    )  # fmt: skip
     for name in ("amount", "currency", "customer", "invoice"):
         if name not in params:
             raise ApiError(

@@ -5,7 +5,7 @@ import pytest
 from billing import customers, meter_checks, meters
 from billing.invoicing import mails, payment
 from billing.invoicing.close import close
-from billing.models import Incident, Invoice, InvoiceStatus, MeterBatch, StripeEvent
+from billing.models import Incident, Invoice, InvoiceStatus, MeterBatch, StripeEvent, WalletShard
 from billing.selectors import balance_of
 from billing.stripe.gateway import MeterFailure
 from billing.stripe.inbox import HANDLERS, events_process
@@ -69,6 +69,18 @@ def test_what_was_given_up_and_is_paid_after_all_is_no_loss(invoice, cast):
     assert payment.invoice_paid(invoice_id=invoice.pk)
     assert Invoice.objects.get().status == "paid"
     assert balance_of(cast.developer.pk).owed_nano == 0
+
+
+@pytest.mark.parametrize(("status", "left"), [("uncollectible", "0"), ("void", "10")])
+def test_who_does_not_pay_gets_no_more_credit(invoice, cast, status, left):
+    assert payment.invoice_given_up(invoice_id=invoice.pk, status=InvoiceStatus(status))
+    assert not payment.invoice_given_up(invoice_id=invoice.pk, status=InvoiceStatus(status))
+    shards = WalletShard.objects.for_org(cast.developer)
+    assert sum(shard.limit_nano for shard in shards) == to_nano(left)
+    assert balance_of(cast.developer.pk).owed_nano == 0
+    incident = Incident.objects.get()
+    assert invoice.number in incident.rule
+    assert (cast.developer.slug in incident.detail, "$2.00" in incident.detail) == (True, True)
 
 
 def test_a_draft_cannot_be_paid(cast, invoice):

@@ -4,75 +4,32 @@ from datetime import timedelta
 
 import pytest
 
-from billing import customers, meter_checks, meters
-from billing.invoicing import collect, credit_notes
+from billing import fees, meter_checks, meters
+from billing.invoicing import collect, credit_notes, follow, payment
 from billing.invoicing.close import approve, close
-from billing.invoicing.months import month_end, this_month
 from billing.models import CreditNote, Incident, Invoice, MeterBatch, MeterHour, Transfer, Wallet
+from billing.months import month_end
 from billing.refunds import charge_refund
 from billing.selectors import balance_of
+from billing.totals import six_totals
 from billing.wallets import credit_limit_set
 from marketplace.core.clock import now
 from marketplace.core.money import to_nano
-from tests.invoicing import at, charge
+from tests.billing.invoicing.collecting import (
+    SOON,
+    _configured,
+    card,
+    gateway,
+    month_over,
+    seal,
+    spender,
+    tell,
+    theirs,
+)
+from tests.invoicing import charge
 
+__all__ = ["_configured", "gateway", "spender"]
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def _configured(settings, own_standin):
-    settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", own_standin.url
-    settings.METER_SEAL_AFTER_S = 0
-    customers._gateway_for.cache_clear()
-    meters._ensure_meters.cache_clear()
-
-
-@pytest.fixture
-def gateway(_configured):
-    return customers.gateway_shared()
-
-
-@pytest.fixture
-def spender(cast):
-    """The developer with a limit and a subscription, who owes 2 dollars of 3."""
-    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
-    assert collect.subscriptions_ensure() == 1
-    cast.charged = charge(cast.developer, cast.vendor, to_nano("3"), at=now() + SOON)
-    return cast
-
-
-SOON = timedelta(seconds=100)
-"""Calls end after the subscription's first minute: what is before it, Stripe does not bill."""
-
-
-def seal():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(meters, "now", lambda: now() + SOON * 2)
-        meters.batches_seal()
-
-
-def tell():
-    seal()
-    meters.batches_relay()
-
-
-def month_over(monkeypatch, standin):
-    """End the month for both sides; returns it and Stripe's drafts."""
-    month = this_month()
-    end = month_end(month)
-    standin.control("POST", "clock", {"now": int(end.timestamp()) + 10})
-    at(monkeypatch, end + timedelta(hours=7))
-    return month
-
-
-def card(standin, cast, name="pm_card_visa"):
-    customer = Wallet.objects.get(org=cast.developer).stripe_customer_id
-    reply = standin.call("POST", f"/v1/payment_methods/{name}/attach", {"customer": customer})
-    customers.gateway_shared().payment_method_default_set(customer, reply.json["id"])
-
-
-def theirs(gateway):
-    return gateway.invoice_retrieve(Invoice.objects.get().stripe_invoice_id)
 
 
 def test_a_saved_card_pays_what_we_invoice(spender, gateway, own_standin, monkeypatch):
@@ -92,7 +49,7 @@ def test_the_event_of_a_new_draft_holds_it_back(spender, gateway, own_standin, m
     customer = Wallet.objects.get(org=spender.developer).stripe_customer_id
     draft = gateway.invoices_list(customer, status="draft")[0]
     assert draft.auto_advance
-    collect.heard(draft.id)
+    follow.heard(draft.id)
     assert not gateway.invoice_retrieve(draft.id).auto_advance
 
 
@@ -106,7 +63,7 @@ def test_without_a_card_it_stays_open_until_stripe_tells_of_payment(
     assert invoice.hosted_url
     gateway.invoice_pay(invoice.stripe_invoice_id, paid_out_of_band=True)
     for _ in range(2):
-        collect.heard(invoice.stripe_invoice_id)
+        follow.heard(invoice.stripe_invoice_id)
     assert Invoice.objects.get().status == "paid"
 
 
@@ -182,7 +139,7 @@ def test_what_nobody_will_pay_is_a_loss_until_somebody_does(
     close(month_over(monkeypatch, own_standin))
     invoice = Invoice.objects.get()
     gateway.invoice_void(invoice.stripe_invoice_id)
-    collect.heard(invoice.stripe_invoice_id)
+    follow.heard(invoice.stripe_invoice_id)
     invoice.refresh_from_db()
     assert invoice.status == "void"
     assert balance_of(spender.developer.pk).owed_nano == 0
@@ -227,3 +184,91 @@ def test_hours_are_compared_and_a_drift_is_an_incident(spender, gateway, own_sta
     hour = MeterHour.objects.get(funding="postpaid")
     assert hour.seen_micro_usd - hour.sent_micro_usd == 7
     assert Incident.objects.get().rule == "meter drift: builders postpaid"
+
+
+def test_money_that_came_later_does_not_pay_what_stripe_is_collecting(
+    spender, gateway, own_standin, monkeypatch
+):
+    from billing.services import credit_top_up
+
+    tell()
+    month = month_over(monkeypatch, own_standin)
+    close(month)
+    credit_top_up(org_id=spender.developer.pk, amount_nano=to_nano("5"), source="late")
+    close(month)
+    assert not payment.balance_apply(invoice=Invoice.objects.get())
+    assert Invoice.objects.get().status == "open"
+    card(own_standin, spender)
+    gateway.invoice_pay(Invoice.objects.get().stripe_invoice_id)
+    follow.heard(Invoice.objects.get().stripe_invoice_id)
+    assert Invoice.objects.get().status == "paid"
+    assert balance_of(spender.developer.pk).prepaid_nano == to_nano("5")
+
+
+def cash():
+    """What came in for invoices, by the ledger."""
+    rows = Transfer.objects.filter(kind="payment", debit__kind="cash")
+    return sum(rows.values_list("amount_nano", flat=True))
+
+
+def test_what_stripe_collects_of_an_invoice_that_money_had_paid_becomes_prepaid(
+    spender, gateway, own_standin, monkeypatch
+):
+    from billing.services import credit_top_up
+
+    tell()
+    close(month_over(monkeypatch, own_standin))
+    credit_top_up(org_id=spender.developer.pk, amount_nano=to_nano("5"), source="late")
+    finalized = Invoice.objects.get().stripe_finalized_at
+    Invoice.objects.update(stripe_finalized_at=None)  # the answer to the finalizing was lost
+    assert payment.balance_apply(invoice=Invoice.objects.get())
+    Invoice.objects.update(stripe_finalized_at=finalized)
+    card(own_standin, spender)
+    gateway.invoice_pay(Invoice.objects.get().stripe_invoice_id)
+    for _ in range(2):
+        follow.heard(Invoice.objects.get().stripe_invoice_id)
+    balance = balance_of(spender.developer.pk)
+    assert (balance.prepaid_nano, balance.owed_nano) == (to_nano("5"), 0)
+    assert cash() == to_nano("2")
+    assert Incident.objects.get().rule.startswith("paid too much")
+
+
+def test_a_refund_before_we_hear_of_the_payment_leaves_the_rest_prepaid(
+    spender, gateway, own_standin, monkeypatch
+):
+    tell()
+    close(month_over(monkeypatch, own_standin))
+    card(own_standin, spender)
+    gateway.invoice_pay(Invoice.objects.get().stripe_invoice_id)
+    charge_refund(source_id=spender.charged, key="k", reason="staff", amount_nano=to_nano("0.3"))
+    off = CreditNote.objects.get().cents
+    for _ in range(2):
+        follow.heard(Invoice.objects.get().stripe_invoice_id)
+    invoice = Invoice.objects.get()
+    assert (invoice.status, invoice.paid_cents, cash()) == ("paid", 200 - off, to_nano("2"))
+    assert balance_of(spender.developer.pk).owed_nano == 0
+    assert off > 0
+    mirrored = to_nano("0.3") - off * 10_000_000  # its prepaid part
+    assert balance_of(spender.developer.pk).prepaid_nano == off * 10_000_000 + mirrored
+    assert six_totals()[-2].unexplained_nano == 0
+
+
+def test_what_stripe_keeps_of_a_payment_is_booked_once(spender, own_standin, monkeypatch):
+    tell()
+    card(own_standin, spender)
+    close(month_over(monkeypatch, own_standin))
+    monkeypatch.setattr(fees, "now", lambda: Invoice.objects.get().paid_at + timedelta(days=20))
+    assert fees.fees_poll() == 1
+    assert fees.fees_poll() == 0
+    fee = Transfer.objects.get(kind="processing")
+    assert (fee.debit.kind, fee.credit.kind) == ("processing", "cash")
+    assert fee.amount_nano == to_nano("0.36")  # 2.9 % of $2, and $0.30
+
+
+def test_an_invoice_that_prepaid_money_paid_has_no_fee(spender, own_standin, monkeypatch):
+    from billing.services import credit_top_up
+
+    tell()
+    credit_top_up(org_id=spender.developer.pk, amount_nano=to_nano("5"), source="late")
+    close(month_over(monkeypatch, own_standin))
+    assert fees.fees_poll() == 0

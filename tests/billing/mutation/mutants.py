@@ -1,5 +1,6 @@
 """Bugs that billing must not have, as changes of its source, with the tests that must fail."""
 
+from tests.billing.mutation.invoice_mutants import INVOICE_MUTANTS
 from tests.billing.mutation.mutant import Mutant
 from tests.billing.mutation.vendor_mutants import VENDOR_MUTANTS
 
@@ -128,5 +129,6 @@ MUTANTS = (
         "-(-charge_nano * share.bps // WHOLE)",
         ("tests/billing/test_split_conserves.py",),
     ),
+    *INVOICE_MUTANTS,
     *VENDOR_MUTANTS,
 )

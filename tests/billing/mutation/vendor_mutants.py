@@ -32,7 +32,7 @@ VENDOR_MUTANTS = (
     Mutant(
         "a large payout goes without a look",
         CLOSE,
-        "needs_approval=0 < limit < draft.payout_cents",
+        "needs_approval=is_first or 0 < limit < draft.payout_cents",
         "needs_approval=False",
         STATED,
     ),

@@ -5,7 +5,10 @@ from datetime import date
 import pytest
 
 from billing.models import Payout, Statement, StatementEntry, StatementLine
+from billing.payouts import payout_approve, payout_record
 from billing.statements.close import statement_close, statement_preview, statements_close
+from billing.statements.selectors import payout_words
+from billing.stripe.records_connect import Transfer as Sent
 from marketplace.core.errors import InvalidInput
 from tests.billing.statements.market import (
     buyer,
@@ -17,6 +20,7 @@ from tests.billing.statements.market import (
     payout_account,
     refund,
 )
+from tests.cast import person
 
 pytestmark = pytest.mark.django_db
 NOVEMBER, DECEMBER = date(2026, 11, 1), date(2026, 12, 1)
@@ -168,3 +172,23 @@ def test_a_large_payout_waits_for_staff(vendor, at, settings):
     at("2026-12-04")
     close()
     assert Payout.objects.get().needs_approval
+    assert "large" in payout_words(Payout.objects.get())
+
+
+def test_the_payouts_of_a_vendor_wait_for_staff_until_one_was_sent(vendor, at, settings):
+    settings.PAYOUT_FIRST_REVIEW = True
+    payer = buyer("bob", prepaid=100 * USD)
+    payout_account(vendor)
+    for day, month in (("2026-11-20", NOVEMBER), ("2026-12-20", DECEMBER)):
+        at(day)
+        call(payer, 20 * USD, [(vendor, 8000)], moment(day))
+        at("2026-12-04" if month == NOVEMBER else "2027-01-04")
+        payout = close(month)["atelier"].payout
+        assert payout.needs_approval
+        assert payout_words(payout) == "Waits for a look by staff: it is your first one"
+    payout_approve(statement_id=payout.pk, by=person("sam", is_staff=True))
+    sent = Sent("tr_1", payout.cents, 0, "usd", "acct_atelier", str(payout.pk), 0)
+    assert payout_record(payout.pk, sent)
+    call(payer, 20 * USD, [(vendor, 8000)], moment("2027-01-20"))
+    at("2027-02-04")
+    assert not close(date(2027, 1, 1))["atelier"].payout.needs_approval

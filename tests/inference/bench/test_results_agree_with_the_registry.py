@@ -43,9 +43,14 @@ def test_each_row_has_its_figures_or_says_why_not(path: Path) -> None:
                 assert row["ok"] is True
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if read(path)["prompts"] >= 500], ids=lambda path: path.stem
+)
 def test_the_registry_recommends_what_beat_fewer_steps_on_a_model(path: Path) -> None:
-    """Of those that lose something: what changes no picture competes with nothing."""
+    """Of those that lose something: what changes no picture competes with nothing.
+
+    Fewer than 500 prompts tell points from chance too badly to recommend anything by.
+    """
     won: dict[str, bool] = {}
     for model in read(path)["models"]:
         for row in model["rows"]:

@@ -80,7 +80,7 @@ def test_a_page_at_stripe_is_not_opened_over_and_over(cast):
 def test_a_long_invoice_is_drawn_in_part_and_says_so(invoice, monkeypatch):
     drawn = {}
     monkeypatch.setattr(documents, "PDF_LINES", 2)
-    monkeypatch.setattr(documents, "_pdf", lambda name, context: drawn.update(context) or b"")
+    monkeypatch.setattr(documents, "render_pdf", lambda name, context: drawn.update(context) or b"")
     documents.invoice_pdf(invoice)
     assert (len(drawn["lines"]), drawn["more_lines"]) == (2, 1)
     from django.template.loader import render_to_string
