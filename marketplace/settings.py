@@ -307,8 +307,7 @@ ALLOW_NOOP_FAMILY = env.bool("ALLOW_NOOP_FAMILY", default=False)
 WEIGHTS_S3_BUCKETS = list(filter(None, env.list("WEIGHTS_S3_BUCKETS", str.strip, default=[])))
 WEIGHTS_HUB_OWNERS = list(filter(None, env.list("WEIGHTS_HUB_OWNERS", str.strip, default=[])))
 METRICS_ALLOW = env.list("METRICS_ALLOW", default=[])  # networks besides loopback
-# Networks that outbound fetches (webhooks) may reach although they are not public.
-OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
+OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])  # for webhooks, not public
 
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
