@@ -7,14 +7,15 @@ noting that, it is sent again.
 
 import uuid
 from datetime import date, timedelta
+from functools import partial
 from typing import Any
 
-import structlog
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import connection, transaction
 from django.template.loader import render_to_string
 
+from billing.mail import MailServerAway, Outcome, mail_try
 from billing.models import BillingProfile, SpendAlert
 from billing.services import month_of
 from marketplace.accounts.events import event_create
@@ -23,7 +24,6 @@ from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
 from marketplace.core.money import MAX_NANO
 
-log = structlog.get_logger("mercato.billing.alerts")
 PERCENTS = (50, 80, 100)
 LOW = 0
 MAIL_FOR = timedelta(days=3)
@@ -185,11 +185,13 @@ def _mail(alert: SpendAlert) -> None:
 def alerts_mail(limit: int = 100) -> int:
     """Send the mails that are due. Returns how many alerts were told.
 
-    One that cannot be sent is tried at each run for three days; newer ones do not wait for it.
+    One that cannot be sent is tried again for three days; newer ones do not wait for it.
     """
     due = SpendAlert.objects.filter(mailed_at__isnull=True, created_at__gt=now() - MAIL_FOR)
     told = 0
-    for alert_id in due.order_by("-created_at").values_list("pk", flat=True)[:limit]:
+    for alert_id in due.order_by("-created_at").values_list("pk", flat=True):
+        if told >= limit:
+            break
         with transaction.atomic():
             alert = (
                 SpendAlert.objects.select_for_update(skip_locked=True, of=("self",))
@@ -200,13 +202,14 @@ def alerts_mail(limit: int = 100) -> int:
             if alert is None:
                 continue  # another process tells it
             try:
-                _mail(alert)
-            except OSError as error:  # SMTP's and the socket's errors alike
-                log.error("alert not mailed", alert=alert_id, error=str(error))
+                outcome = mail_try(f"alert:{alert_id}", partial(_mail, alert))
+            except MailServerAway:
+                return told
+            if outcome is Outcome.LATER:
                 continue
             alert.mailed_at = now()
             alert.save(update_fields=["mailed_at"])
-            told += 1
+            told += outcome is Outcome.SENT
     return told
 
 

@@ -34,7 +34,7 @@ from billing.stripe.gateway import (
     StripeGateway,
 )
 from billing.stripe.inbox import handles
-from billing.stripe.records import PaymentMethod
+from billing.stripe.records import CheckoutSession, PaymentMethod
 from billing.topups import (
     LASTS,
     NANO_PER_CENT,
@@ -252,13 +252,13 @@ def card_begin(*, org: Organisation, key: str) -> str:
                 customer,
                 org_id=str(org.pk),
                 setup_id=setup_id,
-                success_url=f"{here}?saved=1",
+                success_url=f"{here}?saved={setup_id}",
                 cancel_url=here,
                 attempt=attempt,
             ),
             lambda: gateway.checkout_session_find(customer, setup_id),
         )
-    return session.url or f"{here}?saved=1"
+    return session.url or f"{here}?saved={setup_id}"
 
 
 def card_refresh(gateway: StripeGateway, org_id: uuid.UUID) -> PaymentMethod | None:
@@ -274,6 +274,19 @@ def card_refresh(gateway: StripeGateway, org_id: uuid.UUID) -> PaymentMethod | N
     return cards[0]
 
 
+def card_saved(gateway: StripeGateway, org_id: uuid.UUID, setup_id: str) -> None:
+    """Use the card that was saved on the page that `card_begin` opened under `setup_id`.
+
+    Changes nothing if there is no such page of this organisation, it was not finished, or its
+    card is not the newest that Stripe has.
+    """
+    if parse_id(setup_id) is None:
+        return
+    session = gateway.checkout_session_find(customer_of(gateway, org_id), setup_id)
+    if session is not None:
+        _adopt(gateway, org_id, session)
+
+
 def card_of(gateway: StripeGateway, profile: BillingProfile) -> PaymentMethod | None:
     """Return the card that recharges are charged to, as Stripe shows it; None without one."""
     if not profile.payment_method_id:
@@ -283,26 +296,45 @@ def card_of(gateway: StripeGateway, profile: BillingProfile) -> PaymentMethod | 
 
 
 def card_forget(*, org: Organisation) -> None:
-    """Charge no saved card any more: automatic recharge is off until another one is saved."""
+    """Have Stripe forget every saved card: recharge is off until another one is saved.
+
+    Raises PaymentsAway, and forgets nothing here, while Stripe does not confirm it.
+    """
+    if (gateway := gateway_shared()) is not None:
+        with explained():
+            customer = customer_of(gateway, org.pk)
+            for card in gateway.payment_methods_list(customer):
+                try:
+                    gateway.payment_method_detach(card.id)
+                except GatewayRefused:  # another process was first
+                    if card.id in {left.id for left in gateway.payment_methods_list(customer)}:
+                        raise
     BillingProfile.objects.for_org(org).update(payment_method_id="")
 
 
 @handles("checkout.session.completed")
 def _card_saved(event: StripeEvent, gateway: StripeGateway) -> None:
-    """Take the newest card when one was saved, on a page for it or along with a top-up."""
+    """Take the card when one was saved, on a page for it or along with a top-up."""
     metadata: dict[str, str] = event.snapshot.get("metadata") or {}
     org = Organisation.objects.filter(pk=parse_id(metadata.get("org_id"))).first()
     if org is None:
         return
     session = gateway.checkout_session_retrieve(event.object_id)
-    if session.status != "complete" or session.customer != customer_of(gateway, org.pk):
+    if session.customer == customer_of(gateway, org.pk):
+        _adopt(gateway, org.pk, session)
+
+
+def _adopt(gateway: StripeGateway, org_id: uuid.UUID, session: CheckoutSession) -> None:
+    """Use the card of a session from now on, unless it was not kept, or is not the newest."""
+    if session.status != "complete":
         return
     if session.mode == "payment":
-        paid_with = gateway.payment_intent_retrieve(session.payment_intent).payment_method
-        cards = gateway.payment_methods_list(session.customer)
-        if not cards or cards[0].id != paid_with:
-            return  # it was not kept
-    card_refresh(gateway, org.pk)
+        used = gateway.payment_intent_retrieve(session.payment_intent).payment_method
+    else:
+        used = gateway.setup_intent_retrieve(session.setup_intent).payment_method
+    cards = gateway.payment_methods_list(session.customer)
+    if cards and cards[0].id == used:
+        card_refresh(gateway, org_id)
 
 
 @handles("payment_intent.succeeded", "payment_intent.payment_failed", "payment_intent.canceled")

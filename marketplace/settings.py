@@ -287,6 +287,7 @@ FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)
 # The market
 WELCOME_CREDIT_USD = env.str("WELCOME_CREDIT_USD", default="1.00")
 WELCOME_CREDIT_DAYS = env.int("WELCOME_CREDIT_DAYS", default=90)  # 0: it never expires
+MAX_REVENUE_SHARE_BPS = env.int("MAX_REVENUE_SHARE_BPS", default=9500)  # of a charge
 OFFER_TTL_S = env.float("OFFER_TTL_S", default=1.0)
 JOB_DEADLINE_S = env.int("JOB_DEADLINE_S", default=3600)
 JOB_MAX_ATTEMPTS = env.int("JOB_MAX_ATTEMPTS", default=3)
@@ -296,28 +297,26 @@ WORKER_LOST_AFTER_S = env.float("WORKER_LOST_AFTER_S", default=protocol.HEARTBEA
 REPORT_LOST_AFTER_S = 2 * CONTROL_VISIBILITY_TIMEOUT_S + 10
 READS_PER_SECOND = env.float("READS_PER_SECOND", default=50.0)
 READS_BURST = env.int("READS_BURST", default=200)
+HEAVY_PER_SECOND = env.float("HEAVY_PER_SECOND", default=0.5)  # by organisation
+HEAVY_BURST = env.int("HEAVY_BURST", default=60)
 MAX_PREFER_WAIT_S = 60
-# Event streams that one organisation may hold open in one web process.
-STREAMS_PER_ORG = env.int("STREAMS_PER_ORG", default=100)
+STREAMS_PER_ORG = env.int("STREAMS_PER_ORG", default=100)  # in one web process
 ALLOW_NOOP_FAMILY = env.bool("ALLOW_NOOP_FAMILY", default=False)
 # Where vendors' weights may be: BUCKET or BUCKET/PREFIX, {org} standing for the vendor's slug, and
 # owners of hub repositories (none named: all). Workers read the same two variables.
 WEIGHTS_S3_BUCKETS = list(filter(None, env.list("WEIGHTS_S3_BUCKETS", str.strip, default=[])))
 WEIGHTS_HUB_OWNERS = list(filter(None, env.list("WEIGHTS_HUB_OWNERS", str.strip, default=[])))
-# Networks that may read /metrics, besides loopback.
-METRICS_ALLOW = env.list("METRICS_ALLOW", default=[])
-# Networks that outbound fetches (webhooks) may reach although they are not public.
-OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])
+METRICS_ALLOW = env.list("METRICS_ALLOW", default=[])  # networks besides loopback
+OUTBOUND_ALLOW_CIDRS = env.list("OUTBOUND_ALLOW_CIDRS", default=[])  # for webhooks, not public
 
 # Stripe
 STRIPE_API_KEY = env.str("STRIPE_API_KEY", default="")
 STRIPE_API_BASE = env.str("STRIPE_API_BASE", default="")
 # Vendors' statements are closed this long after a month's end, when invoices have been.
 STATEMENT_DELAY_DAYS = env.int("STATEMENT_DELAY_DAYS", default=3)
-# Payouts above this wait for staff; 0: none does.
-PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)
-# So do all payouts of a vendor that was never paid: stolen cards are found out after weeks.
-PAYOUT_FIRST_REVIEW = env.bool("PAYOUT_FIRST_REVIEW", default=True)
+PAYOUT_REVIEW_CENTS = env.int("PAYOUT_REVIEW_CENTS", default=100_000)  # 0: none
+PAYOUT_GRANTED = env.str("PAYOUT_GRANTED", default="after_payment")  # or always
+PAYOUT_FIRST_REVIEW = env.bool("PAYOUT_FIRST_REVIEW", default=True)  # of a vendor never paid
 # Where the v2 meter event stream is, if not at Stripe's own host or at STRIPE_API_BASE.
 STRIPE_METER_EVENTS_BASE = env.str("STRIPE_METER_EVENTS_BASE", default="")
 # What signs webhooks of Stripe. Several are separated by commas: one per destination (snapshot

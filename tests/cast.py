@@ -119,10 +119,10 @@ def make_cast(*, prepaid: str = "1") -> Cast:
     licence = open_licence(vendor)
     version = listed_version(vendor, licence, sam)
     key, secret = accounts.api_key_create(
-        org=developer, name="test", scopes=["run", "read", "admin"], created_by=bob
+        org=developer, name="test", scopes=["run", "read", "admin", "billing"], created_by=bob
     )
     _, stranger_secret = accounts.api_key_create(
-        org=stranger, name="test", scopes=["run", "read", "admin"], created_by=charlie
+        org=stranger, name="test", scopes=["run", "read", "admin", "billing"], created_by=charlie
     )
     return Cast(
         alice, bob, charlie, sam, vendor, developer, stranger,

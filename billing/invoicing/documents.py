@@ -8,6 +8,8 @@ from billing.documents import render_pdf
 from billing.models import CreditNote, Invoice
 
 CENT = 10_000_000
+PDF_LINES = 500
+"""More lines than these are on the page, and an invoice's in its CSV."""
 
 
 def invoice_context(invoice: Invoice) -> dict[str, Any]:
@@ -26,9 +28,15 @@ def invoice_context(invoice: Invoice) -> dict[str, Any]:
     }
 
 
+def _first(rows: list[Any], name: str) -> dict[str, Any]:
+    """Return as many rows as are drawn, and how many are left out."""
+    return {name: rows[:PDF_LINES], "more_lines": max(0, len(rows) - PDF_LINES)}
+
+
 def invoice_pdf(invoice: Invoice) -> bytes:
     """Return an issued invoice as PDF. Raises billing.documents.PdfUnavailable."""
-    return render_pdf("invoices/invoice.html", invoice_context(invoice))
+    context = invoice_context(invoice)
+    return render_pdf("invoices/invoice.html", context | _first(context["lines"], "lines"))
 
 
 def credit_note_pdf(note: CreditNote) -> bytes:
@@ -36,7 +44,7 @@ def credit_note_pdf(note: CreditNote) -> bytes:
     context = {
         "note": note,
         "invoice": note.invoice,
-        "refunds": note.refunds.select_related("charge"),
+        **_first(list(note.refunds.select_related("charge")), "refunds"),
         "issuer": settings.INVOICE_ISSUER.split("|"),
         "cents_nano": note.cents * CENT,
         "rest_nano": note.amount_nano - note.cents * CENT,

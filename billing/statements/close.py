@@ -44,8 +44,9 @@ def _last_statement(org_id: uuid.UUID) -> Statement | None:
 
 def _ask(sql: str, **parameters: Any) -> tuple[list[Any], list[Any]]:
     """Run one of the two queries; returns (lines, pending)."""
+    hold = settings.PAYOUT_GRANTED != "always"
     with connection.cursor() as cursor:
-        cursor.execute(sql, parameters)
+        cursor.execute(sql, parameters | {"hold_granted": hold})
         lines, pending = cursor.fetchone()
     return (
         json.loads(lines) if isinstance(lines, str) else lines,

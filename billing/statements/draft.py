@@ -11,6 +11,7 @@ from marketplace.core.money import NANO, format_usd
 
 CENT_NANO = NANO // 100
 PENDING = {
+    "granted": "Paid by promotional credit of a customer who has not paid yet.",
     "uninvoiced": "Your customers' invoices for it are not issued yet.",
     "open": "Your customers' invoices for it are issued and not paid yet.",
     "void": "Your customers' invoices for it were declared void: staff decide.",

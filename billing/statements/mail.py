@@ -5,9 +5,9 @@ that was sent just before a crash may come twice.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import structlog
 from django.conf import settings
 from django.core.mail import send_mail
 from django.db import transaction
@@ -16,12 +16,12 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from billing.customers import email_of
+from billing.mail import MailServerAway, Outcome, mail_try
 from billing.models import Payout, PayoutAccount, PayoutState, Statement
 from billing.statements.draft import CENT_NANO
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
 
-log = structlog.get_logger("mercato.billing.mail")
 _CHUNK = 100
 
 
@@ -38,18 +38,21 @@ def vendors_mail() -> int:
 
 def _send_all(rows: "QuerySet[Any]", mark: str, write: Callable[[Any], None]) -> int:
     sent = 0
-    for pk in list(rows.values_list("pk", flat=True)[:_CHUNK]):
+    for pk in list(rows.values_list("pk", flat=True)):
+        if sent >= _CHUNK:
+            break
         with transaction.atomic():
             row = rows.select_for_update(skip_locked=True, of=("self",)).filter(pk=pk).first()
             if row is None:
                 continue
             try:
-                write(row)
-            except OSError as error:  # smtplib's errors too: the rest waits for the next run
-                log.warning("mail not sent", error=repr(error)[:300])
+                outcome = mail_try(f"{row._meta.model_name}:{mark}:{pk}", partial(write, row))
+            except MailServerAway:
                 return sent
+            if outcome is Outcome.LATER:
+                continue
             type(row)._default_manager.filter(pk=pk).update(**{mark: now()})
-            sent += 1
+            sent += outcome is Outcome.SENT
     return sent
 
 

@@ -31,7 +31,8 @@ _STATED = f"""
 _NO_VERSION = "'00000000-0000-0000-0000-000000000000'::uuid"
 
 # What a transfer was for. A share counts when its charge needed no invoice or the invoice is
-# paid; what takes a share back counts together with it; anything else counts at once.
+# paid, and its payer has paid before if it was paid by credit; what takes a share back counts
+# together with it; anything else counts at once.
 _DETAILS = f"""
     COALESCE(ch.model_ref, '') AS model_ref,
     COALESCE(ch.version_id, {_NO_VERSION}) AS version_id,
@@ -45,7 +46,14 @@ _CHARGED = """
     LEFT JOIN billing_charge ch ON ch.source_id = m.charge_id
     LEFT JOIN accounts_organisation org ON org.id = ch.org_id
     LEFT JOIN billing_billingprofile bp ON bp.org_id = ch.org_id"""
-_STATE = """CASE
+# Credit is made for nothing: who only spends such has not shown to be a customer yet.
+_NEVER_PAID = """%(hold_granted)s AND ch.granted_nano > 0 AND NOT EXISTS (
+        SELECT FROM billing_account a JOIN billing_transfer p ON p.credit_id = a.id
+        WHERE a.org_id = ch.org_id AND p.kind IN ('top_up', 'payment'))"""
+_STATE = f"""CASE
+        WHEN {_NEVER_PAID} AND NOT EXISTS (
+             SELECT FROM billing_statemententry e WHERE e.transfer_id = m.original_id)
+        THEN 'granted'
         WHEN ch.source_id IS NULL OR ch.postpaid_nano = 0 OR i.status = 'paid'
              OR (i.status = 'open' AND i.due_cents = 0) OR i.shares_fate <> ''
              OR EXISTS (SELECT FROM billing_statemententry e WHERE e.transfer_id = m.original_id)
@@ -75,7 +83,8 @@ _ANSWER = """
                FROM traced WHERE state <> 'available' GROUP BY state ORDER BY state) p), '[]')"""
 
 PREVIEW = f"{_TRACED}, line AS ({_LINES}) {_ANSWER}"
-"""Parameters account, before, since. Answers (lines, what is pending by state), both as JSON."""
+"""Parameters account, before, since, hold_granted (whether shares of credit of payers that
+have never paid wait). Answers (lines, what is pending by state), both as JSON."""
 
 CLOSE = f"""{_TRACED}, entry AS (
         INSERT INTO billing_statemententry (transfer_id, statement_id, line)

@@ -76,6 +76,14 @@ class CustomerCalls(Connection):
             page = self._client.v1.customers.payment_methods.list(customer_id, {"limit": _PAGE})
             return tuple(PaymentMethod.of(plain(row)) for row in page.auto_paging_iter())
 
+    def payment_method_detach(self, payment_method: str) -> None:
+        """Have Stripe forget a saved payment method, also as the default, for good.
+
+        Raises GatewayRefused if it is nobody's any more.
+        """
+        with translated():
+            self._client.v1.payment_methods.detach(payment_method)
+
     def payment_method_default_set(self, customer_id: str, payment_method: str) -> None:
         """Have invoices of the customer be paid with `payment_method` from now on."""
         with translated():

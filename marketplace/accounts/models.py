@@ -205,6 +205,7 @@ class Scope(models.TextChoices):
     RUN = "run", "Run models"
     READ = "read", "Read jobs, usage and models"
     ADMIN = "admin", "Manage keys and projects"
+    BILLING = "billing", "Pay, and change billing details"
 
 
 class ApiKey(models.Model):
@@ -247,6 +248,11 @@ class ApiKey(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} ({self.prefix}…)"
+
+    @property
+    def is_limited(self) -> bool:
+        """Tell whether a budget or a project limits it: it may not touch what is beyond that."""
+        return self.project_id is not None or self.monthly_budget_nano is not None
 
     @property
     def is_usable(self) -> bool:

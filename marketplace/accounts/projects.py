@@ -94,7 +94,7 @@ def organisation_budget_set(*, org: Organisation, monthly_budget_nano: int | Non
 
 def _check_key(key: ApiKey | None) -> None:
     """Refuse a key that could lift its own limits."""
-    if key is not None and (key.project_id or key.monthly_budget_nano is not None):
+    if key is not None and key.is_limited:
         raise NotAllowed(
             "A key with a project or a budget may not change projects.", code="key_is_limited"
         )

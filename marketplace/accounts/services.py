@@ -29,6 +29,11 @@ from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongSta
 from marketplace.core.ids import parse_id
 
 INVITATION_PREFIX = "mi_"
+GIVERS = {
+    Scope.ADMIN: (Role.OWNER, Role.ADMIN),
+    Scope.BILLING: (Role.OWNER, Role.ADMIN, Role.BILLING),
+}
+"""Scopes that only members of these roles may give to a key, and whose keys end with the role."""
 FIXED_FIELDS = (
     "id", "slug", "webhook_secret", "webhook_url", "monthly_budget_nano", "created_at"
 )  # fmt: skip
@@ -154,6 +159,7 @@ def membership_remove(*, org: Organisation, user: User, removed_by: User) -> Non
     if owners == [leaving]:
         raise WrongState("An organisation needs an owner: name another one first.")
     leaving.delete()
+    _keys_end(org, user, "")
 
 
 @transaction.atomic
@@ -176,6 +182,7 @@ def membership_set_role(
         raise WrongState("An organisation needs an owner: name another one first.")
     membership.role = role
     membership.save(update_fields=["role"])
+    _keys_end(org, user, role)
     return membership
 
 
@@ -196,13 +203,23 @@ def organisation_update(*, org: Organisation, **changes: str) -> Organisation:
     return org
 
 
+def _refused(role: str, scopes: Sequence[str]) -> list[str]:
+    """Return which of `scopes` a member of `role` ("" for none) may not give."""
+    return [scope for scope, roles in GIVERS.items() if scope in scopes and role not in roles]
+
+
+def _keys_end(org: Organisation, user: User, role: str) -> None:
+    """Revoke the keys made by `user`, or with those keys, that `role` may not give."""
+    keys = ApiKey.objects.for_org(org).filter(created_by=user, revoked_at__isnull=True)
+    ending = [key.pk for key in keys if _refused(role, key.scopes)]
+    keys.filter(pk__in=ending).update(revoked_at=now())
+
+
 def _beyond(
     parent: ApiKey,
     scopes: Sequence[str],
     expires_at: datetime | None,
-    monthly_budget_nano: int | None,
     allowed_models: Sequence[str],
-    project: Project | None,
 ) -> dict[str, list[str]]:
     """Return in which fields a new key would exceed the key that makes it."""
     fields: dict[str, list[str]] = {}
@@ -210,14 +227,9 @@ def _beyond(
         fields["scopes"] = [f"Your key has only {', '.join(parent.scopes)}."]
     if (last := parent.expires_at) and (expires_at is None or expires_at > last):
         fields["expires_at"] = [f"Your key expires at {last.isoformat()}; this one must by then."]
-    most = parent.monthly_budget_nano
-    if most is not None and (monthly_budget_nano is None or monthly_budget_nano > most):
-        fields["monthly_budget_nano_usd"] = [f"Your key has a budget of {most}; give at most that."]
     models = set(allowed_models)
     if parent.allowed_models and (not models or not models <= set(parent.allowed_models)):
         fields["allowed_models"] = [f"Choose from {', '.join(parent.allowed_models)}."]
-    if parent.project_id and (project is None or project.pk != parent.project_id):
-        fields["project"] = [f"Your key belongs to the project {parent.project_id}; name that."]
     return fields
 
 
@@ -236,9 +248,18 @@ def api_key_create(
     """Create a key. Returns it and the secret, which cannot be read again.
 
     Raises InvalidInput naming the fields, also where it would exceed `parent`, the key that
-    makes it.
+    makes it, or the role of `created_by`, and NotAllowed if `parent` has a budget or a project.
+    Without both it is made by the platform.
     """
     fields: dict[str, list[str]] = {}
+    if parent is not None:
+        key_unlimited_require(parent, "make keys")
+        created_by = parent.created_by
+    elif created_by is not None:
+        member = Membership.objects.for_org(org).filter(user=created_by).first()
+        if refused := _refused(member.role if member else "", scopes):
+            roles = " or ".join(GIVERS[Scope(refused[0])])
+            fields["scopes"] = [f"Only {roles} may give {' and '.join(refused)}."]
     if not 1 <= len(name.strip()) <= 80:
         fields["name"] = ["Give a name of 1 to 80 characters."]
     if not scopes or any(scope not in Scope.values for scope in scopes):
@@ -252,10 +273,7 @@ def api_key_create(
     if project is not None and (project.org_id != org.pk or project.archived_at is not None):
         fields["project"] = ["There is no such project."]
     if parent is not None:
-        fields = (
-            _beyond(parent, scopes, expires_at, monthly_budget_nano, allowed_models, project)
-            | fields
-        )
+        fields = _beyond(parent, scopes, expires_at, allowed_models) | fields
     if fields:
         raise InvalidInput("The key cannot be created.", fields=fields)
     token = tokens.new_token()
@@ -274,11 +292,22 @@ def api_key_create(
     return key, token
 
 
-def api_key_revoke(*, org: Organisation, key_id: object) -> ApiKey:
-    """Revoke a key at once; revoking it again changes nothing. Raises NotFound."""
+def key_unlimited_require(key: ApiKey, what: str) -> None:
+    """Raise NotAllowed for a key with a project or a budget, which could escape its limits."""
+    if key.is_limited:
+        raise NotAllowed(f"A key with a project or a budget may not {what}.", code="key_is_limited")
+
+
+def api_key_revoke(*, org: Organisation, key_id: object, by: ApiKey | None = None) -> ApiKey:
+    """Revoke a key at once; revoking it again changes nothing. Raises NotFound.
+
+    `by` is the key that revokes: one with a project or a budget may revoke only itself.
+    """
     key = ApiKey.objects.for_org(org).filter(pk=parse_id(key_id)).first()
     if key is None:
         raise NotFound("There is no such key.")
+    if by is not None and by.pk != key.pk:
+        key_unlimited_require(by, "revoke other keys")
     if key.revoked_at is None:
         key.revoked_at = now()
         key.save(update_fields=["revoked_at"])

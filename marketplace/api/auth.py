@@ -8,7 +8,9 @@ from rest_framework.request import Request
 
 from marketplace.accounts.models import ApiKey, Organisation, Scope
 from marketplace.accounts.selectors import api_key_authenticate
+from marketplace.accounts.services import key_unlimited_require
 from marketplace.api.throttling import FailureThrottle
+from marketplace.core import limits
 from marketplace.core.errors import NotAllowed, NotAuthenticated
 
 if TYPE_CHECKING:  # DRF's views import this module through the settings
@@ -96,4 +98,24 @@ def caller_of(request: Request) -> Caller:
     caller = request.user
     if not isinstance(caller, Caller):
         raise NotAuthenticated("Send the header `Authorization: Bearer <your key>`.")
+    return caller
+
+
+def caller_heavy(request: Request) -> Caller:
+    """Return the caller of a view that costs much, counted by organisation.
+
+    As `caller_unlimited`; raises TooManyRequests too.
+    """
+    caller = caller_unlimited(request)
+    limits.heavy(caller.org.pk)
+    return caller
+
+
+def caller_unlimited(request: Request) -> Caller:
+    """Return the caller of a view about money of the whole organisation.
+
+    Raises NotAllowed for a key with a project or a budget.
+    """
+    caller = caller_of(request)
+    key_unlimited_require(caller.key, "see or change the money of the whole organisation")
     return caller

@@ -2,38 +2,19 @@
 
 from typing import TYPE_CHECKING, Any
 
-import redis.exceptions
-import structlog
 from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
 from marketplace.accounts.models import ApiKey
-from marketplace.core.errors import TooManyRequests
-from marketplace.core.limits import take
+from marketplace.core.limits import require
 
 if TYPE_CHECKING:  # DRF's views import this module through the settings
     from rest_framework.views import APIView
 
-log = structlog.get_logger("mercato.api.throttling")
-
 # What one address may get wrong, before its requests are refused unread.
 FAILURES_PER_SECOND = 10.0
 FAILURES_BURST = 50
-
-
-def _limit(what: str, bucket: str, rate: float, burst: int, count: int = 1) -> None:
-    """Raise TooManyRequests when the bucket is empty; let pass while Valkey is away."""
-    try:
-        wait = take(bucket, rate, burst, count)
-    except redis.exceptions.RedisError as error:
-        log.warning("not throttling", error=repr(error))
-        return
-    if wait > 0:
-        seconds = max(1, round(wait + 0.5))
-        raise TooManyRequests(
-            f"Too many {what}; try again in {seconds} s.", extra={"retry_after": seconds}
-        )
 
 
 class ReadThrottle(BaseThrottle):
@@ -48,7 +29,7 @@ class ReadThrottle(BaseThrottle):
             return True
         key: Any = request.auth
         bucket = f"key:{key.pk}" if isinstance(key, ApiKey) else f"from:{self.get_ident(request)}"
-        _limit("requests", bucket, settings.READS_PER_SECOND, settings.READS_BURST)
+        require("requests", bucket, settings.READS_PER_SECOND, settings.READS_BURST)
         return True
 
 
@@ -65,4 +46,4 @@ class FailureThrottle(BaseThrottle):
 
     def _use(self, request: Request, count: int) -> None:
         bucket = f"failures:{self.get_ident(request)}"
-        _limit("failed authentications", bucket, FAILURES_PER_SECOND, FAILURES_BURST, count)
+        require("failed authentications", bucket, FAILURES_PER_SECOND, FAILURES_BURST, count)

@@ -5,8 +5,6 @@ Credit, not a discount: the charge stays what it is, so every vendor is paid in 
 
 from datetime import timedelta
 
-import redis.exceptions
-import structlog
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 
@@ -15,35 +13,38 @@ from marketplace.accounts.models import Organisation, User
 from marketplace.catalog.promotion_models import Promotion, PromotionUse
 from marketplace.core import limits
 from marketplace.core.clock import now
-from marketplace.core.errors import InvalidInput, TooManyRequests, WrongState
+from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.text import printable
 
-log = structlog.get_logger("mercato.catalog.promotions")
 TRIES_PER_HOUR = 20
-"""How many codes an organisation may try: enough for typing, too few for guessing."""
+"""How many codes an organisation, or a person, may try: enough for typing, too few for guessing."""
 
 
-def _limit(org: Organisation) -> None:
-    """Raise TooManyRequests after too many tries; let pass while Valkey is away."""
-    try:
-        wait = limits.take(f"promotion:{org.pk}", TRIES_PER_HOUR / 3600, TRIES_PER_HOUR)
-    except redis.exceptions.RedisError as error:
-        log.warning("not limiting", error=repr(error))
-        return
-    if wait > 0:
-        seconds = int(wait) + 1
-        raise TooManyRequests(
-            f"Too many codes were tried; try again in {seconds} s.", extra={"retry_after": seconds}
-        )
+def _limit(org: Organisation, user: User | None) -> None:
+    """Raise TooManyRequests after too many tries by an organisation, or by a person in several."""
+    for who in [f"{org.pk}", *([f"user:{user.pk}"] if user else [])]:
+        bucket = f"promotion:{who}"
+        limits.require("codes were tried", bucket, TRIES_PER_HOUR / 3600, TRIES_PER_HOUR)
 
 
 def _refuse(why: str) -> InvalidInput:
     return InvalidInput(why, code="promotion_refused", fields={"code": [why]})
 
 
+def _once(promotion: Promotion, org: Organisation, user: User) -> None:
+    """Raise WrongState if `user` has used the code for another organisation."""
+    User.objects.select_for_update().get(pk=user.pk)  # two organisations at once wait here
+    others = PromotionUse.objects.filter(promotion=promotion, user=user).exclude(org=org)
+    if others.exists():
+        raise WrongState("You have used this code already.", code="promotion_used")
+
+
 def promotion_redeem(*, org: Organisation, code: str, user: User | None = None) -> Promotion:
-    """Give `org` the credit of a code, once. Raises InvalidInput, WrongState or TooManyRequests."""
-    _limit(org)
+    """Give `org` the credit of a code: once, and once for `user` in whichever organisation.
+
+    Raises InvalidInput, WrongState or TooManyRequests.
+    """
+    _limit(org, user)
     moment = now()
     promotion = Promotion.objects.filter(code=printable(code).strip().upper()[:40]).first()
     if promotion is None:
@@ -55,6 +56,8 @@ def promotion_redeem(*, org: Organisation, code: str, user: User | None = None) 
     days = promotion.credit_days
     try:
         with transaction.atomic():
+            if user is not None:
+                _once(promotion, org, user)
             PromotionUse.objects.create(promotion=promotion, org=org, user=user)
             left = Promotion.objects.filter(
                 Q(max_uses__isnull=True) | Q(uses__lt=F("max_uses")), pk=promotion.pk

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Max
@@ -28,6 +29,7 @@ from marketplace.catalog.models import (
     VersionParent,
     Visibility,
 )
+from marketplace.catalog.negotiated import now_dearer, require_no_dearer
 from marketplace.catalog.rows import save_checked
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
@@ -55,6 +57,9 @@ def licence_create(
     needs_acceptance: bool = False,
 ) -> Licence:
     """Write terms, or the next number of terms that exist under `slug`."""
+    if revenue_share_bps > (most := settings.MAX_REVENUE_SHARE_BPS):
+        why = f"At most {most / 100:g} %: the market keeps the rest."
+        raise InvalidInput("The share is too large.", fields={"revenue_share_bps": [why]})
     last = Licence.objects.for_org(org).filter(slug=slug).aggregate(n=Max("number"))["n"]
     licence = Licence(
         org=org,
@@ -266,6 +271,7 @@ def _check_unit(version: Version, unit: str) -> None:
         raise InvalidInput(why, fields={"unit": [why]})
 
 
+@transaction.atomic
 def price_set(
     *,
     version: Version,
@@ -282,8 +288,9 @@ def price_set(
 ) -> Price:
     """Make this the price of jobs submitted from now on; jobs under way keep theirs.
 
-    With `for_org` it is the price of that organisation alone, before the public one, until
-    `ends_at`. Raises InvalidInput naming the part that makes no sense.
+    With `for_org` it is the price of that organisation alone, before the public one and never
+    above it, until `ends_at`; a public price ends negotiated ones that it undercuts. Raises
+    InvalidInput naming the part that makes no sense.
     """
     _check_unit(version, unit)
     scheme = scheme or (GRADUATED if tiers else FLAT)
@@ -305,7 +312,7 @@ def price_set(
         created_by=by,
     )
     try:
-        PriceTerms.from_parts(
+        own = PriceTerms.from_parts(
             unit=unit,
             unit_price=unit_price,
             minimum=minimum,
@@ -315,7 +322,13 @@ def price_set(
         )
     except RatingError as error:
         raise InvalidInput(str(error), fields={error.field: [str(error)]}) from error
+    if for_org is not None:
+        require_no_dearer(price, own)
     save_checked(price, "price")
+    if for_org is None:
+        for dear in now_dearer(version, price):
+            assert dear.org is not None
+            price_withdraw(version=version, for_org=dear.org, by=by)
     return price
 
 

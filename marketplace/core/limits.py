@@ -1,6 +1,15 @@
 """Token buckets in Valkey: how often something may be done, over all processes."""
 
+import uuid
+
+import redis.exceptions
+import structlog
+from django.conf import settings
+
 from marketplace.core import valkey
+from marketplace.core.errors import TooManyRequests
+
+log = structlog.get_logger("mercato.core.limits")
 
 # KEYS[1] bucket; ARGV rate per second, burst, tokens to take (0 or 1).
 # Valkey's own clock: web processes may differ.
@@ -23,3 +32,26 @@ def take(bucket: str, rate: float, burst: int, count: int = 1) -> float:
     """Take one token, or with 0 only look. Returns the seconds to wait, 0 if it was there."""
     script = valkey.client().register_script(_SCRIPT)
     return int(script(keys=[f"throttle:{bucket}"], args=[rate, burst, count])) / 1000
+
+
+def require(what: str, bucket: str, rate: float, burst: int, count: int = 1) -> None:
+    """Take one token, or look. Raises TooManyRequests without; lets pass while Valkey is away."""
+    try:
+        wait = take(bucket, rate, burst, count)
+    except redis.exceptions.RedisError as error:
+        log.warning("not limiting", bucket=bucket, error=repr(error))
+        return
+    if wait > 0:
+        seconds = max(1, round(wait + 0.5))
+        raise TooManyRequests(
+            f"Too many {what}; try again in {seconds} s.", extra={"retry_after": seconds}
+        )
+
+
+def heavy(org_id: uuid.UUID) -> None:
+    """Count one of an organisation's requests that cost much: sums of a month, files, Stripe.
+
+    Raises TooManyRequests.
+    """
+    rate, burst = settings.HEAVY_PER_SECOND, settings.HEAVY_BURST
+    require("previews, files and payment pages", f"heavy:{org_id}", rate, burst)

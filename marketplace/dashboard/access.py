@@ -12,6 +12,7 @@ from django.views.decorators.cache import never_cache
 
 from marketplace.accounts.models import Membership, Organisation, Role, User
 from marketplace.accounts.services import membership_require
+from marketplace.core import limits
 from marketplace.core.errors import MarketError, NotFound
 
 View = Callable[..., HttpResponseBase]
@@ -64,6 +65,17 @@ def member(*, write: Sequence[Role] = ()) -> Callable[[View], View]:
         return answers(wrapper)
 
     return decorate
+
+
+def heavy(view: View) -> View:
+    """Count a view that costs much by organisation; put it under `member`."""
+
+    @wraps(view)
+    def wrapper(request: MemberRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        limits.heavy(request.org.pk)
+        return view(request, *args, **kwargs)
+
+    return wrapper
 
 
 def may(request: MemberRequest, *roles: Role) -> bool:

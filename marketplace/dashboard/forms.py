@@ -12,6 +12,7 @@ from django.db.models import QuerySet
 from inference.protocol import FAMILIES
 from marketplace.accounts.models import Organisation, Project, Role, Scope
 from marketplace.accounts.selectors import organisation_get
+from marketplace.accounts.services import GIVERS
 from marketplace.catalog.models import Licence, LicenceKind, Scheme, Task, Unit, Visibility
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound
@@ -77,6 +78,13 @@ class KeyForm(forms.Form):
         field = self.fields["project"]
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = projects
+        return self
+
+    def offer_scopes(self, role: str) -> "KeyForm":
+        """Offer what a member of `role` may give."""
+        field = self.fields["scopes"]
+        assert isinstance(field, forms.MultipleChoiceField)
+        field.choices = [(s.value, s.label) for s in Scope if role in GIVERS.get(s, Role)]
         return self
 
     def arguments(self) -> dict[str, Any]:
@@ -272,7 +280,8 @@ class PriceForm(forms.Form):
         required=False,
         label="Only for",
         widget=forms.TextInput(attrs={"placeholder": " "}),
-        help_text="The address of the organisation that negotiated this price. Empty: everybody.",
+        help_text="The address of the organisation that negotiated this price, which may not be "
+        "above the public one. Empty: everybody.",
     )
     ends_on = forms.DateField(
         required=False,

@@ -12,7 +12,7 @@ from billing import selectors as billing
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey, Scope
 from marketplace.accounts.selectors import projects_of
-from marketplace.api.auth import Scopes, caller_of
+from marketplace.api.auth import Scopes, caller_of, caller_unlimited
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
 from marketplace.core.clock import now
@@ -27,8 +27,11 @@ class KeyList(APIView):
 
     @extend_schema(operation_id="keys_list", responses=serializers.page_of(serializers.Key))
     def get(self, request: Request) -> Response:
-        """List keys, newest first."""
-        rows = ApiKey.objects.for_org(caller_of(request).org)
+        """List keys, newest first; with a key that has a project or a budget, itself only."""
+        caller = caller_of(request)
+        rows = ApiKey.objects.for_org(caller.org)
+        if caller.key.is_limited:
+            rows = rows.filter(pk=caller.key.pk)
         return paginate(self, request, rows, present.key)
 
     @extend_schema(
@@ -37,7 +40,10 @@ class KeyList(APIView):
         responses={201: serializers.NewKey, 422: serializers.Error},
     )
     def post(self, request: Request) -> Response:
-        """Create a key within the limits of yours; its secret is in this answer only."""
+        """Create a key within the limits of yours; its secret is in this answer only.
+
+        A key that has a project or a budget makes none.
+        """
         body = serializers.KeyCreate(data=request.data)
         body.is_valid(raise_exception=True)
         data = body.validated_data
@@ -68,8 +74,9 @@ class KeyDetail(APIView):
 
     @extend_schema(operation_id="keys_revoke", responses={200: serializers.Key})
     def delete(self, request: Request, key_id: str) -> Response:
-        """Revoke a key at once."""
-        key = accounts.api_key_revoke(org=caller_of(request).org, key_id=key_id)
+        """Revoke a key at once; a key that has a project or a budget revokes only itself."""
+        caller = caller_of(request)
+        key = accounts.api_key_revoke(org=caller.org, key_id=key_id, by=caller.key)
         return Response(present.key(key))
 
 
@@ -131,7 +138,7 @@ class Earnings(APIView):
     @extend_schema(operation_id="earnings_get", responses=serializers.Earnings)
     def get(self, request: Request) -> Response:
         """Return shares and royalties earned: in all, and per UTC day of the last 30."""
-        org = caller_of(request).org
+        org = caller_unlimited(request).org
         days = billing.earnings_by_day(org.pk, now() - timedelta(days=30))
         return Response(
             {"total_nano_usd": billing.earnings_total(org.pk), "days": present.days(days)}

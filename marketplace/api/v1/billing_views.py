@@ -11,7 +11,7 @@ from billing import recharge, topups
 from billing.models import BillingProfile, TopUp
 from billing.profiles import FIELDS, profile_of, profile_save
 from marketplace.accounts.models import Scope
-from marketplace.api.auth import Scopes, caller_of
+from marketplace.api.auth import Scopes, caller_heavy, caller_unlimited
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import billing_serializers as shapes
 from marketplace.api.v1.serializers import Error, page_of
@@ -43,12 +43,12 @@ def _top_up(row: TopUp) -> dict[str, Any]:
 class TopUpList(APIView):
     """Payments in advance."""
 
-    scopes: ClassVar[Scopes] = {"GET": (Scope.READ,), "POST": (Scope.ADMIN,)}
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ, Scope.BILLING), "POST": (Scope.BILLING,)}
 
     @extend_schema(operation_id="top_ups_list", responses=page_of(shapes.TopUp))
     def get(self, request: Request) -> Response:
         """List top-ups, newest first."""
-        rows = TopUp.objects.for_org(caller_of(request).org)
+        rows = TopUp.objects.for_org(caller_unlimited(request).org)
         return paginate(self, request, rows, _top_up)
 
     @extend_schema(
@@ -68,7 +68,7 @@ class TopUpList(APIView):
                 fields={"Idempotency-Key": ["At most 255 printable characters."]},
             )
         row, url = topups.top_up_begin(
-            org=caller_of(request).org,
+            org=caller_heavy(request).org,
             user=None,
             cents=body.validated_data["amount_cents"],
             save_card=body.validated_data["save_card"],
@@ -80,21 +80,25 @@ class TopUpList(APIView):
 class TopUpDetail(APIView):
     """One top-up."""
 
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ, Scope.BILLING)}
+
     @extend_schema(operation_id="top_ups_get", responses={200: shapes.TopUp, 404: Error})
     def get(self, request: Request, top_up_id: str) -> Response:
         """Return a top-up as it is known now."""
-        return Response(_top_up(topups.top_up_get(org=caller_of(request).org, top_up_id=top_up_id)))
+        return Response(
+            _top_up(topups.top_up_get(org=caller_unlimited(request).org, top_up_id=top_up_id))
+        )
 
 
 class Profile(APIView):
     """Billing details."""
 
-    scopes: ClassVar[Scopes] = {"GET": (Scope.READ,), "PATCH": (Scope.ADMIN,)}
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ, Scope.BILLING), "PATCH": (Scope.BILLING,)}
 
     @extend_schema(operation_id="billing_profile_get", responses=shapes.Profile)
     def get(self, request: Request) -> Response:
         """Return what invoices say of the organisation."""
-        return Response(_profile(profile_of(caller_of(request).org)))
+        return Response(_profile(profile_of(caller_unlimited(request).org)))
 
     @extend_schema(
         operation_id="billing_profile_update",
@@ -105,7 +109,9 @@ class Profile(APIView):
         """Change it, here and at Stripe."""
         body = shapes.Profile(data=request.data)
         body.is_valid(raise_exception=True)
-        return Response(_profile(profile_save(org=caller_of(request).org, **body.validated_data)))
+        return Response(
+            _profile(profile_save(org=caller_unlimited(request).org, **body.validated_data))
+        )
 
 
 def _profile(row: BillingProfile) -> dict[str, str]:
@@ -115,12 +121,12 @@ def _profile(row: BillingProfile) -> dict[str, str]:
 class Recharge(APIView):
     """Automatic recharge. The card itself is saved on the page, by a person."""
 
-    scopes: ClassVar[Scopes] = {"GET": (Scope.READ,), "PUT": (Scope.ADMIN,)}
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ, Scope.BILLING), "PUT": (Scope.BILLING,)}
 
     @extend_schema(operation_id="recharge_get", responses=shapes.RechargeState)
     def get(self, request: Request) -> Response:
         """Return the rule, and whether a recharge may begin now."""
-        return Response(_recharge(profile_of(caller_of(request).org)))
+        return Response(_recharge(profile_of(caller_unlimited(request).org)))
 
     @extend_schema(
         operation_id="recharge_set",
@@ -134,7 +140,7 @@ class Recharge(APIView):
         data = body.validated_data
         try:
             row = recharge.recharge_set(
-                org=caller_of(request).org,
+                org=caller_unlimited(request).org,
                 below_nano=data["below_nano_usd"],
                 cents=data["amount_cents"],
                 monthly_cents=data["monthly_cents"],

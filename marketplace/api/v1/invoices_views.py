@@ -1,7 +1,7 @@
 """API v1: invoices and the preview of the running month."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from django.http import HttpResponse
 from drf_spectacular.types import OpenApiTypes
@@ -13,9 +13,12 @@ from rest_framework.views import APIView
 
 from billing.invoicing import focus, selectors
 from billing.models import Invoice
-from marketplace.api.auth import caller_of
+from marketplace.accounts.models import Scope
+from marketplace.api.auth import Scopes, caller_heavy, caller_unlimited
 from marketplace.api.pagination import paginate
 from marketplace.api.v1.serializers import page_of
+
+_READ: Scopes = {"GET": (Scope.READ, Scope.BILLING)}
 
 
 class InvoiceLineBody(serializers.Serializer):  # type: ignore[type-arg]
@@ -114,30 +117,36 @@ def _invoice(row: Invoice) -> dict[str, Any]:
 class InvoiceList(APIView):
     """Invoices of the organisation."""
 
+    scopes: ClassVar[Scopes] = _READ
+
     @extend_schema(operation_id="invoices_list", responses=page_of(InvoiceBody))
     def get(self, request: Request) -> Response:
         """List issued invoices, newest first."""
-        rows = selectors.invoices_of(caller_of(request).org)
+        rows = selectors.invoices_of(caller_unlimited(request).org)
         return paginate(self, request, rows, _invoice)
 
 
 class InvoicePreview(APIView):
     """The running month."""
 
+    scopes: ClassVar[Scopes] = _READ
+
     @extend_schema(operation_id="invoices_preview", responses=PreviewBody)
     def get(self, request: Request) -> Response:
         """Return what the running month's invoice would be now."""
-        found = selectors.invoice_preview(caller_of(request).org.pk)
+        found = selectors.invoice_preview(caller_heavy(request).org.pk)
         return Response(_sums(found) | {"lines": _lines(found.lines)})
 
 
 class InvoiceDetail(APIView):
     """One invoice."""
 
+    scopes: ClassVar[Scopes] = _READ
+
     @extend_schema(operation_id="invoices_get", responses=InvoiceDetailBody)
     def get(self, request: Request, invoice_id: str) -> Response:
         """Return an issued invoice with its lines."""
-        row = selectors.invoice_get(org=caller_of(request).org, invoice_id=invoice_id)
+        row = selectors.invoice_get(org=caller_unlimited(request).org, invoice_id=invoice_id)
         more = {
             "outstanding_cents": row.outstanding_cents,
             "bill_to": row.bill_to,
@@ -149,10 +158,12 @@ class InvoiceDetail(APIView):
 class InvoiceCsv(APIView):
     """One invoice as a file."""
 
+    scopes: ClassVar[Scopes] = _READ
+
     @extend_schema(operation_id="invoices_csv", responses={(200, "text/csv"): OpenApiTypes.STR})
     def get(self, request: Request, invoice_id: str) -> HttpResponse:
         """Return an issued invoice as CSV with the columns of FOCUS."""
-        row = selectors.invoice_get(org=caller_of(request).org, invoice_id=invoice_id)
+        row = selectors.invoice_get(org=caller_heavy(request).org, invoice_id=invoice_id)
         answer = HttpResponse(focus.invoice_csv(row), content_type="text/csv; charset=utf-8")
         answer["Content-Disposition"] = f'attachment; filename="{row.number}.csv"'
         return answer

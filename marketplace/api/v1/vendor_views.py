@@ -11,14 +11,14 @@ from rest_framework.views import APIView
 
 from billing.statements import export, selectors
 from marketplace.accounts.models import Scope
-from marketplace.api.auth import Scopes, caller_of
+from marketplace.api.auth import Scopes, caller_heavy, caller_unlimited
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present_vendor as present
 from marketplace.api.v1 import serializers_vendor as serializers
 from marketplace.api.v1.serializers import Error, page_of
 from marketplace.core.download import send_file
 
-_READ: Scopes = {"GET": (Scope.READ,)}
+_READ: Scopes = {"GET": (Scope.READ, Scope.BILLING)}
 
 
 class StatementList(APIView):
@@ -29,7 +29,7 @@ class StatementList(APIView):
     @extend_schema(operation_id="vendor_statements_list", responses=page_of(serializers.Statement))
     def get(self, request: Request) -> Response:
         """List the organisation's statements as a vendor, newest first."""
-        rows = selectors.statements_of(caller_of(request).org)
+        rows = selectors.statements_of(caller_unlimited(request).org)
         return paginate(self, request, rows, present.statement)
 
 
@@ -41,7 +41,7 @@ class StatementPreview(APIView):
     @extend_schema(operation_id="vendor_statements_preview", responses=serializers.StatementPreview)
     def get(self, request: Request) -> Response:
         """Return what the statement of the running month would be if it ended now."""
-        return Response(present.preview(selectors.preview_of(caller_of(request).org)))
+        return Response(present.preview(selectors.preview_of(caller_heavy(request).org)))
 
 
 class StatementDetail(APIView):
@@ -55,7 +55,9 @@ class StatementDetail(APIView):
     )
     def get(self, request: Request, statement_id: str) -> Response:
         """Return a statement with its lines and its payout."""
-        found = selectors.statement_get(org=caller_of(request).org, statement_id=statement_id)
+        found = selectors.statement_get(
+            org=caller_unlimited(request).org, statement_id=statement_id
+        )
         lines = [present.line(row) for row in found.lines.all()]
         return Response(present.statement(found) | {"lines": lines})
 
@@ -77,5 +79,6 @@ class StatementCsv(APIView):
     )
     def get(self, request: Request, statement_id: str) -> StreamingHttpResponse:
         """Return every transfer of a statement."""
-        found = selectors.statement_get(org=caller_of(request).org, statement_id=statement_id)
+        caller = caller_heavy(request)
+        found = selectors.statement_get(org=caller.org, statement_id=statement_id)
         return send_file(export.statement_csv(found), f"{found.number}.csv", "text/csv")

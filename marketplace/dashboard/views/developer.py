@@ -134,21 +134,25 @@ def job_stop(request: MemberRequest, job_id: str) -> HttpResponseBase:
     return redirect("job", job_id)
 
 
+def _offered(request: MemberRequest, form: KeyForm) -> KeyForm:
+    """Offer the projects there are, and the scopes that the member's role may give."""
+    form.offer_projects(accounts.projects_of(request.org))
+    return form.offer_scopes(request.membership.role)
+
+
 @member(write=[Role.DEVELOPER])
 @require_http_methods(["GET", "HEAD", "POST"])
 def keys(request: MemberRequest) -> HttpResponse:
     """List keys, and make one: its secret is on the answer to this very request, never again."""
-    projects = accounts.projects_of(request.org)
-    form, secret, status = KeyForm().offer_projects(projects), None, 200
+    form, secret, status = _offered(request, KeyForm()), None, 200
     if request.method == "POST":
-        form = KeyForm(request.POST).offer_projects(projects)
-        status = 422
+        form, status = _offered(request, KeyForm(request.POST)), 422
         if form.is_valid():
             try:
                 _, secret = api_key_create(
                     org=request.org, created_by=request.user, **form.arguments()
                 )
-                form, status = KeyForm().offer_projects(projects), 201
+                form, status = _offered(request, KeyForm()), 201
             except MarketError as error:
                 show_error(
                     form, error, {"monthly_budget_nano": "budget_usd", "expires_at": "expires"}

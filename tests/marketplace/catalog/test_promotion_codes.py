@@ -88,6 +88,21 @@ def test_guessing_is_stopped(cast, monkeypatch):
     assert refusal.value.extra["retry_after"] > 0
 
 
+def test_a_person_with_many_organisations_uses_and_tries_as_one(cast, monkeypatch):
+    monkeypatch.setattr(promotions, "TRIES_PER_HOUR", 3)
+    code()
+    orgs = [accounts.organisation_create(name=f"O{n}", owner=cast.charlie) for n in range(4)]
+    promotion_redeem(org=orgs[0], code="SPRING-2027", user=cast.charlie)
+    for org in orgs[1:3]:
+        with pytest.raises(WrongState) as refusal:
+            promotion_redeem(org=org, code="SPRING-2027", user=cast.charlie)
+        assert refusal.value.code == "promotion_used"
+        assert balance_of(org.pk).available_nano == 0
+    with pytest.raises(TooManyRequests):
+        promotion_redeem(org=orgs[3], code="SPRING-2027", user=cast.charlie)
+    assert promotion_redeem(org=cast.developer, code="SPRING-2027", user=cast.bob).uses == 2
+
+
 @pytest.mark.usefixtures("transactional_db")
 def test_at_once_a_code_is_used_as_often_as_it_allows_and_once_by_each():
     cast = make_cast()

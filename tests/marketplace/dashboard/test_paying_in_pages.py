@@ -7,6 +7,7 @@ import pytest
 from billing import recharge
 from billing.models import BillingProfile, TopUp
 from billing.selectors import balance_of
+from marketplace.core.ids import derived_id
 from marketplace.core.money import to_nano
 from tests.billing.conftest import payments
 from tests.billing.payin import gateway, hear, pay, save_card
@@ -99,7 +100,8 @@ def test_a_card_is_saved_and_the_rule_is_set(cast, bob, payments):
     page = "/dashboard/billing/recharge/"
     answer = bob.post("/dashboard/billing/card/", {"key": "once"})
     assert pay(payments, answer["Location"]).status == 200
-    assert "•••• 4242" in bob.get(f"{page}?saved=1").content.decode()
+    setup = derived_id("setup", cast.developer.pk, "once")
+    assert "•••• 4242" in bob.get(f"{page}?saved={setup}").content.decode()
     rule = {"enabled": "on", "below": "5", "amount": "20", "monthly": ""}
     assert bob.post(page, rule).status_code == 302
     profile = BillingProfile.objects.get()
