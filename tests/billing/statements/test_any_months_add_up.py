@@ -23,15 +23,11 @@ from billing.models import (
     StatementEntry,
     Transfer,
 )
+from billing.months import next_month, previous_month
 from billing.payouts import payout_record, reversal_record
 from billing.refunds import refundable
 from billing.statements.close import statement_preview, statements_close
-from billing.statements.draft import (
-    CENT_NANO,
-    next_month,
-    payout_decide,
-    previous_month,
-)
+from billing.statements.draft import CENT_NANO, payout_decide
 from billing.stripe.records_connect import Reversal
 from billing.stripe.records_connect import Transfer as Sent
 from tests.billing.statements.market import (
