@@ -13,7 +13,7 @@ PAYIN = {
         SELECT r.id::text, r.cents, COALESCE(t.gone, 0)
         FROM billing_topupreturn r LEFT JOIN (
             SELECT source_id,
-                   sum(CASE WHEN leg % 2 = 1 THEN -amount_nano ELSE amount_nano END) AS gone
+                   sum(CASE WHEN mod(leg, 2) = 1 THEN -amount_nano ELSE amount_nano END) AS gone
             FROM billing_transfer WHERE kind = 'top_up_return' GROUP BY 1) t ON t.source_id = r.id
         WHERE COALESCE(t.gone, 0)
               <> CASE WHEN r.state = 'failed' THEN 0 ELSE r.cents * 10000000::bigint END""",

@@ -89,6 +89,8 @@ def _customers(ask: Any, customer: str) -> None:
     ask("get", "/v1/customers/{customer}/payment_methods", None, customer)
     default = {"invoice_settings[default_payment_method]": method["id"]}
     ask("post", "/v1/customers/{customer}", default, customer)
+    spare = ask("post", attach, {"customer": customer}, "pm_card_mastercard")
+    ask("post", "/v1/payment_methods/{payment_method}/detach", None, spare["id"])
 
 
 def _meters(ask: Any, meter: str, event_name: str, customer: str) -> None:

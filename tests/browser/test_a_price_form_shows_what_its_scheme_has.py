@@ -38,7 +38,7 @@ def test_a_scheme_shows_its_fields(vendor, scheme, seen):
 def test_a_negotiated_volume_price_is_set(vendor):
     vendor.goto("/vendor/models/sketch/versions/1/")
     vendor.select_option("#id_scheme", "volume")
-    vendor.locator("#id_tiers").fill("10: 0.01\nmore: 0.006")
+    vendor.locator("#id_tiers").fill("10: 0.003\nmore: 0.002")
     vendor.locator("#id_for_org").fill("builders")
     vendor.locator("#id_ends_on").fill("2096-12-31")
     vendor.get_by_role("button", name="Set price").click()

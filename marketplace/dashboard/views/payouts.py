@@ -17,7 +17,7 @@ from marketplace.accounts.models import Role
 from marketplace.core.download import send_bytes, send_file
 from marketplace.core.errors import MarketError
 from marketplace.dashboard.access import MemberRequest, heavy, may, member, show_error
-from marketplace.dashboard.forms import MinimumForm, PayoutCountryForm
+from marketplace.dashboard.payout_forms import MinimumForm, PayoutCountryForm
 
 
 @member()

@@ -158,7 +158,7 @@ MUTANTS = (
     ),
     Mutant(
         "what an issued invoice is due can change",
-        "billing/migrations/0009_issued_invoices_stay.py",
+        "billing/migrations/0008_issued_invoices_stay.py",
         '    "status", "paid_cents",',
         '    "status", "due_cents", "paid_cents",',
         ("tests/billing/invoicing/test_issued_invoices_stay.py",),

@@ -123,7 +123,7 @@ def test_shares_taken_back_leave_no_loss_and_no_money_to_spend(given_up, at):
     note = CreditNote.objects.get()
     assert (note.cents, note.amount_nano, note.to_balance) == (2000, 20 * USD, False)
     assert six_totals()[-2].unexplained_nano == 0
-    assert not Incident.objects.exists()
+    assert not Incident.objects.exclude(rule__startswith="invoice given up").exists()
     invoice_paid(invoice_id=pk)
     assert Incident.objects.filter(rule__startswith="paid after all").exists()
 
