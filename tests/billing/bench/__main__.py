@@ -180,6 +180,7 @@ def _bulk(server: PostgresServer, options: argparse.Namespace) -> dict[str, Any]
     found["audit_s"] = _seconds(lambda: broken.extend(f for f in audit() if f.rows))
     if broken:
         raise SystemExit(f"the history breaks rules: {broken[:2]}")
+    _say(json.dumps(found))
     _say("monthly close")
     found["close_customers"] = options.customers
     found |= _close(MONTH, options.customers)
@@ -197,9 +198,11 @@ def run(server: PostgresServer, options: argparse.Namespace) -> dict[str, Any]:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
     }
     found |= _calls(server, options)
+    _say(json.dumps(found))
     _say(f"relaying {options.batches} meter batches to the stand-in")
     found["relay_per_s"] = round(drain(options.batches, stream=True), 1)
     found["relay_singly_per_s"] = round(drain(options.batches // 5, stream=False), 1)
+    _say(f"{found['relay_per_s']}/s by the stream, {found['relay_singly_per_s']}/s singly")
     return found | _bulk(server, options)
 
 
