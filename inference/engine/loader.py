@@ -8,9 +8,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from traceback import clear_frames
 
 from inference.engine.device import Device
+from inference.engine.endings import end_at_exit
 from inference.engine.errors import (
     DeviceMemoryError,
     EngineError,
@@ -83,8 +85,10 @@ class Loader:
         # Other threads list it; of an OrderedDict that is moved about meanwhile they could not.
         self._entries: dict[Key, _Entry] = {}
         self._orders: queue.SimpleQueue[Key | None] = queue.SimpleQueue()
+        self._dropped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="loader", daemon=True)
         self._thread.start()
+        end_at_exit(self._thread, self._dropped.set, partial(self._orders.put, None))
 
     def get(self, key: Key, since: float) -> tuple[Loaded, float] | None:
         """Return the pipeline and the seconds its loading took, None while it is not there.
@@ -165,7 +169,7 @@ class Loader:
         return True
 
     def _loop(self) -> None:
-        while (key := self._orders.get()) is not None:
+        while (key := self._orders.get()) is not None and not self._dropped.is_set():
             entry = self._entries[key]
             began = time.monotonic()
             try:

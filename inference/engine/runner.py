@@ -15,11 +15,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from typing import TypeVar
 
 from inference.engine.admission import Admission
 from inference.engine.batching import BATCH_TOKENS, Budget
 from inference.engine.device import Device, pick_device
+from inference.engine.endings import end_at_exit
 from inference.engine.errors import EngineError
 from inference.engine.estimate import Estimator
 from inference.engine.loader import Loader
@@ -72,8 +74,10 @@ class Engine:
         _positive("ENGINE_BATCH_TOKENS", 1)
         self._inbox: queue.SimpleQueue[Ticket | Callable[[], object] | None] = queue.SimpleQueue()
         self._stages: Stages | None = None
+        self._dropped = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
         self._thread.start()
+        end_at_exit(self._thread, self._dropped.set, partial(self._inbox.put, _wake))
         # The thread count of OpenMP belongs to the thread that sets it.
         try:
             self.device: Device = self.call(pick_device).result()
@@ -203,7 +207,7 @@ class Engine:
 
     def _loop(self) -> None:
         closing = False
-        while not (closing and self._idle):
+        while not (self._dropped.is_set() or (closing and self._idle)):
             closing = self._receive() or closing
             if self._stages is not None and not self._idle:
                 self._turn(self._stages)

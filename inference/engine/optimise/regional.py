@@ -21,6 +21,7 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from inference.engine.endings import end_at_exit
 from inference.engine.forward import current_rows
 from inference.engine.loaded import Loaded
 from inference.engine.lora.mount import KEY as WORN
@@ -133,6 +134,7 @@ class Regional:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="compiler", daemon=True)
                 self._thread.start()
+                end_at_exit(self._thread, self._orders.clear)
 
     def _next(self) -> _Order | None:
         with self._lock:
