@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -82,7 +82,7 @@ def logs_of(job_id: object, limit: int = 100) -> list[dict[str, Any]]:
     lines = []
     for event in (_parse(entry) for entry in answer):
         if event.type == "log" and len(lines) < limit:
-            at = datetime.fromtimestamp(int(event.id.partition("-")[0]) / 1000, tz=timezone.utc)
+            at = datetime.fromtimestamp(int(event.id.partition("-")[0]) / 1000, tz=UTC)
             level = str(event.data.get("level", "info"))
             lines.append({"at": at, "level": level, "message": str(event.data.get("message", ""))})
     return lines[::-1]

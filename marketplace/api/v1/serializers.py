@@ -3,8 +3,8 @@
 from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers
 
-from marketplace.accounts.rotation import MOST_GRACE_H
 from marketplace.accounts.models import Scope
+from marketplace.accounts.rotation import MOST_GRACE_H
 from marketplace.catalog.models import DeclaredUse, LicenceKind, Scheme, Task, Unit
 from marketplace.jobs.models import JobStatus
 
