@@ -86,7 +86,7 @@ def answers(site, secret):
 
 
 def test_find_read_and_rotate(page, site, desk):
-    cast, job = desk
+    cast, _ = desk
     page.goto("/dashboard/jobs/")
     assert page.locator(".job-row").count() == 4
     page.get_by_label("Source").select_option("playground")
