@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from billing.stripe.attempts import made_once
 from billing.stripe.gateway import (
     GatewayRefused,
     GatewayUnavailable,
@@ -131,6 +132,19 @@ def test_a_stored_500_is_passed_after_a_look(buyer: Buyer) -> None:
     assert buyer.gateway.payment_intent_find(buyer.customer, topup_id) is None
     paid = buyer.recharge(topup_id, "pm_card_visa", attempt=1)
     assert buyer.gateway.payment_intent_find(buyer.customer, topup_id) == paid
+
+
+def test_errors_that_stripe_keeps_for_a_day_stop_nothing_for_a_day(buyer: Buyer) -> None:
+    topup_id = uuid.uuid4().hex
+    buyer.standin.fault("500_stored", "/v1/checkout", times=3)
+
+    def begin() -> CheckoutSession:
+        return made_once(lambda attempt: buyer.topup(topup_id, attempt=attempt), lambda: None)
+
+    with pytest.raises(GatewayUnavailable):
+        begin()
+    session = begin()
+    assert buyer.gateway.checkout_session_find(buyer.customer, topup_id) == session
 
 
 def test_a_recharge_whose_answer_was_lost_charges_once(buyer: Buyer) -> None:
