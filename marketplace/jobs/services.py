@@ -20,7 +20,6 @@ from marketplace.catalog.models import Price, Version
 from marketplace.core import metrics
 from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds, WrongState
-from marketplace.core.ids import new_id
 from marketplace.core.storage import storage
 from marketplace.core.text import printable
 from marketplace.core.webhooks import url_check
@@ -107,20 +106,12 @@ def job_submit(
     values = loras.pin(org=org, version=version, values=values, allowed=allowed)
     if webhook_url:
         url_check(webhook_url)
-    moment = now()
-    job = Job(
-        id=new_id(),
+    job = requests.job_new(
+        offer,
         org=org,
         api_key=api_key,
         user=user,
-        version=version,
-        price=offer.price,
-        shares=[share.to_dict() for share in offer.shares],
         input=values,
-        queue=protocol.gpu_queue(version.hardware_class),
-        created_at=moment,
-        dispatch_at=moment + timedelta(seconds=settings.DISPATCH_RETRY_S),
-        deadline_at=moment + timedelta(seconds=settings.JOB_DEADLINE_S),
         idempotency_key=idempotency_key or None,
         request_digest=digest,
         webhook_url=webhook_url,
