@@ -5,6 +5,7 @@ receiver can drop repetitions.
 """
 
 import json
+from abc import abstractmethod
 from typing import Any
 
 import structlog
@@ -39,9 +40,9 @@ class WebhookRow(OutboxRow):
         return f"{self.event} to {self.url}"
 
     @property
+    @abstractmethod
     def secret(self) -> str:
-        """Return the secret that the receiver checks signatures with."""
-        raise NotImplementedError
+        """The secret that the receiver checks signatures with: each table knows whose."""
 
     @classmethod
     def send_due(cls, budget_s: float = 30.0) -> int:
