@@ -17,18 +17,14 @@ from marketplace.core.clock import now
 from marketplace.core.money import to_nano
 from tests.billing.invoicing.collecting import (
     SOON,
-    _configured,
     card,
-    gateway,
     month_over,
     seal,
-    spender,
     tell,
     theirs,
 )
 from tests.invoicing import charge
 
-__all__ = ["_configured", "gateway", "spender"]
 pytestmark = pytest.mark.django_db
 
 
