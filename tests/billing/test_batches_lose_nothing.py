@@ -9,7 +9,7 @@ from django.db.models import Sum
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing import meters
+from billing import meter_ids, meters
 from billing.models import Charge, Funding, MeterBatch, Refund, Wallet
 from billing.refunds import charge_refund
 from billing.services import credit_grant, credit_top_up
@@ -37,7 +37,7 @@ STEPS = st.lists(st.one_of(CHARGES, CHARGES, REFUNDS, SEALS, RELAYS), min_size=1
 def _stripe(settings, standin):
     settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", standin.url
     settings.METER_SEAL_AFTER_S = 0
-    meters._ensure_meters.cache_clear()
+    meter_ids.meters_ensure.cache_clear()
 
 
 def told(standin, customer, funding):
@@ -45,7 +45,7 @@ def told(standin, customer, funding):
     found = [
         (int(event["payload"]["value"]), event["identifier"])
         for event in standin.state(events=True)["events"]
-        if event["event_name"] == meters.EVENT_NAMES[funding]
+        if event["event_name"] == meter_ids.EVENT_NAMES[funding]
         and event["payload"]["stripe_customer_id"] == customer
     ]
     return sum(value for value, _ in found), sorted(name for _, name in found)

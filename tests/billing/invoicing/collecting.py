@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from billing import customers, meters
+from billing import customers, meter_ids, meters
 from billing.invoicing.months import this_month
 from billing.models import Invoice, Wallet
 from billing.months import month_end
@@ -20,7 +20,7 @@ def stripe_at(settings, url):
     settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", url
     settings.METER_SEAL_AFTER_S = 0
     customers._gateway_for.cache_clear()
-    meters._ensure_meters.cache_clear()
+    meter_ids.meters_ensure.cache_clear()
 
 
 def seal():
