@@ -1,5 +1,6 @@
 """Template tags of the pages: placeholder pictures, durations, links that keep the query."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -84,3 +85,9 @@ def current(path: str, prefix: str, *, exact: bool = False) -> SafeString | str:
     """Return the attribute that marks the link to the page one is on."""
     here = path == prefix if exact else path.startswith(prefix)
     return SafeString('aria-current="page"') if here else ""
+
+
+@register.simple_tag
+def sparkline(points: Sequence[float] | None) -> str:
+    """Return the path of a line through `points` in a box of 100 × 30; nothing below two."""
+    return charts.line(points or ())
