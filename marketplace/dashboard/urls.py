@@ -7,6 +7,7 @@ from marketplace.dashboard.views import (
     budgets,
     developer,
     docs,
+    gallery,
     invoices,
     payments,
     payouts,
@@ -21,13 +22,13 @@ _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
 _STATEMENT = "vendor/statements/<uuid:statement_id>"
 
 urlpatterns = [
-    path("", public.gallery, name="gallery"),
+    path("", gallery.gallery, name="gallery"),
     path(_MODEL, public.model, name="model"),
     path(f"{_MODEL}quote/", public.quote, name="model-quote"),
     path(f"{_MODEL}run/", public.run, name="model-run"),
     path("licences/<uuid:licence_id>/accept/", terms.licence_accept, name="licence-accept"),
-    path("vendors/<slug:slug>/", public.vendor, name="vendor-profile"),
-    path("pricing/", public.pricing, name="pricing"),
+    path("vendors/<slug:slug>/", gallery.vendor, name="vendor-profile"),
+    path("pricing/", gallery.pricing, name="pricing"),
     path("docs/", docs.index, name="docs"),
     path("docs/api/", docs.reference, name="docs-api"),
     path("docs/<slug:slug>/", docs.page, name="doc"),

@@ -1,4 +1,4 @@
-"""What everybody may read: gallery, models, vendors, prices; and the playground's quote and run."""
+"""The page of a model, and the playground's quote and run."""
 
 import hashlib
 import json
@@ -7,64 +7,22 @@ import uuid
 from typing import Any
 
 from django.conf import settings
-from django.core.paginator import Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from inference.protocol import EXACT
 from marketplace.accounts.models import Organisation, Role
-from marketplace.accounts.selectors import organisation_get
 from marketplace.catalog import acceptance, chains
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.models import Model, Price, Task, Version
+from marketplace.catalog.models import Model, Version
 from marketplace.core.errors import MarketError, NotFound
 from marketplace.dashboard import figures, present, samples
 from marketplace.dashboard.access import MemberRequest, answers, member, show_error
 from marketplace.dashboard.schema_form import PlaygroundForm, initial_of
 from marketplace.jobs import selectors as jobs
 from marketplace.jobs.services import job_submit, quote_make
-
-_PER_PAGE = 24
-
-
-def _cards(models: Any) -> list[dict[str, Any]]:
-    """Return what a card shows of each model; the price costs one query for all."""
-    rows = list(models)
-    prices = catalog.prices_of(rows)
-    cards = []
-    for model in rows:
-        version = catalog.listed_version(model)
-        cards.append(
-            {
-                "model": model,
-                "version": version,
-                "price": present.price_words(prices.get(version.pk) if version else None),
-                "sample": samples.sample_of(model.ref),
-            }
-        )
-    return cards
-
-
-@require_safe
-def gallery(request: HttpRequest) -> HttpResponse:
-    """Show the models that everybody may call."""
-    query = request.GET.get("q", "").strip()[:200]
-    task = request.GET.get("task", "")
-    rows = catalog.search(catalog.models_public(), query)
-    if task in Task.values:
-        rows = rows.filter(task=task)
-    page = Paginator(rows, _PER_PAGE).get_page(request.GET.get("page"))
-    context = {
-        "cards": _cards(page.object_list),
-        "page": page,
-        "query": query,
-        "task": task,
-        "tasks": Task.choices,
-    }
-    # htmx asks for the results alone while somebody types.
-    partial = request.htmx and request.htmx.target == "results"  # type: ignore[attr-defined]
-    return render(request, "public/results.html" if partial else "public/gallery.html", context)
+from marketplace.jobs.standings import cost_of
 
 
 def _playground(version: Version, values: dict[str, Any]) -> PlaygroundForm:
@@ -127,21 +85,10 @@ def _model_page(
             "snippets": _snippets(model, version),
             "figures": figures.figures_of(version.weights_digest),
             "quality": version.profile.get("quality") or EXACT,
-            "usual": _cost(version, price, {}),
-            "first_quote": _cost(version, price, values or {}),
+            "usual": cost_of(version, price, {}),
+            "first_quote": cost_of(version, price, values or {}),
         }
     return render(request, "public/model.html", context, status=status)
-
-
-def _cost(version: Version, price: Price | None, values: dict[str, Any]) -> int | None:
-    """Return what a call with the defaults and `values` costs at most, if that is a whole call."""
-    known = version.input_schema["properties"]
-    given = dict.fromkeys(version.input_schema.get("required", []), "a red circle")
-    given |= {name: value for name, value in values.items() if name in known}
-    try:
-        return quote_make(version=version, price=price, given=given)[1].amount_nano
-    except MarketError:
-        return None
 
 
 @answers
@@ -220,23 +167,3 @@ def run(request: MemberRequest, vendor: str, name: str) -> HttpResponseBase:
         except MarketError as error:
             show_error(form, error, _input_names(version))
     return _model_page(request, found, form, status=422)
-
-
-@answers
-@require_safe
-def vendor(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show a vendor and what it sells."""
-    org = organisation_get(slug)
-    models = catalog.models_public().filter(org=org)
-    return render(request, "public/vendor.html", {"vendor": org, "cards": _cards(models[:60])})
-
-
-@require_safe
-def pricing(request: HttpRequest) -> HttpResponse:
-    """Explain how prices work, with the prices of today."""
-    cards = _cards(catalog.models_public()[:12])
-    return render(
-        request,
-        "public/pricing.html",
-        {"cards": cards, "welcome_credit": settings.WELCOME_CREDIT_USD},
-    )
