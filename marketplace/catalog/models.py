@@ -10,6 +10,7 @@ from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
 from marketplace.catalog import (  # (tables of this app too)
     promotion_models,  # noqa: F401
+    sample_models,  # noqa: F401
     standing_models,  # noqa: F401
 )
 from marketplace.catalog.querysets import ModelQuerySet, VersionQuerySet

@@ -91,7 +91,7 @@ class Search:
     def address(self, **changes: Any) -> str:
         """Return the query of this search with some parts changed: None takes one away."""
         parts = {name: value for name, value in (self.asked | changes).items() if value is not None}
-        return f"?{urlencode(parts)}"
+        return f"?{urlencode(parts)}" if parts else ""
 
     def chosen(self) -> list[tuple[str, str]]:
         """Return what narrows the search, in words, each with the address that drops it."""

@@ -57,6 +57,12 @@ def seconds(value: float) -> str:
 
 
 @register.filter
+def milliseconds(value: float) -> str:
+    """Write a duration in milliseconds the way `seconds` does."""
+    return seconds(value / 1000)
+
+
+@register.filter
 def moment(value: datetime | None) -> str:
     """Write a point in time, in UTC."""
     return "" if value is None else f"{value:%-d %b %Y, %H:%M} UTC"

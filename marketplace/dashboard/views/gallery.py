@@ -5,32 +5,37 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_safe
 
 from marketplace.accounts.selectors import organisation_get
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.gallery import Order, Wish
 from marketplace.catalog.gallery import gallery as gallery_find
-from marketplace.dashboard import present, samples
+from marketplace.catalog.samples import samples_of
+from marketplace.dashboard import present
 from marketplace.dashboard.access import answers
 from marketplace.dashboard.gallery_form import Search
 
 _PER_PAGE = 24
+_SAMPLES = 4
 
 
 def _cards(models: Any) -> list[dict[str, Any]]:
-    """Return what a card shows of each model; the price costs one query for all."""
+    """Return what a card shows of each model; prices and samples cost one query each."""
     rows = list(models)
     prices = catalog.prices_of(rows)
+    listed = {model.pk: catalog.listed_version(model) for model in rows}
+    samples = samples_of(listed.values())
     cards = []
     for model in rows:
-        version = catalog.listed_version(model)
+        version = listed[model.pk]
         cards.append(
             {
                 "model": model,
                 "version": version,
                 "price": present.price_words(prices.get(version.pk) if version else None),
-                "sample": samples.sample_of(model.ref),
+                "samples": samples.get(version.pk, [])[:_SAMPLES] if version else [],
                 "standing": getattr(model, "standing", None),
             }
         )
@@ -48,15 +53,19 @@ def gallery(request: HttpRequest) -> HttpResponse:
     context = {
         "search": search,
         "form": search.form,
+        "filters": [search.form[name] for name in ("licence", "price", "speed", "sort")],
         "cards": _cards(rows[:_PER_PAGE]),
-        "further": further,
         "newer": search.address(page=search.page - 1) if search.page > 1 else "",
         "older": search.address(page=search.page + 1) if further else "",
         "welcome_credit": settings.WELCOME_CREDIT_USD,
     }
     # htmx asks for the results alone while somebody types.
     partial = request.htmx and request.htmx.target == "results"  # type: ignore[attr-defined]
-    return render(request, "public/results.html" if partial else "public/gallery.html", context)
+    page = render(request, "public/results.html" if partial else "public/gallery.html", context)
+    patch_vary_headers(page, ["HX-Request"])
+    if partial:  # the address that is shared says no more than what was asked for
+        page["HX-Push-Url"] = request.path + search.address()
+    return page
 
 
 @answers

@@ -16,8 +16,9 @@ from marketplace.accounts.models import Organisation, Role
 from marketplace.catalog import acceptance, chains
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Model, Version
+from marketplace.catalog.samples import samples_of
 from marketplace.core.errors import MarketError, NotFound
-from marketplace.dashboard import figures, present, samples
+from marketplace.dashboard import figures, present
 from marketplace.dashboard.access import MemberRequest, answers, member, show_error
 from marketplace.dashboard.schema_form import PlaygroundForm, initial_of
 from marketplace.jobs import selectors as jobs
@@ -66,7 +67,7 @@ def _model_page(
             for row in model.versions.all()
             if row.status == "listed"
         ],
-        "sample": samples.sample_of(model.ref),
+        "samples": samples_of([version]).get(version.pk, []) if version else [],
         "is_own": org is not None and model.org_id == org.pk,
     }
     if version is not None:

@@ -2,8 +2,8 @@
 
 from django.template.loader import render_to_string
 
+from marketplace.catalog.sample_models import SampleOutput
 from marketplace.dashboard import charts
-from marketplace.dashboard.samples import Sample
 
 
 def component(part, **context):
@@ -28,17 +28,14 @@ def test_a_tile_says_its_figure_and_draws_its_line():
 
 
 def test_a_sample_is_a_picture_a_clip_or_the_placeholder_of_the_name():
-    picture = component("sample", sample=Sample("mercato/x.png", is_video=False), alt="A <b>")
-    assert '<img src="/static/mercato/x.png" alt="A &lt;b&gt;"' in picture
-    clip = component("sample", sample=Sample("mercato/x.mp4", is_video=True), controls=True)
+    kept = SampleOutput(content_type="image/png", width=640, height=480)
+    picture = component("sample", sample=kept, alt="A <b>", width=1, height=1)
+    assert f'<img src="/samples/{kept.pk}.png" alt="A &lt;b&gt;"' in picture
+    assert 'width="640" height="480"' in picture
+    clip = component("sample", sample=SampleOutput(content_type="video/mp4"), controls=True)
     assert "<video" in clip
     assert "controls" in clip
     assert 'class="art"' in component("sample", sample=None, name="a/b")
-
-
-def test_a_sample_in_the_store_is_linked_by_its_address():
-    page = component("sample", sample={"url": "https://store/x.png?a=1&b=2", "is_video": False})
-    assert 'src="https://store/x.png?a=1&amp;b=2"' in page
 
 
 def test_pages_are_linked_where_there_are_any():
