@@ -42,6 +42,15 @@ def _cards(models: Any) -> list[dict[str, Any]]:
     return cards
 
 
+def _goods(cards: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what lies on the stall: of each of the first models another one of its samples."""
+    shown = []
+    for position, card in enumerate(cards[:4]):
+        samples = card["samples"]
+        shown.append(card | {"shown": samples[position % len(samples)] if samples else None})
+    return shown
+
+
 @require_safe
 def gallery(request: HttpRequest) -> HttpResponse:
     """Show the models that everybody may call."""
@@ -50,11 +59,13 @@ def gallery(request: HttpRequest) -> HttpResponse:
     # One more than is shown tells whether there is a further page, without counting.
     rows = list(gallery_find(search.wish())[start : start + _PER_PAGE + 1])
     further = len(rows) > _PER_PAGE
+    cards = _cards(rows[:_PER_PAGE])
     context = {
         "search": search,
         "form": search.form,
         "filters": [search.form[name] for name in ("licence", "price", "speed", "sort")],
-        "cards": _cards(rows[:_PER_PAGE]),
+        "cards": cards,
+        "goods": _goods(cards),
         "newer": search.address(page=search.page - 1) if search.page > 1 else "",
         "older": search.address(page=search.page + 1) if further else "",
         "welcome_credit": settings.WELCOME_CREDIT_USD,
