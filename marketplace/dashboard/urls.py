@@ -5,6 +5,7 @@ from django.views.generic import RedirectView
 
 from marketplace.dashboard.views import (
     budgets,
+    calculator,
     developer,
     docs,
     gallery,
@@ -26,6 +27,7 @@ urlpatterns = [
     path("", gallery.gallery, name="gallery"),
     path(_MODEL, public.model, name="model"),
     path(f"{_MODEL}quote/", public.quote, name="model-quote"),
+    path(f"{_MODEL}costs/", calculator.costs, name="model-costs"),
     path(f"{_MODEL}run/", public.run, name="model-run"),
     path("licences/<uuid:licence_id>/accept/", terms.licence_accept, name="licence-accept"),
     path("vendors/<slug:slug>/", gallery.vendor, name="vendor-profile"),

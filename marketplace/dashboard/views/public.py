@@ -2,24 +2,22 @@
 
 import hashlib
 import json
-import shlex
 import uuid
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from inference.protocol import EXACT
 from marketplace.accounts.models import Organisation, Role
 from marketplace.catalog import acceptance, chains
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Model, Version
 from marketplace.catalog.samples import samples_of
 from marketplace.core.errors import MarketError, NotFound
-from marketplace.dashboard import figures, present
+from marketplace.dashboard import present
 from marketplace.dashboard.access import MemberRequest, answers, member, show_error
+from marketplace.dashboard.model_facts import facts_of
 from marketplace.dashboard.schema_form import PlaygroundForm, initial_of
 from marketplace.jobs import selectors as jobs
 from marketplace.jobs.services import job_submit, quote_make
@@ -29,23 +27,6 @@ from marketplace.jobs.standings import cost_of
 def _playground(version: Version, values: dict[str, Any]) -> PlaygroundForm:
     schema = version.input_schema
     return PlaygroundForm(schema, prefix="in", initial=initial_of(schema, values))
-
-
-def _snippets(model: Model, version: Version) -> list[dict[str, str]]:
-    """Return code samples that work when a key is put in."""
-    required = version.input_schema.get("required", [])
-    given = {name: "a red circle" if name == "prompt" else "…" for name in required}
-    context = {
-        "url": f"{settings.PUBLIC_URL}/v1/jobs",
-        "body": shlex.quote(json.dumps({"model": model.ref, "input": given})),
-        "model": model.ref,
-        "input": json.dumps(given),
-    }
-    return [
-        {"id": "curl", "title": "cURL", "template": "public/code/curl.txt"} | context,
-        {"id": "python", "title": "Python", "template": "public/code/python.txt"} | context,
-        {"id": "javascript", "title": "JavaScript", "template": "public/code/js.txt"} | context,
-    ]
 
 
 def _model_page(
@@ -75,19 +56,9 @@ def _model_page(
         context |= {
             "form": form,
             "nonce": uuid.uuid4().hex,
-            "price": price,
-            "price_words": present.price_words(price),
-            "unit_explained": present.UNITS_EXPLAINED.get(price.unit, "") if price else "",  # type: ignore[call-overload]
-            "licence": version.licence,
-            "licence_words": present.LICENCES.get(version.licence.kind, ""),  # type: ignore[call-overload]
-            "split": present.split_of(chain, settings.SITE_NAME),
             "to_accept": acceptance.missing(org, chain.licences) if org else [],
-            "fields": present.schema_rows(version.input_schema),
-            "snippets": _snippets(model, version),
-            "figures": figures.figures_of(version.weights_digest),
-            "quality": version.profile.get("quality") or EXACT,
-            "usual": cost_of(version, price, {}),
             "first_quote": cost_of(version, price, values or {}),
+            **facts_of(model, version, price, chain, request.GET),
         }
     return render(request, "public/model.html", context, status=status)
 
@@ -95,12 +66,16 @@ def _model_page(
 @answers
 @require_safe
 def model(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
-    """Show a model; `?from=` fills the playground with an earlier job's input."""
+    """Show a model; `?from=` fills the playground with a job's input, `?sample=` with a sample's."""
     org = request.org or None  # type: ignore[attr-defined]
     found = catalog.model_get(vendor=vendor, name=name, org=org)
     values = None
     if org is not None and (again := request.GET.get("from")):
         values = jobs.job_get(org=org, job_id=again).input
+    elif shown := request.GET.get("sample"):
+        listed = samples_of([catalog.listed_version(found)])
+        rows = [row for samples in listed.values() for row in samples if str(row.pk) == shown]
+        values = rows[0].input if rows else None
     return _model_page(request, found, values=values)
 
 
