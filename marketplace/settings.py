@@ -149,7 +149,6 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_DEFAULT_QUEUE = protocol.QUEUE_CONTROL
 CELERY_TASK_CREATE_MISSING_QUEUES = True
-CELERY_TASK_SOFT_TIME_LIMIT = None
 CELERY_WORKER_PREFETCH_MULTIPLIER = 4
 # Whoever can write to the broker, a GPU worker say, must not command this one; and kombu's
 # subscription for it is where a worker dies when the broker goes away.
@@ -188,6 +187,7 @@ CELERY_BEAT_SCHEDULE = {
         ("forget-stripe", "billing.prune_stripe_events", 3600.0, protocol.QUEUE_CONTROL),
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
         ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
+        ("refresh-standings", "jobs.refresh_standings", 60.0, protocol.QUEUE_CONTROL),
     ]
 }
 

@@ -8,7 +8,11 @@ from django.db.models import F, Q
 
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
-from marketplace.catalog import promotion_models  # noqa: F401 (tables of this app too)
+from marketplace.catalog import (  # (tables of this app too)
+    promotion_models,  # noqa: F401
+    sample_models,  # noqa: F401
+    standing_models,  # noqa: F401
+)
 from marketplace.catalog.querysets import ModelQuerySet, VersionQuerySet
 from marketplace.core.clock import now
 from marketplace.core.ids import new_id

@@ -44,6 +44,15 @@ class Storage(Protocol):
     def size(self, key: str) -> int | None:
         """Return the size in bytes, or None if there is no such object."""
 
+    def put(self, key: str, content: bytes, content_type: str) -> None:
+        """Store `content`, small enough to be in memory, under a key that is not in use."""
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the object, or `length` bytes of it from `start`, in chunks. Raises NotFound."""
+
+    def copy(self, source: str, key: str, content_type: str) -> None:
+        """Store the object `source` under `key` as well. Raises NotFound."""
+
     def delete(self, key: str) -> None:
         """Remove the object; removing what is absent is no error."""
 
@@ -87,6 +96,17 @@ class LocalStorage:
             return self.path(key).stat().st_size
         except FileNotFoundError:
             return None
+
+    def put(self, key: str, content: bytes, content_type: str) -> None:
+        """See Storage."""
+        self.write(key, [content], len(content))
+
+    def copy(self, source: str, key: str, content_type: str) -> None:
+        """See Storage."""
+        size = self.size(source)
+        if size is None:
+            raise NotFound("There is no such file.")
+        self.write(key, self.read(source), size)
 
     def delete(self, key: str) -> None:
         """See Storage."""
@@ -136,7 +156,7 @@ class LocalStorage:
             return file.tell(), digest
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Yield the object, or `length` bytes of it from `start`, in chunks. Raises NotFound."""
+        """See Storage."""
         try:
             file = self.path(key).open("rb")
         except FileNotFoundError as error:
@@ -193,6 +213,34 @@ class S3Storage:
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return None
+            raise
+
+    def put(self, key: str, content: bytes, content_type: str) -> None:
+        """See Storage."""
+        self._s3.put_object(Bucket=self.bucket, Key=key, Body=content, ContentType=content_type)
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """See Storage."""
+        end = "" if length is None else start + length - 1
+        try:
+            found = self._s3.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end}")
+        except self._s3.exceptions.NoSuchKey as error:
+            raise NotFound("There is no such file.") from error
+        yield from found["Body"].iter_chunks(_CHUNK)
+
+    def copy(self, source: str, key: str, content_type: str) -> None:
+        """See Storage."""
+        try:
+            self._s3.copy_object(
+                Bucket=self.bucket,
+                Key=key,
+                CopySource={"Bucket": self.bucket, "Key": source},
+                ContentType=content_type,
+                MetadataDirective="REPLACE",
+            )
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                raise NotFound("There is no such file.") from error
             raise
 
     def delete(self, key: str) -> None:

@@ -5,11 +5,14 @@ from django.views.generic import RedirectView
 
 from marketplace.dashboard.views import (
     budgets,
+    calculator,
     developer,
     docs,
+    gallery,
     invoices,
     payments,
     payouts,
+    pictures,
     public,
     team,
     terms,
@@ -21,13 +24,15 @@ _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
 _STATEMENT = "vendor/statements/<uuid:statement_id>"
 
 urlpatterns = [
-    path("", public.gallery, name="gallery"),
+    path("", gallery.gallery, name="gallery"),
     path(_MODEL, public.model, name="model"),
     path(f"{_MODEL}quote/", public.quote, name="model-quote"),
+    path(f"{_MODEL}costs/", calculator.costs, name="model-costs"),
     path(f"{_MODEL}run/", public.run, name="model-run"),
     path("licences/<uuid:licence_id>/accept/", terms.licence_accept, name="licence-accept"),
-    path("vendors/<slug:slug>/", public.vendor, name="vendor-profile"),
-    path("pricing/", public.pricing, name="pricing"),
+    path("vendors/<slug:slug>/", gallery.vendor, name="vendor-profile"),
+    path("pricing/", gallery.pricing, name="pricing"),
+    path("samples/<uuid:sample_id>.<str:ending>", pictures.sample, name="sample"),
     path("docs/", docs.index, name="docs"),
     path("docs/api/", docs.reference, name="docs-api"),
     path("docs/<slug:slug>/", docs.page, name="doc"),
