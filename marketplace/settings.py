@@ -8,6 +8,7 @@ import environ
 from billing.stripe.gateway import refuse_stand_in_in_production
 from inference import protocol
 from marketplace import logs
+from marketplace.listing_settings import *  # noqa: F403
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -256,7 +257,7 @@ CONTENT_SECURITY_POLICY = {
         "media-src": ["'self'", *_MEDIA_ORIGINS],
         "style-src": ["'self'"],
         "script-src": ["'self'"],
-        "connect-src": ["'self'"],
+        "connect-src": ["'self'", *_MEDIA_ORIGINS],
         "frame-ancestors": ["'none'"],
         "form-action": ["'self'", *_STRIPE_PAGES],
         "base-uri": ["'none'"],

@@ -10,17 +10,20 @@ from marketplace.dashboard.views import (
     docs,
     gallery,
     invoices,
+    listing,
     payments,
     payouts,
     pictures,
     public,
     team,
     terms,
+    uploads,
     vendor,
 )
 
 _MODEL = "models/<slug:vendor>/<str:name>/"
 _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
+_LISTING = "vendor/models/<str:name>/listing/"
 _STATEMENT = "vendor/statements/<uuid:statement_id>"
 
 urlpatterns = [
@@ -82,7 +85,25 @@ urlpatterns = [
     path("dashboard/settings/webhook/", budgets.webhook, name="account-webhook"),
     path("vendor/", vendor.models, name="vendor-models"),
     path("vendor/models/", RedirectView.as_view(pattern_name="vendor-models")),
-    path("vendor/models/new/", vendor.model_create, name="vendor-model-create"),
+    path("vendor/models/new/", listing.begin, name="vendor-model-create"),
+    path(f"{_LISTING}", listing.resume, name="listing"),
+    path(f"{_LISTING}about/", listing.about, name="listing-about"),
+    path(f"{_LISTING}weights/", listing.weights, name="listing-weights"),
+    path(f"{_LISTING}upload/", uploads.whole, name="weights-upload"),
+    path(f"{_LISTING}upload/begin/", uploads.begin, name="weights-upload-begin"),
+    path(f"{_LISTING}upload/finish/", uploads.finish, name="weights-upload-finish"),
+    path(f"{_LISTING}upload/state/", uploads.state, name="weights-upload-state"),
+    path(f"{_LISTING}upload/use/", uploads.use, name="weights-upload-use"),
+    path(f"{_LISTING}upload/drop/", uploads.drop, name="weights-upload-drop"),
+    path(f"{_LISTING}inputs/", listing.inputs, name="listing-inputs"),
+    path(f"{_LISTING}inputs/preview/", listing.inputs_preview, name="listing-inputs-preview"),
+    path(f"{_LISTING}terms/", listing.terms, name="listing-terms"),
+    path(f"{_LISTING}terms/preview/", listing.terms_preview, name="listing-terms-preview"),
+    path(f"{_LISTING}test/", listing.test, name="listing-test"),
+    path(f"{_LISTING}samples/", listing.samples, name="listing-samples"),
+    path(f"{_LISTING}price/", listing.price, name="listing-price"),
+    path(f"{_LISTING}price/preview/", listing.price_preview, name="listing-price-preview"),
+    path(f"{_LISTING}review/", listing.review, name="listing-review"),
     path("vendor/models/<str:name>/", vendor.model, name="vendor-model"),
     path(
         "vendor/models/<str:name>/versions/new/",

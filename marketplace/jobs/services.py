@@ -46,7 +46,7 @@ def quote_make(
 
 
 @transaction.atomic
-def _insert(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> None:
+def job_insert(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> None:
     """Write a job with the free units and the money that it holds, and its dispatch.
 
     The quote follows from the free units that are there now, so it is made here. Raises
@@ -118,7 +118,7 @@ def job_submit(
         trace_id=trace_id or uuid.uuid4().hex,
     )
     try:
-        _insert(job, bound, max_charge_nano)
+        job_insert(job, bound, max_charge_nano)
     except InsufficientFunds as error:
         requests.refusal_note(job, error)
         raise
