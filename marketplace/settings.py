@@ -189,6 +189,7 @@ CELERY_BEAT_SCHEDULE = {
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
         ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
         ("refresh-standings", "jobs.refresh_standings", 60.0, protocol.QUEUE_CONTROL),
+        ("purge-jobs", "jobs.purge", 900.0, protocol.QUEUE_CONTROL),
     ]
 }
 
@@ -283,7 +284,9 @@ WHITENOISE_USE_FINDERS = True
 MEDIA_DIR = VAR_DIR / "media"
 FILE_MAX_BYTES = env.int("FILE_MAX_BYTES", default=64 * 2**20)
 FILE_URL_TTL_S = env.int("FILE_URL_TTL_S", default=3600)
-FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)
+FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)  # or as an organisation says, within
+FILE_KEEP_DAYS_BOUNDS = [int(n) for n in env.list("FILE_KEEP_DAYS_BOUNDS", default=["1", "365"])]
+WEBHOOK_SECRET_GRACE_H = env.int("WEBHOOK_SECRET_GRACE_H", default=24)  # of the one before
 
 # The market
 WELCOME_CREDIT_USD = env.str("WELCOME_CREDIT_USD", default="1.00")
@@ -388,13 +391,9 @@ SPECTACULAR_SETTINGS = {
     },
 }
 
-# Logs: one JSON line each, with the id of the request that caused it
+# Logs: one JSON line each
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logs.configure(
     level=env.str("LOG_LEVEL", default="INFO"), pool_level=env.str("LOG_LEVEL", default="WARNING")
 )
-
-LANGUAGE_CODE = "en"
-TIME_ZONE = "UTC"
-USE_TZ = True
-USE_I18N = False
+LANGUAGE_CODE, TIME_ZONE, USE_TZ, USE_I18N = "en", "UTC", True, False

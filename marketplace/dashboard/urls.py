@@ -4,12 +4,15 @@ from django.urls import path
 from django.views.generic import RedirectView
 
 from marketplace.dashboard.views import (
+    audit,
     budgets,
     calculator,
     developer,
     docs,
     gallery,
     invoices,
+    jobs,
+    keys,
     listing,
     payments,
     payouts,
@@ -19,11 +22,13 @@ from marketplace.dashboard.views import (
     terms,
     uploads,
     vendor,
+    webhooks,
 )
 
 _MODEL = "models/<slug:vendor>/<str:name>/"
 _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
 _LISTING = "vendor/models/<str:name>/listing/"
+_DELIVERY = "dashboard/webhooks/<slug:kind>/<uuid:delivery_id>"
 _STATEMENT = "vendor/statements/<uuid:statement_id>"
 
 urlpatterns = [
@@ -40,12 +45,24 @@ urlpatterns = [
     path("docs/api/", docs.reference, name="docs-api"),
     path("docs/<slug:slug>/", docs.page, name="doc"),
     path("dashboard/", developer.overview, name="dashboard"),
-    path("dashboard/jobs/", developer.job_list, name="jobs"),
-    path("dashboard/jobs/<uuid:job_id>/", developer.job, name="job"),
-    path("dashboard/jobs/<uuid:job_id>/cancel/", developer.job_stop, name="job-cancel"),
-    path("dashboard/keys/", developer.keys, name="keys"),
-    path("dashboard/keys/<uuid:key_id>/revoke/", developer.key_revoke, name="key-revoke"),
+    path("dashboard/jobs/", jobs.job_list, name="jobs"),
+    path("dashboard/jobs.csv", jobs.jobs_csv, name="jobs-csv"),
+    path("dashboard/jobs/live/", jobs.jobs_live, name="jobs-live"),
+    path("dashboard/jobs/<uuid:job_id>/", jobs.job, name="job"),
+    path("dashboard/jobs/<uuid:job_id>/cancel/", jobs.job_stop, name="job-cancel"),
+    path("dashboard/jobs/<uuid:job_id>/purge/", jobs.job_purge, name="job-purge"),
+    path("dashboard/keys/", keys.keys, name="keys"),
+    path("dashboard/keys/<uuid:key_id>/rotate/", keys.key_rotate, name="key-rotate"),
+    path("dashboard/keys/<uuid:key_id>/revoke/", keys.key_revoke, name="key-revoke"),
     path("dashboard/usage/", developer.usage, name="usage"),
+    path("dashboard/usage.csv", developer.usage_csv, name="usage-csv"),
+    path("dashboard/webhooks/", webhooks.webhooks, name="webhooks"),
+    path("dashboard/webhooks/test/", webhooks.test_event, name="webhook-test"),
+    path("dashboard/webhooks/address/", webhooks.address, name="account-webhook"),
+    path("dashboard/webhooks/secret/", webhooks.secret_show, name="webhook-secret"),
+    path("dashboard/webhooks/secret/new/", webhooks.secret_rotate, name="webhook-secret-rotate"),
+    path(f"{_DELIVERY}/", webhooks.delivery, name="delivery"),
+    path(f"{_DELIVERY}/replay/", webhooks.replay, name="delivery-replay"),
     path("dashboard/billing/", developer.billing_page, name="billing"),
     path("dashboard/invoices/", invoices.invoices, name="invoices"),
     path("dashboard/invoices/preview/", invoices.preview, name="invoice-preview"),
@@ -82,7 +99,9 @@ urlpatterns = [
     path("dashboard/organisations/new/", team.organisation_create, name="organisation-create"),
     path("dashboard/switch/", team.switch, name="organisation-switch"),
     path("dashboard/settings/", team.settings, name="settings"),
-    path("dashboard/settings/webhook/", budgets.webhook, name="account-webhook"),
+    path("dashboard/settings/retention/", team.retention, name="retention"),
+    path("dashboard/audit/", audit.audit_log, name="audit"),
+    path("dashboard/audit.csv", audit.audit_csv, name="audit-csv"),
     path("vendor/", vendor.models, name="vendor-models"),
     path("vendor/models/", RedirectView.as_view(pattern_name="vendor-models")),
     path("vendor/models/new/", listing.begin, name="vendor-model-create"),

@@ -30,7 +30,7 @@ def upload_create(
         key=f"inputs/{org.pk}/{file_id}",
         name=name.strip(),
         content_type=content_type,
-        expires_at=now() + timedelta(days=settings.FILE_KEEP_DAYS),
+        expires_at=now() + timedelta(days=org.keep_days or settings.FILE_KEEP_DAYS),
     )
     limit = settings.FILE_MAX_BYTES
     return file, storage().signed_put(file.key, content_type, limit, _UPLOAD_TTL_S), limit
