@@ -42,6 +42,8 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "hijack",
+    "waffle",
     "django_htmx",
     "csp",
     "rest_framework",
@@ -72,7 +74,9 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "hijack.middleware.HijackUserMiddleware",
     "marketplace.accounts.middleware.current_organisation",
+    "marketplace.core.impersonation.read_only",
 ]
 
 ROOT_URLCONF = "marketplace.urls"
@@ -121,7 +125,12 @@ CACHES = {
         "LOCATION": VALKEY_URL,
         # GPU workers write to the same Valkey: what it returns is never unpickled.
         "OPTIONS": {"serializer": "marketplace.core.cache.JsonSerializer"},
-    }
+    },
+    # Feature flags, per process: what staff switch reaches every process within this time.
+    "flags": {
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "TIMEOUT": env.int("FLAG_CACHE_S", default=5),
+    },
 }
 
 CELERY_BROKER_URL = BROKER_URL
@@ -218,6 +227,12 @@ MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = SITE_NAME
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = DEBUG or LOCAL_STACK
+# The console asks staff for their second factor; only a market on one's own machine may not.
+CONSOLE_SECOND_FACTOR = env.bool("CONSOLE_SECOND_FACTOR", default=not LOCAL_STACK)
+if not (CONSOLE_SECOND_FACTOR or LOCAL_STACK or DEBUG):
+    raise environ.ImproperlyConfigured("CONSOLE_SECOND_FACTOR cannot be off in production.")
+HIJACK_PERMISSION_CHECK = "marketplace.console.acting.may_act_as"
+WAFFLE_CACHE_NAME = "flags"
 EMAIL_BACKEND = env.str("EMAIL_BACKEND", default="django.core.mail.backends.console.EmailBackend")
 EMAIL_CONFIG = env.email("EMAIL_URL", default="consolemail://")
 vars().update({k: v for k, v in EMAIL_CONFIG.items() if k != "EMAIL_BACKEND"})
