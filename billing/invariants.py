@@ -56,7 +56,9 @@ def audit() -> list[Finding]:
 def audit_remember() -> list[Finding]:
     """Check every rule, and keep what was found for `audit_last`."""
     found = audit()
-    broken = {finding.rule: [[str(cell) for cell in row] for row in finding.rows] for finding in found}
+    broken = {
+        finding.rule: [[str(cell) for cell in row] for row in finding.rows] for finding in found
+    }
     cache.set(_LAST, {"at": now().isoformat(), "findings": broken}, timeout=None)
     return found
 

@@ -82,6 +82,9 @@ class Organisation(models.Model):
     monthly_budget_nano = models.BigIntegerField(
         null=True, blank=True, help_text="Most that all its jobs may cost in a UTC month."
     )
+    suspended_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since then it neither calls nor sells."
+    )
     created_at = models.DateTimeField(default=now, editable=False)
     members = models.ManyToManyField(User, through="Membership", related_name="organisations")
 

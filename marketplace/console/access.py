@@ -32,7 +32,8 @@ def has_second_factor(request: HttpRequest) -> bool:
     """Tell whether this very session was opened, or confirmed, with a second factor."""
     if not settings.CONSOLE_SECOND_FACTOR:
         return True
-    shown = any(record.get("method") == "mfa" for record in get_authentication_records(request))
+    records = get_authentication_records(request, request.user)
+    shown = any(record.get("method") == "mfa" for record in records)
     return shown and bool(is_mfa_enabled(request.user))
 
 
@@ -86,5 +87,3 @@ def record(
         org=org,
         note=note[:4000],
     )
-
-

@@ -60,7 +60,9 @@ def queues() -> dict[str, Queue]:
     for table in apps.get_models():
         if issubclass(table, OutboxRow):
             name = str(table._meta.model_name)
-            title, way = _NAMES.get(name, (str(table._meta.verbose_name_plural).capitalize(), "out"))
+            title, way = _NAMES.get(
+                name, (str(table._meta.verbose_name_plural).capitalize(), "out")
+            )
             found[name] = Queue(name, title, way, table)
     return found
 

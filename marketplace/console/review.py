@@ -39,7 +39,7 @@ DECISIONS = {
 class DecisionForm(forms.Form):
     """What becomes of the version, and what its vendor reads."""
 
-    after = forms.ChoiceField(choices=[(status, words) for status, words in DECISIONS.items()])
+    after = forms.ChoiceField(choices=list(DECISIONS.items()))
     reason = forms.ChoiceField(
         choices=[("", "In your own words"), *REASONS.items()], required=False, label="Reason"
     )

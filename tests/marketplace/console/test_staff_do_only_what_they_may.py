@@ -9,7 +9,7 @@ from django.test import Client
 from billing.models import Incident
 from marketplace.catalog.models import Status, Version
 from marketplace.core import valkey
-from tests.cast import person
+from tests.cast import person, staff_sign_in
 
 PASSWORD = "correct horse battery"
 
@@ -24,7 +24,7 @@ def staff(cast):
         assert found.count() == len(codenames)
         user.user_permissions.set(found)
         client = Client()
-        client.force_login(user)
+        staff_sign_in(client, user)
         return client
 
     return make
@@ -86,7 +86,7 @@ def test_only_superusers_make_staff(cast, staff, client, field):
     assert staff("change_user").post(url, form).status_code == 302
     cast.bob.refresh_from_db()
     assert (cast.bob.name, getattr(cast.bob, field)) == ("Bob", False)
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     client.post(url, form)
     cast.bob.refresh_from_db()
     assert getattr(cast.bob, field) is True

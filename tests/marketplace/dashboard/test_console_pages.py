@@ -2,10 +2,12 @@
 
 import pytest
 
+from tests.cast import staff_sign_in
+
 
 @pytest.fixture
 def sam(client, cast):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     return client
 
 
