@@ -8,6 +8,7 @@ import environ
 from billing.stripe.gateway import refuse_stand_in_in_production
 from inference import protocol
 from marketplace import logs
+from marketplace.openapi_settings import SPECTACULAR_SETTINGS  # noqa: F401 (it is a setting)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -381,25 +382,6 @@ REST_FRAMEWORK = {
     # Whose address a limit counts: only the proxy's own X-Forwarded-For entry is believed.
     "NUM_PROXIES": 1 if env.bool("TRUST_PROXY", default=False) else 0,
     "PAGE_SIZE": 20,
-}
-SPECTACULAR_SETTINGS = {
-    "TITLE": "Mercato API",
-    "DESCRIPTION": "Run generative-media models, know the price before, pay exactly that.",
-    "VERSION": "1.0.0",
-    "OAS_VERSION": "3.1.0",
-    "SERVE_INCLUDE_SCHEMA": False,
-    "SERVERS": [{"url": "/", "description": "This installation"}],
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
-    "REDOC_DIST": "SIDECAR",
-    "SCHEMA_PATH_PREFIX": "/v1",
-    "COMPONENT_SPLIT_REQUEST": True,
-    "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
-    "ENUM_NAME_OVERRIDES": {
-        "PayoutStateEnum": "billing.models.PayoutState",
-        "StatementStatusEnum": "billing.models.StatementStatus",
-        "TopUpStateEnum": "billing.models.TopUpState",
-    },
 }
 
 # Logs: one JSON line each, with the id of the request that caused it
