@@ -308,4 +308,3 @@ def _month_back(months: int) -> date:
     today = now().date()
     index = today.year * 12 + today.month - 1 - months
     return date(index // 12, index % 12 + 1, 1)
-

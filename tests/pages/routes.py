@@ -248,8 +248,13 @@ class Site:
                 if not _is_in_a_flow(route) and not takes_no_get(route):
                     wrong.append(str(error))
                 continue
-            paths = [path, *(address(route, self.market, more) for more in ALSO.get(route.name, []))]
-            seen = [Page(route.name, p, who) for p in dict.fromkeys(paths) for who in route.audiences]
+            paths = [
+                path,
+                *(address(route, self.market, more) for more in ALSO.get(route.name, [])),
+            ]
+            seen = [
+                Page(route.name, p, who) for p in dict.fromkeys(paths) for who in route.audiences
+            ]
             answers = [(page, self.get(page)) for page in seen]
             self.shown |= {page: answer for page, answer in answers if is_page(answer)}
             shown = [page for page, answer in answers if is_page(answer)]

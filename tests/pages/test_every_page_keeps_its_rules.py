@@ -55,13 +55,17 @@ def count(site, page):
 
 def test_every_route_has_an_example(found):
     pages, wrong = found
-    assert wrong == []
+    assert not wrong, "\n".join(wrong)
     assert len(pages) > 100  # the table finds pages at all
 
 
 def test_every_page_is_plain_valid_html(site, pages):
-    problems = {str(page): problems_of(site.shown[page].content.decode()) for page in pages}
-    assert {page: found for page, found in problems.items() if found} == {}
+    faults = [
+        f"{page} {page.path}: {problem}"
+        for page in pages
+        for problem in problems_of(site.shown[page].content.decode())
+    ]
+    assert not faults, "\n".join(faults)
 
 
 def test_every_page_has_a_strict_csp(site, pages):
@@ -72,14 +76,19 @@ def test_every_page_has_a_strict_csp(site, pages):
         scripts = rules.get("script-src", rules.get("default-src", ""))
         styles = rules.get("style-src", rules.get("default-src", ""))
         if "unsafe-" in policy or scripts != "'self'" or styles != "'self'":
-            lax.append((str(page), policy))
-    assert lax == []
+            lax.append(f"{page}: {policy}")
+    assert not lax, "\n".join(lax)
 
 
 def test_no_page_makes_many_queries(queries):
-    assert {str(page): many for page, (_, many) in queries.items() if many > MOST} == {}
+    faults = [f"{page}: {many} queries" for page, (_, many) in queries.items() if many > MOST]
+    assert not faults, "\n".join(faults)
 
 
 def test_no_list_costs_a_query_for_each_row(queries):
-    grew = {str(page): (few, many) for page, (few, many) in queries.items() if many > few}
-    assert grew == {}
+    faults = [
+        f"{page}: {few} queries with 2 rows, {many} with {MANY}"
+        for page, (few, many) in queries.items()
+        if many > few
+    ]
+    assert not faults, "\n".join(faults)
