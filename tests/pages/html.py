@@ -79,9 +79,8 @@ class Reader(HTMLParser):
                 self._forms[-1]["fields"] = True
             if not NAMED_BY & given.keys() and "label" not in self._open:
                 self._fields.append((given.get("id", ""), given.get("name", "?")))
-        elif (tag == "button" and kind in ("", "submit")) or kind in ("submit", "image"):
-            if self._forms:
-                self._forms[-1]["submit"] = True
+        elif self._forms and _leads_on(tag, kind, given):
+            self._forms[-1]["submit"] = True
 
     def _say(self, tag: str, what: str) -> None:
         self.problems.append(f"<{tag}> {what}")
@@ -98,6 +97,13 @@ class Reader(HTMLParser):
             self.problems.append("html has no lang")
         if not self.title.strip(" ·\n"):
             self.problems.append("no title")
+
+
+def _leads_on(tag: str, kind: str, given: dict[str, str]) -> bool:
+    """Tell whether it sends a form, or leads to where it can be sent: "Sign in to run"."""
+    if tag == "a":
+        return "button" in given.get("class", "")
+    return kind in ("submit", "image") or (tag == "button" and not kind)
 
 
 def problems_of(text: str) -> list[str]:

@@ -234,11 +234,8 @@ class Site:
         """Open a page."""
         return self.clients[page.audience].get(page.path)
 
-    def find(self, *, main: bool = False) -> tuple[list[Page], list[str]]:
-        """Return the pages that their audiences are shown, and what is wrong with the table.
-
-        With `main` each page is there once, for the first audience that may see it.
-        """
+    def find(self) -> tuple[list[Page], list[str]]:
+        """Return the pages that their audiences are shown, and what is wrong with the table."""
         pages: list[Page] = []
         wrong: list[str] = []
         for route in routes():
@@ -258,7 +255,7 @@ class Site:
             answers = [(page, self.get(page)) for page in seen]
             self.shown |= {page: answer for page, answer in answers if is_page(answer)}
             shown = [page for page, answer in answers if is_page(answer)]
-            pages += list({page.path: page for page in reversed(shown)}.values()) if main else shown
+            pages += shown
             if not shown and not any(explained(route, answer) for _, answer in answers):
                 codes = {page.audience: answer.status_code for page, answer in answers}
                 wrong.append(f"the example of {route.name}, {path}, answers {codes}")

@@ -13,6 +13,7 @@ __all__ = ["market"]
 pytestmark = pytest.mark.django_db  # what is made for the whole module is committed before
 MOST = 20
 MANY = 25
+SLACK = 3  # the first row of some kind may need a look-up; a query a row makes 23 more
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,6 @@ def test_no_list_costs_a_query_for_each_row(queries):
     faults = [
         f"{page}: {few} queries with 2 rows, {many} with {MANY}"
         for page, (few, many) in queries.items()
-        if many > few
+        if many > few + SLACK
     ]
     assert not faults, "\n".join(faults)
