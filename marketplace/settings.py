@@ -256,7 +256,7 @@ CONTENT_SECURITY_POLICY = {
         "media-src": ["'self'", *_MEDIA_ORIGINS],
         "style-src": ["'self'"],
         "script-src": ["'self'"],
-        "connect-src": ["'self'"],
+        "connect-src": ["'self'", *_MEDIA_ORIGINS],
         "frame-ancestors": ["'none'"],
         "form-action": ["'self'", *_STRIPE_PAGES],
         "base-uri": ["'none'"],

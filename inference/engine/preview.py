@@ -1,8 +1,8 @@
 """Shows small pictures of what is being drawn, to those who watch, at a bounded cost.
 
 A preview is made from what the sample is heading for, not from its noise. A small autoencoder
-decodes it; a large one would cost more than the step, so its latents become colours by a linear
-map that is learnt from the pictures which the same pipeline has finished.
+decodes it where that is quick. Elsewhere, where it may cost more than a step, latents become
+colours by a linear map that is learnt from what the same pipeline has decoded.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TINY_PARAMETERS = 4_000_000
 TINY_PIXELS = 512 * 512
 """An autoencoder, and a picture, that are decoded for a preview."""
 LESSONS = 8
-"""From so many finished pictures a pipeline's colours are learnt."""
+"""From so many decoded pictures a pipeline's colours are learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +113,7 @@ class Previewer:
         self._free_at = 0.0
         self._tiny: WeakKeyDictionary[Loaded, bool] = WeakKeyDictionary()
         self._colours: WeakKeyDictionary[Loaded, Colours] = WeakKeyDictionary()
+        self._decode_s: WeakKeyDictionary[Loaded, float] = WeakKeyDictionary()
 
     def due(
         self, batch: Iterable[Sample], owner: Mapping[Sample, Ticket]
@@ -142,6 +143,7 @@ class Previewer:
             if ticket is None or ticket.previews is None or began < self._free_at:
                 continue
             ticket.previewed = (sample.step, began)
+            tried = len(self._decode_s)
             try:
                 pixels = self._pixels(sample, before)
                 done, steps = ticket.done_of()
@@ -149,26 +151,34 @@ class Previewer:
             except Exception:
                 log.exception("a preview could not be made")
                 ticket.previews = None
-            self._rest(began)
+            # A pipeline's first decode tells what one costs: once, so nobody rests for it.
+            if tried == len(self._decode_s):
+                self._rest(began)
 
     def learn(self, ticket: Ticket, sample: Sample, media: Media) -> None:
         """Learn the colours of a pipeline from a finished picture, if anybody watched."""
-        if not ticket.previewed[0] or self._is_tiny(sample):
-            return
-        colours = self._colours.setdefault(sample.loaded, Colours())
-        if colours.lessons >= LESSONS:
+        if not ticket.previewed[0]:
             return
         began = time.monotonic()
         try:
-            colours.learn(_array(sample.loaded.family.latent_picture(sample)), _frame(media))
+            self._teach(sample, _frame(media))
         except Exception:
             log.exception("nothing was learnt from a finished picture")
-            colours.lessons = LESSONS
         self._rest(began)
+
+    def _teach(self, sample: Sample, picture: np.ndarray) -> None:
+        colours = self._colours.setdefault(sample.loaded, Colours())
+        if colours.lessons < LESSONS:
+            colours.learn(_array(sample.loaded.family.latent_picture(sample)), picture)
 
     def _rest(self, began: float) -> None:
         now = time.monotonic()
         self._free_at = now + (now - began) * (1 / SHARE - 1)
+
+    def _decodes(self, sample: Sample) -> bool:
+        """Tell whether a decode is quick enough to be a preview, as far as is known."""
+        usual = self._decode_s.get(sample.loaded, 0.0)
+        return usual <= SHARE * EVERY_S and self._is_tiny(sample)
 
     def _is_tiny(self, sample: Sample) -> bool:
         loaded = sample.loaded
@@ -185,9 +195,12 @@ class Previewer:
 
         family = sample.loaded.family
         shown = dataclasses.replace(sample, latents=heading_for(sample, before))
-        if self._is_tiny(sample) and (frame := family.preview_frame(shown)) is not None:
+        began = time.monotonic()
+        if self._decodes(sample) and (frame := family.preview_frame(shown)) is not None:
             levels = ((frame[0].float() * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
             pixels: np.ndarray = levels.permute(1, 2, 0).cpu().numpy()
+            self._decode_s[sample.loaded] = time.monotonic() - began
+            self._teach(shown, pixels)
             return pixels
         colours = self._colours.setdefault(sample.loaded, Colours())
         return colours.paint(_array(family.latent_picture(shown)))

@@ -41,6 +41,9 @@ class Storage(Protocol):
     def signed_get(self, key: str, content_type: str, ttl_s: int) -> str:
         """Return a URL that reads `key` for `ttl_s` seconds."""
 
+    def put(self, key: str, content_type: str, body: bytes, max_bytes: int) -> None:
+        """Store a small file that came through this process. Raises InvalidInput above the size."""
+
     def size(self, key: str) -> int | None:
         """Return the size in bytes, or None if there is no such object."""
 
@@ -80,6 +83,10 @@ class LocalStorage:
     def signed_get(self, key: str, content_type: str, ttl_s: int) -> str:
         """See Storage."""
         return self._url({"op": "get", "key": key, "type": content_type}, ttl_s)
+
+    def put(self, key: str, content_type: str, body: bytes, max_bytes: int) -> None:
+        """See Storage."""
+        self.write(key, [body], max_bytes)
 
     def size(self, key: str) -> int | None:
         """See Storage."""
@@ -185,6 +192,12 @@ class S3Storage:
                 ExpiresIn=min(ttl_s, 604_800),
             )
         )
+
+    def put(self, key: str, content_type: str, body: bytes, max_bytes: int) -> None:
+        """See Storage."""
+        if len(body) > max_bytes:
+            raise InvalidInput(f"The file is larger than {max_bytes} bytes.", code="file_too_large")
+        self._s3.put_object(Bucket=self.bucket, Key=key, Body=body, ContentType=content_type)
 
     def size(self, key: str) -> int | None:
         """See Storage."""

@@ -126,6 +126,24 @@ def test_a_large_autoencoders_colours_are_learnt_from_what_was_finished(
     assert np.abs(learnt - np.asarray(small, dtype=float)).mean() < 25
 
 
+def test_where_a_decode_is_slow_the_first_one_teaches_the_colours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(previews, "SHARE", 1e-9)
+    monkeypatch.setattr(previews, "EVERY_S", 0.0)
+    monkeypatch.setattr(previews.Previewer, "_rest", lambda self, began: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ENGINE_THREADS", "1")
+        fresh = Engine(WeightsStore([IMAGE.parent]))
+    try:
+        seen, result = watch(fresh, model(), ASKED)
+    finally:
+        fresh.close()
+    assert [one.pixels.shape[0] for one in seen] == [128] + [16] * 22
+    small = result.images[0].resize((16, 16), Image.Resampling.BOX)
+    assert np.abs(seen[-1].pixels.astype(float) - np.asarray(small, dtype=float)).mean() < 30
+
+
 def test_previews_take_no_more_than_their_share(
     starters: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
