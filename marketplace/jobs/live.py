@@ -99,8 +99,7 @@ def _live(
             # An earlier attempt's news are nothing to a job that waits again.
             began = data.get("attempt") == job.attempt
             break
-        kind = "load" if data.get("stage") == "load" else kind
-        news.setdefault(kind, data)
+        news.setdefault("load" if data.get("stage") == "load" else kind, data)
     else:
         began = job.status == JobStatus.RUNNING
     if not began:

@@ -44,7 +44,9 @@ def test_who_watches_finds_a_preview_and_is_told(control: Control, worker: Worke
     assert newest["type"] == PREVIEW_TYPE
     body = base64.b64decode(newest["data"])
     assert len(body) <= PREVIEW_MAX_BYTES
-    assert Image.open(io.BytesIO(body)).size == (128, 128)
+    picture = Image.open(io.BytesIO(body))
+    assert picture.format == "WEBP"
+    assert picture.width == picture.height <= 128
     assert 0 < control.valkey.ttl(preview_key(job.job_id)) <= PREVIEW_TTL_S
 
 
