@@ -26,6 +26,7 @@ from marketplace.jobs.services import quote_make
 PREFIX = "in"
 RUNS_SHOWN = 12
 SEED = "seed"
+_UPLOADS = ("image", "mask", "file", "loras")
 _LORA_TYPE = "application/octet-stream"
 _PROMPT = "a red circle"
 
@@ -273,8 +274,9 @@ def panel_context(
         "form": form,
         "nonce": uuid.uuid4().hex,
         "code": code_of(model, given_of(form, version, values)),
-        "takes_files": any(c.kind in ("image", "mask", "file") for c in form.controls.values()),
+        "takes_files": any(c.kind in _UPLOADS for c in form.controls.values()),
         "takes_lora_files": _LORA_TYPE,
+        "max_bytes": settings.FILE_MAX_BYTES,
     }
     if org is not None:
         context |= {"may_run": _may_run(request, org)} | runs_context(org, request.user, model)
