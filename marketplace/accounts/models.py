@@ -242,9 +242,7 @@ class ApiKey(models.Model):
     before_digest = models.CharField(  # noqa: DJ001
         max_length=64, unique=True, null=True, editable=False
     )
-    before_prefix = models.CharField(
-        max_length=20, blank=True, editable=False, db_default=""
-    )
+    before_prefix = models.CharField(max_length=20, blank=True, editable=False, db_default="")
     before_until = models.DateTimeField(null=True, blank=True, editable=False)
     rotated_at = models.DateTimeField(null=True, blank=True, editable=False)
     scopes = ArrayField(models.CharField(max_length=10, choices=Scope))

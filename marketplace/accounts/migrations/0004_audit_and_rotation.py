@@ -7,110 +7,134 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0003_billing_scope'),
+        ("accounts", "0003_billing_scope"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='AuditEvent',
+            name="AuditEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
-                ('actor', models.CharField(help_text='As it was called then.', max_length=200)),
-                ('action', models.CharField(help_text='Such as key.rotate.', max_length=40)),
-                ('target', models.CharField(blank=True, max_length=200)),
-                ('detail', models.JSONField(blank=True, default=dict)),
-                ('trace_id', models.CharField(blank=True, max_length=64)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("at", models.DateTimeField(default=marketplace.core.clock.now, editable=False)),
+                ("actor", models.CharField(help_text="As it was called then.", max_length=200)),
+                ("action", models.CharField(help_text="Such as key.rotate.", max_length=40)),
+                ("target", models.CharField(blank=True, max_length=200)),
+                ("detail", models.JSONField(blank=True, default=dict)),
+                ("trace_id", models.CharField(blank=True, max_length=64)),
             ],
             options={
-                'ordering': ['-id'],
+                "ordering": ["-id"],
             },
         ),
         migrations.AddField(
-            model_name='accountevent',
-            name='last_answer',
-            field=models.TextField(blank=True, db_default='', help_text='Its body, cut.'),
+            model_name="accountevent",
+            name="last_answer",
+            field=models.TextField(blank=True, db_default="", help_text="Its body, cut."),
         ),
         migrations.AddField(
-            model_name='accountevent',
-            name='last_sent_at',
+            model_name="accountevent",
+            name="last_sent_at",
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='apikey',
-            name='before_digest',
+            model_name="apikey",
+            name="before_digest",
             field=models.CharField(editable=False, max_length=64, null=True, unique=True),
         ),
         migrations.AddField(
-            model_name='apikey',
-            name='before_prefix',
-            field=models.CharField(blank=True, db_default='', editable=False, max_length=20),
+            model_name="apikey",
+            name="before_prefix",
+            field=models.CharField(blank=True, db_default="", editable=False, max_length=20),
         ),
         migrations.AddField(
-            model_name='apikey',
-            name='before_until',
+            model_name="apikey",
+            name="before_until",
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
-            model_name='apikey',
-            name='rotated_at',
+            model_name="apikey",
+            name="rotated_at",
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
-            model_name='organisation',
-            name='keep_days',
-            field=models.PositiveSmallIntegerField(blank=True, help_text='How long inputs and outputs are kept. Empty: as set here.', null=True),
+            model_name="organisation",
+            name="keep_days",
+            field=models.PositiveSmallIntegerField(
+                blank=True,
+                help_text="How long inputs and outputs are kept. Empty: as set here.",
+                null=True,
+            ),
         ),
         migrations.AddField(
-            model_name='organisation',
-            name='webhook_secret_before',
-            field=models.CharField(blank=True, db_default='', editable=False, max_length=80),
+            model_name="organisation",
+            name="webhook_secret_before",
+            field=models.CharField(blank=True, db_default="", editable=False, max_length=80),
         ),
         migrations.AddField(
-            model_name='organisation',
-            name='webhook_secret_before_until',
+            model_name="organisation",
+            name="webhook_secret_before_until",
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
-            model_name='organisation',
-            name='webhook_secret_shown_at',
+            model_name="organisation",
+            name="webhook_secret_shown_at",
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddIndex(
-            model_name='accountevent',
-            index=models.Index(fields=['org', '-created_at', '-id'], name='account_event_newest'),
+            model_name="accountevent",
+            index=models.Index(fields=["org", "-created_at", "-id"], name="account_event_newest"),
         ),
         migrations.AddField(
-            model_name='auditevent',
-            name='api_key',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='accounts.apikey'),
+            model_name="auditevent",
+            name="api_key",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="+",
+                to="accounts.apikey",
+            ),
         ),
         migrations.AddField(
-            model_name='auditevent',
-            name='org',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='audit_events', to='accounts.organisation'),
+            model_name="auditevent",
+            name="org",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="audit_events",
+                to="accounts.organisation",
+            ),
         ),
         migrations.AddField(
-            model_name='auditevent',
-            name='user',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL),
+            model_name="auditevent",
+            name="user",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="+",
+                to=settings.AUTH_USER_MODEL,
+            ),
         ),
         migrations.AddIndex(
-            model_name='auditevent',
-            index=models.Index(fields=['org', '-id'], name='audit_newest'),
+            model_name="auditevent",
+            index=models.Index(fields=["org", "-id"], name="audit_newest"),
         ),
         migrations.AddIndex(
-            model_name='auditevent',
-            index=models.Index(fields=['org', 'action', '-id'], name='audit_action'),
+            model_name="auditevent",
+            index=models.Index(fields=["org", "action", "-id"], name="audit_action"),
         ),
         migrations.AddIndex(
-            model_name='auditevent',
-            index=models.Index(fields=['org', 'actor', '-id'], name='audit_actor'),
+            model_name="auditevent",
+            index=models.Index(fields=["org", "actor", "-id"], name="audit_actor"),
         ),
         migrations.AddIndex(
-            model_name='auditevent',
-            index=models.Index(fields=['org', 'at'], name='audit_period'),
+            model_name="auditevent",
+            index=models.Index(fields=["org", "at"], name="audit_period"),
         ),
     ]

@@ -53,9 +53,7 @@ def keys(request: MemberRequest) -> HttpResponse:
     form = _offered(request, KeyForm(request.POST))
     if form.is_valid():
         try:
-            _, secret = api_key_create(
-                org=request.org, created_by=request.user, **form.arguments()
-            )
+            _, secret = api_key_create(org=request.org, created_by=request.user, **form.arguments())
             return _page(request, secret=secret, status=201)
         except MarketError as error:
             show_error(form, error, _NAMES)

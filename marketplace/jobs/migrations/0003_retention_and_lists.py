@@ -5,57 +5,74 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0004_audit_and_rotation'),
-        ('catalog', '0005_terms_are_kept'),
-        ('jobs', '0002_free_units'),
+        ("accounts", "0004_audit_and_rotation"),
+        ("catalog", "0005_terms_are_kept"),
+        ("jobs", "0002_free_units"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='job',
-            name='past_attempts',
-            field=models.JSONField(blank=True, default=list, help_text='Attempts that failed: [{attempt, queued_at, started_at, ended_at, code, ...}].'),
+            model_name="job",
+            name="past_attempts",
+            field=models.JSONField(
+                blank=True,
+                default=list,
+                help_text="Attempts that failed: [{attempt, queued_at, started_at, ended_at, code, ...}].",
+            ),
         ),
         migrations.AddField(
-            model_name='job',
-            name='purged_at',
-            field=models.DateTimeField(blank=True, help_text='When its inputs and outputs were deleted.', null=True),
+            model_name="job",
+            name="purged_at",
+            field=models.DateTimeField(
+                blank=True, help_text="When its inputs and outputs were deleted.", null=True
+            ),
         ),
         migrations.AddField(
-            model_name='webhookdelivery',
-            name='last_answer',
-            field=models.TextField(blank=True, db_default='', help_text='Its body, cut.'),
+            model_name="webhookdelivery",
+            name="last_answer",
+            field=models.TextField(blank=True, db_default="", help_text="Its body, cut."),
         ),
         migrations.AddField(
-            model_name='webhookdelivery',
-            name='last_sent_at',
+            model_name="webhookdelivery",
+            name="last_sent_at",
             field=models.DateTimeField(blank=True, null=True),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(fields=['org', 'status', '-created_at', '-id'], name='job_org_status'),
+            model_name="job",
+            index=models.Index(
+                fields=["org", "status", "-created_at", "-id"], name="job_org_status"
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(fields=['org', 'version', '-created_at', '-id'], name='job_org_version'),
+            model_name="job",
+            index=models.Index(
+                fields=["org", "version", "-created_at", "-id"], name="job_org_version"
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(fields=['org', 'api_key', '-created_at', '-id'], name='job_org_key'),
+            model_name="job",
+            index=models.Index(fields=["org", "api_key", "-created_at", "-id"], name="job_org_key"),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(fields=['org', 'finished_at'], include=('version', 'api_key', 'charge_nano'), name='job_usage'),
+            model_name="job",
+            index=models.Index(
+                fields=["org", "finished_at"],
+                include=("version", "api_key", "charge_nano"),
+                name="job_usage",
+            ),
         ),
         migrations.AddIndex(
-            model_name='job',
-            index=models.Index(condition=models.Q(('finished_at__isnull', False), ('purged_at__isnull', True)), fields=['finished_at'], name='job_purge_due'),
+            model_name="job",
+            index=models.Index(
+                condition=models.Q(("finished_at__isnull", False), ("purged_at__isnull", True)),
+                fields=["finished_at"],
+                name="job_purge_due",
+            ),
         ),
         migrations.AddIndex(
-            model_name='webhookdelivery',
-            index=models.Index(fields=['org', '-created_at', '-id'], name='webhook_org_newest'),
+            model_name="webhookdelivery",
+            index=models.Index(fields=["org", "-created_at", "-id"], name="webhook_org_newest"),
         ),
     ]

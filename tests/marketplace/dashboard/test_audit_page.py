@@ -43,9 +43,11 @@ def test_pages_follow_each_other_without_gap_or_repetition(bob, cast):
     before = first.context["next"]
     second = bob.get(f"/dashboard/audit/?action=key.create&before={before}")
     seen = [row["event"].pk for page in (first, second) for row in page.context["rows"]]
-    assert len(seen) == len(set(seen)) == AuditEvent.objects.filter(
-        org=cast.developer, action="key.create"
-    ).count()
+    assert (
+        len(seen)
+        == len(set(seen))
+        == AuditEvent.objects.filter(org=cast.developer, action="key.create").count()
+    )
     assert bob.get("/dashboard/audit/?before=x").status_code == 404
 
 

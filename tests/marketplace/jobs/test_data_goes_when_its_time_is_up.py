@@ -105,9 +105,7 @@ def test_an_upload_goes_with_its_job_unless_another_needs_it(cast, make):
         **SCHEMA,
         "properties": {**SCHEMA["properties"], "image": {"type": "string", "format": "file-id"}},
     }
-    version = listed_version(
-        cast.vendor, cast.licence, cast.sam, name="edit", input_schema=schema
-    )
+    version = listed_version(cast.vendor, cast.licence, cast.sam, name="edit", input_schema=schema)
     store = storage()
     files = []
     for name in ("shared", "alone"):

@@ -14,7 +14,8 @@ new PerformanceObserver((list) => {
   for (const entry of list.getEntries()) window.vitals.lcp = entry.startTime;
 }).observe({type: "largest-contentful-paint", buffered: true});
 new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.vitals.cls += entry.value;
+  for (const entry of list.getEntries())
+    if (!entry.hadRecentInput) window.vitals.cls += entry.value;
 }).observe({type: "layout-shift", buffered: true});
 """
 PICTURES = ("Image", "Media")

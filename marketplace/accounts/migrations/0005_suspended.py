@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("accounts", "0003_billing_scope"),
+        ("accounts", "0004_audit_and_rotation"),
     ]
 
     operations = [
