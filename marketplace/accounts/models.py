@@ -90,6 +90,9 @@ class Organisation(models.Model):
     keep_days = models.PositiveSmallIntegerField(
         null=True, blank=True, help_text="How long inputs and outputs are kept. Empty: as set here."
     )
+    suspended_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since then it neither calls nor sells."
+    )
     created_at = models.DateTimeField(default=now, editable=False)
     members = models.ManyToManyField(User, through="Membership", related_name="organisations")
 

@@ -37,6 +37,7 @@ GIVERS = {
 FIXED_FIELDS = (
     "id", "slug", "webhook_secret", "webhook_url", "monthly_budget_nano", "created_at",
     "keep_days", "webhook_secret_shown_at", "webhook_secret_before", "webhook_secret_before_until",
+    "suspended_at",
 )  # fmt: skip
 _RESERVED = {"admin", "api", "v1", "console", "dashboard", "vendor", "files", "docs", "static"} | {
     "accounts", "models", "requests", "workflows", "comfy", "mercato", "healthz", "metrics"
@@ -209,6 +210,30 @@ def organisation_update(*, org: Organisation, **changes: str) -> Organisation:
     org.save(update_fields=["name", "about", "website", "country"])
     audit.record(org=org, action="organisation.update", fields=sorted(changes))
     return org
+
+
+def organisation_suspend(*, org: Organisation) -> bool:
+    """Stop an organisation: its calls are refused, its models hidden. Returns whether it is new.
+
+    Jobs that run go on and are charged; money that it holds or is owed stays where it is.
+    """
+    rows = Organisation.objects.filter(pk=org.pk, suspended_at__isnull=True)
+    return bool(rows.update(suspended_at=now()))
+
+
+def organisation_restore(*, org: Organisation) -> bool:
+    """Let a suspended organisation call and sell again. Returns whether it was suspended."""
+    rows = Organisation.objects.filter(pk=org.pk, suspended_at__isnull=False)
+    return bool(rows.update(suspended_at=None))
+
+
+def active_require(org: Organisation) -> None:
+    """Raise NotAllowed for a suspended organisation, as the database has it now."""
+    if Organisation.objects.filter(pk=org.pk, suspended_at__isnull=False).exists():
+        raise NotAllowed(
+            "This organisation is suspended: write to the market’s staff.",
+            code="organisation_suspended",
+        )
 
 
 def _refused(role: str, scopes: Sequence[str]) -> list[str]:

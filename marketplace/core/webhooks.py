@@ -5,6 +5,7 @@ receiver can drop repetitions.
 """
 
 import json
+from abc import abstractmethod
 from typing import Any
 
 import structlog
@@ -43,9 +44,9 @@ class WebhookRow(OutboxRow):
         return f"{self.event} to {self.url}"
 
     @property
+    @abstractmethod
     def secrets(self) -> list[str]:
         """Return the secrets of which the receiver knows one: it is signed with each."""
-        raise NotImplementedError
 
     @classmethod
     def send_again(cls, queryset: "models.QuerySet[Any]") -> int:

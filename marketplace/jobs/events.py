@@ -106,13 +106,21 @@ def wait_done(job_id: object, timeout_s: float) -> bool:
     return False
 
 
-async def follow(job_id: object, after: str, idle_s: float) -> AsyncIterator[Event | None]:
-    """Yield events after the id `after`, and None whenever nothing came for `idle_s` seconds."""
+async def follow(
+    job_id: object, after: str, idle_s: float, *, previews: bool = False
+) -> AsyncIterator[Event | None]:
+    """Yield events after the id `after`, and None whenever nothing came for `idle_s` seconds.
+
+    With `previews` the worker is asked for them for as long as somebody follows.
+    """
     client = valkey.async_client()
     key, last = protocol.events_key(str(job_id)), after
     try:
         while True:
             try:
+                if previews:
+                    wanted = protocol.watched_key(str(job_id))
+                    await client.set(wanted, "1", ex=protocol.WATCHED_TTL_S)
                 answer: Any = await client.xread({key: last}, block=int(idle_s * 1000), count=100)
             except redis.exceptions.RedisError as error:
                 log.warning("cannot read events", job_id=str(job_id), error=repr(error))

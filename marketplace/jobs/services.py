@@ -14,14 +14,14 @@ from billing.rating import Rating
 from billing.split import Share
 from inference import protocol
 from marketplace.accounts import audit
+from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.catalog import acceptance, quota
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Price, Version
-from marketplace.core import metrics
+from marketplace.core import flags, metrics
 from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds, WrongState
-from marketplace.core.ids import new_id
 from marketplace.core.storage import storage
 from marketplace.core.text import printable
 from marketplace.core.webhooks import url_check
@@ -58,7 +58,7 @@ def quote_make(
 
 
 @transaction.atomic
-def _insert(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> None:
+def job_insert(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> None:
     """Write a job with the free units and the money that it holds, and its dispatch.
 
     The quote follows from the free units that are there now, so it is made here. Raises
@@ -109,6 +109,10 @@ def job_submit(
     digest = requests.digest_of(ref, given, webhook_url)
     if idempotency_key and (earlier := requests.replay(org, idempotency_key, digest)):
         return earlier, True
+    if not flags.is_on(flags.CALLS):
+        raise WrongState("The market takes no calls just now; try again soon.", code="calls_off")
+    if org.suspended_at is not None:
+        accounts.active_require(org)
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
     acceptance.require(org, offer.licences)
@@ -118,27 +122,19 @@ def job_submit(
     values = loras.pin(org=org, version=version, values=values, allowed=allowed)
     if webhook_url:
         url_check(webhook_url)
-    moment = now()
-    job = Job(
-        id=new_id(),
+    job = requests.job_new(
+        offer,
         org=org,
         api_key=api_key,
         user=user,
-        version=version,
-        price=offer.price,
-        shares=[share.to_dict() for share in offer.shares],
         input=values,
-        queue=protocol.gpu_queue(version.hardware_class),
-        created_at=moment,
-        dispatch_at=moment + timedelta(seconds=settings.DISPATCH_RETRY_S),
-        deadline_at=moment + timedelta(seconds=settings.JOB_DEADLINE_S),
         idempotency_key=idempotency_key or None,
         request_digest=digest,
         webhook_url=webhook_url,
         trace_id=trace_id or uuid.uuid4().hex,
     )
     try:
-        _insert(job, bound, max_charge_nano)
+        job_insert(job, bound, max_charge_nano)
     except InsufficientFunds as error:
         requests.refusal_note(job, error)
         raise

@@ -24,6 +24,7 @@ urlpatterns = [
     path("jobs/<str:job_id>", jobs_views.JobDetail.as_view()),
     path("jobs/<str:job_id>/cancel", jobs_views.JobCancel.as_view()),
     path("jobs/<str:job_id>/purge", jobs_views.JobPurge.as_view()),
+    path("jobs/<str:job_id>/preview", jobs_views.JobPreview.as_view()),
     path("jobs/<str:job_id>/events", jobs_views.JobEvents.as_view()),
     path("files", account_views.FileList.as_view()),
     path("files/<str:file_id>", account_views.FileDetail.as_view()),

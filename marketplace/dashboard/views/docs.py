@@ -27,6 +27,7 @@ PAGES = {
     "engine": ("The engine", "What makes models faster, and what each of it may cost."),
     "weights": ("Weights and LoRAs", "Where weights may be, and how they are checked."),
     "self-hosting": ("Self-hosting", "Run the whole market on your own machines."),
+    "console": ("The staff console", "Review, reports, fleet, ledger, refunds and flags."),
     "worker-settings": ("Worker settings", "Every variable that a GPU worker reads."),
 }
 _METHODS = ("get", "post", "put", "patch", "delete")
