@@ -41,7 +41,9 @@ function drawDayChart(box) {
   box.prepend(place);
   box.querySelector(".chart").hidden = true;
   let chart = new uPlot(dayChartOptions(place.clientWidth, box.dataset.dayChart), data, place);
-  new ResizeObserver(() => chart.setSize({ width: place.clientWidth, height: 240 })).observe(place);
+  new ResizeObserver(() => {
+    if (place.clientWidth !== chart.width) chart.setSize({ width: place.clientWidth, height: 240 });
+  }).observe(place);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
     chart.destroy();
     chart = new uPlot(dayChartOptions(place.clientWidth, box.dataset.dayChart), data, place);
