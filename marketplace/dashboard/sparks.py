@@ -6,11 +6,14 @@ WIDTH, HEIGHT = 100, 24
 
 
 def spark(values: Sequence[float]) -> str:
-    """Return the points of a polyline through `values`, from left to right; y grows downwards."""
+    """Return the points of a polyline through `values`, from left to right; y grows downwards.
+
+    What is below zero, as a day whose refunds outweigh what it cost, is drawn as zero.
+    """
     if not values:
         return ""
-    most, step = max(values) or 1, WIDTH / max(1, len(values) - 1)
+    most, step = max(0, *values) or 1, WIDTH / max(1, len(values) - 1)
     return " ".join(
-        f"{position * step:.1f},{HEIGHT - 2 - value / most * (HEIGHT - 4):.1f}"
+        f"{position * step:.1f},{HEIGHT - 2 - max(0, value) / most * (HEIGHT - 4):.1f}"
         for position, value in enumerate(values)
     )

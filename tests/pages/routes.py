@@ -47,6 +47,7 @@ BY_PARAMETER: dict[str, Value] = {
     "org_id": lambda m: m.cast.developer.pk,
     "user_id": lambda m: m.cast.bob.pk,
     "app_label": lambda m: "billing",
+    "kind": lambda m: "job",
     "delivery_id": lambda m: m.jobs["failed"].webhook_deliveries.first().pk,
 }
 EXAMPLES: dict[str, dict[str, Value]] = {

@@ -3,6 +3,9 @@
 
 const tokenOf = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
+// Refunds can outweigh what a day cost; a scale whose end is below its beginning never ends.
+const fromZero = (_, low, high) => [Math.min(0, low ?? 0), Math.max(0, high ?? 0) || 1];
+
 function dayChartOptions(width, label) {
   const axis = { stroke: tokenOf("--muted"), grid: { stroke: tokenOf("--line"), width: 1 }, ticks: { show: false }, font: "12px system-ui" };
   const dollars = (value) => (value == null ? "" : "$" + value.toLocaleString("en", { maximumFractionDigits: 6 }));
@@ -12,7 +15,7 @@ function dayChartOptions(width, label) {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
     cursor: { y: false },
     legend: { live: true },
-    scales: { x: { time: true, range: (_, first, last) => [first - 43200, last + 43200] }, y: { range: (_, low, high) => [0, high || 1] }, calls: { range: (_, low, high) => [0, high || 1] } },
+    scales: { x: { time: true, range: (_, first, last) => [first - 43200, last + 43200] }, y: { range: fromZero }, calls: { range: fromZero } },
     axes: [
       { ...axis, space: 60, incrs: [1, 2, 7, 14, 31, 61].map((days) => days * 86400), values: (u, ticks) => ticks.map((s) => new Date(s * 1e3).toLocaleDateString("en", { day: "numeric", month: "short", timeZone: "UTC" })) },
       { ...axis, size: 72, values: (u, ticks) => ticks.map(dollars) },
