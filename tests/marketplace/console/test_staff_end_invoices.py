@@ -2,11 +2,13 @@
 
 import pytest
 
+from tests.cast import staff_sign_in
+
 pytestmark = pytest.mark.django_db
 
 
 def test_staff_approve_mark_paid_and_give_up(client, cast, invoice):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     url = "/console/billing/invoice/"
 
     def act(action):
@@ -24,7 +26,7 @@ def test_staff_approve_mark_paid_and_give_up(client, cast, invoice):
 
 @pytest.mark.parametrize("action", ["release_shares", "take_shares_back"])
 def test_staff_decide_of_the_shares_in_an_invoice_that_nobody_pays(client, cast, invoice, action):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
 
     def act(action):
         data = {"action": action, "_selected_action": [str(invoice.pk)]}
