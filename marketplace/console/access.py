@@ -74,13 +74,21 @@ def may(request: HttpRequest, permission: str) -> None:
         raise PermissionDenied
 
 
+def acting_staff(request: HttpRequest) -> User:
+    """Return who acts, as a row that others can refer to."""
+    found = User.objects.filter(pk=request.user.pk).first()
+    if found is None:
+        raise PermissionDenied
+    return found
+
+
 def record(
     request: HttpRequest, verb: str, row: Row | str, *, org: Organisation | None = None,
     note: str = "", by: User | None = None,
 ) -> StaffAct:  # fmt: skip
     """Write down what was done; call it in the transaction that does it."""
     return StaffAct.objects.create(
-        by=by or User.objects.get(pk=request.user.pk),
+        by=by or acting_staff(request),
         verb=verb[:40],
         subject=str(row)[:200],
         subject_id=str(row.pk)[:64] if isinstance(row, Row) else "",

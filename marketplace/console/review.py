@@ -9,12 +9,12 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from marketplace.accounts.models import Organisation, User
+from marketplace.accounts.models import Organisation
 from marketplace.catalog import chains
 from marketplace.catalog.models import Status, Version
 from marketplace.catalog.selectors import negotiated, parents_of, price_current
 from marketplace.catalog.services import version_decide
-from marketplace.console.access import needs, record
+from marketplace.console.access import acting_staff, needs, record
 from marketplace.console.mails import tell_vendor
 from marketplace.core.errors import MarketError, NotFound
 from marketplace.core.ids import parse_id
@@ -130,7 +130,7 @@ def decide(request: HttpRequest, version_id: str) -> HttpResponse:
     form = DecisionForm(request.POST)
     if not form.is_valid():
         return _page(request, found, form, status=422)
-    after, by = Status(form.cleaned_data["after"]), User.objects.get(pk=request.user.pk)
+    after, by = Status(form.cleaned_data["after"]), acting_staff(request)
     try:
         with transaction.atomic():
             version_decide(version=found, after=after, by=by, note=form.words)
@@ -141,8 +141,8 @@ def decide(request: HttpRequest, version_id: str) -> HttpResponse:
                 [f"Your version {found} was {DECISIONS[after]}.", form.words],
             )
     except MarketError as error:
-        for name, problems in (error.fields or {None: [error.message]}).items():
-            form.add_error(name if name in form.fields else None, problems)
+        for name, problems in (error.fields or {"": [error.message]}).items():
+            form.add_error(name if name in form.fields else None, list(problems))
         return _page(request, found, form, status=error.status)
     messages.success(request, f"{found} was {DECISIONS[after]}.")
     following = _waiting().first()

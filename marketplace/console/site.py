@@ -43,7 +43,7 @@ class ConsoleSite(admin.AdminSite):
             return HttpResponseRedirect(request.build_absolute_uri("/console/"))
         return ask_for_second_factor(request)
 
-    def password_change(
+    def password_change(  # type: ignore[override]  # a redirect, where Django has a page
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Send staff to the market's own page."""
