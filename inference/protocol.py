@@ -102,6 +102,28 @@ def cancel_key(job_id: str) -> str:
     return f"job:{job_id}:cancel"
 
 
+def watched_key(job_id: str) -> str:
+    """Return the Valkey key that whoever wants previews of a running job keeps alive."""
+    return f"job:{job_id}:watched"
+
+
+WATCHED_TTL_S = 15
+"""How long previews are made after the last sign of somebody who watches."""
+
+
+def preview_key(job_id: str) -> str:
+    """Return the Valkey key of a job's newest preview: JSON with step, steps, type and data.
+
+    `data` is the file in base64. An event `preview` with step and steps says that it changed.
+    """
+    return f"job:{job_id}:preview"
+
+
+PREVIEW_TTL_S = 60
+PREVIEW_MAX_BYTES = 16 * 1024
+PREVIEW_TYPE = "image/webp"
+
+
 def claim_key(job_id: str, attempt: int) -> str:
     """Return the Valkey key that one worker sets (NX) before it runs an attempt."""
     return f"job:{job_id}:claim:{attempt}"

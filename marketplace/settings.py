@@ -8,6 +8,7 @@ import environ
 from billing.stripe.gateway import refuse_stand_in_in_production
 from inference import protocol
 from marketplace import logs
+from marketplace.listing_settings import *  # noqa: F403
 from marketplace.openapi_settings import SPECTACULAR_SETTINGS  # noqa: F401 (it is a setting)
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -159,7 +160,6 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_DEFAULT_QUEUE = protocol.QUEUE_CONTROL
 CELERY_TASK_CREATE_MISSING_QUEUES = True
-CELERY_TASK_SOFT_TIME_LIMIT = None
 CELERY_WORKER_PREFETCH_MULTIPLIER = 4
 # Whoever can write to the broker, a GPU worker say, must not command this one; and kombu's
 # subscription for it is where a worker dies when the broker goes away.
@@ -198,6 +198,8 @@ CELERY_BEAT_SCHEDULE = {
         ("forget-stripe", "billing.prune_stripe_events", 3600.0, protocol.QUEUE_CONTROL),
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
         ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
+        ("refresh-standings", "jobs.refresh_standings", 60.0, protocol.QUEUE_CONTROL),
+        ("purge-jobs", "jobs.purge", 900.0, protocol.QUEUE_CONTROL),
     ]
 }
 
@@ -272,7 +274,7 @@ CONTENT_SECURITY_POLICY = {
         "media-src": ["'self'", *_MEDIA_ORIGINS],
         "style-src": ["'self'"],
         "script-src": ["'self'"],
-        "connect-src": ["'self'"],
+        "connect-src": ["'self'", *_MEDIA_ORIGINS],
         "frame-ancestors": ["'none'"],
         "form-action": ["'self'", *_STRIPE_PAGES],
         "base-uri": ["'none'"],
@@ -298,7 +300,9 @@ WHITENOISE_USE_FINDERS = True
 MEDIA_DIR = VAR_DIR / "media"
 FILE_MAX_BYTES = env.int("FILE_MAX_BYTES", default=64 * 2**20)
 FILE_URL_TTL_S = env.int("FILE_URL_TTL_S", default=3600)
-FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)
+FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)  # or as an organisation says, within
+FILE_KEEP_DAYS_BOUNDS = [int(n) for n in env.list("FILE_KEEP_DAYS_BOUNDS", default=["1", "365"])]
+WEBHOOK_SECRET_GRACE_H = env.int("WEBHOOK_SECRET_GRACE_H", default=24)  # of the one before
 
 # The market
 WELCOME_CREDIT_USD = env.str("WELCOME_CREDIT_USD", default="1.00")
@@ -384,13 +388,9 @@ REST_FRAMEWORK = {
     "PAGE_SIZE": 20,
 }
 
-# Logs: one JSON line each, with the id of the request that caused it
+# Logs: one JSON line each
 LOGGING_CONFIG = "logging.config.dictConfig"
 LOGGING = logs.configure(
     level=env.str("LOG_LEVEL", default="INFO"), pool_level=env.str("LOG_LEVEL", default="WARNING")
 )
-
-LANGUAGE_CODE = "en"
-TIME_ZONE = "UTC"
-USE_TZ = True
-USE_I18N = False
+LANGUAGE_CODE, TIME_ZONE, USE_TZ, USE_I18N = "en", "UTC", True, False

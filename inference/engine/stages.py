@@ -24,6 +24,7 @@ from inference.engine.loaded import Loaded
 from inference.engine.loader import Loader
 from inference.engine.lora.mount import wear
 from inference.engine.lora.store import LoraStore
+from inference.engine.preview import Previewer
 from inference.engine.readiness import Readiness
 from inference.engine.request import Media
 from inference.engine.sample import Sample
@@ -60,6 +61,7 @@ class Stages:
         self._limit = limit
         self._is_ready = Readiness(weights, loader, loras, self._fail)
         self._fairness = Fairness()
+        self._previewer = Previewer()
         self._tickets: list[Ticket] = []
         self._owner: dict[Sample, Ticket] = {}
         self._active: list[Sample] = []
@@ -270,6 +272,7 @@ class Stages:
         batch = choose(ordered, self._budget.of(ordered[0]), self._admission.free())
         # A step changes what the next one costs.
         costs = {sample: cost(sample) for sample in batch}
+        shown = self._previewer.due(batch, self._owner)
         began, bound = time.monotonic(), self._budget.lowered
         moved = self._step(batch)
         self._device.synchronize()
@@ -288,6 +291,7 @@ class Stages:
                 self._decoding[sample] = sample.loaded.family.decode(sample)
         for ticket in {self._owner[sample]: None for sample in moved if sample in self._owner}:
             self._tell(ticket)
+        self._previewer.show(shown, self._owner)
         return took
 
     def _step(self, batch: list[Sample]) -> list[Sample]:
@@ -358,6 +362,7 @@ class Stages:
             next(self._decoding[sample])
         except StopIteration as end:
             ticket.outputs[sample] = end.value
+            self._previewer.learn(ticket, sample, end.value)
             del self._decoding[sample]
             sample.memory.clear()
         except Exception as error:

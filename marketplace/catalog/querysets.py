@@ -5,6 +5,7 @@ from typing import Any, Self, TypeVar
 from django.db.models import Model, Q, QuerySet
 
 from marketplace.accounts.querysets import OrgQuerySet
+from marketplace.core.clock import now
 
 M_co = TypeVar("M_co", bound=Model, covariant=True)
 
@@ -36,8 +37,12 @@ class VersionQuerySet(QuerySet[M_co]):
         return self.filter(model__org=org)
 
     def runnable_by(self, org: Any) -> Self:
-        """Return versions that `org` may call: listed ones not private, and its own listed ones."""
-        listed = Q(status="listed", model__org__suspended_at__isnull=True)
+        """Return versions that `org` may call: listed ones not private, and its own listed ones.
+
+        One whose time is up is nobody's, nor is one of a suspended vendor.
+        """
+        there = Q(status="listed", model__org__suspended_at__isnull=True)
+        listed = there & ~Q(retirement__ends_at__lte=now())
         return self.filter(
             listed & (Q(model__visibility__in=["public", "unlisted"]) | Q(model__org=org))
         )

@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ("core", "0001_immutable"),
-        ("accounts", "0004_suspended"),
+        ("accounts", "0005_suspended"),
         ("catalog", "0005_terms_are_kept"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]

@@ -2,22 +2,9 @@
 
 import pytest
 
-from billing.invoicing.close import close
-from billing.models import Invoice
-from billing.wallets import credit_limit_set
-from marketplace.core.money import to_nano
 from tests.cast import staff_sign_in
-from tests.invoicing import OCTOBER, charge
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def invoice(cast):
-    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
-    charge(cast.developer, cast.vendor, to_nano("3.005"))
-    close(OCTOBER)
-    return Invoice.objects.get()
 
 
 def test_staff_approve_mark_paid_and_give_up(client, cast, invoice):
