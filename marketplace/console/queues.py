@@ -7,7 +7,7 @@ from typing import Any
 
 from django.apps import apps
 from django.contrib import messages
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -75,6 +75,18 @@ def label(row: Any) -> str:
 def capped(rows: "QuerySet[Any]") -> int:
     """Count rows, but no further than CAP."""
     return rows.order_by()[:CAP].count()
+
+
+def capped_all(several: "list[QuerySet[Any]]") -> list[int]:
+    """Count rows of several tables in one query, each no further than CAP."""
+    parts, values = [], []
+    for number, rows in enumerate(several):
+        sql, given = rows.order_by().values("pk")[:CAP].query.sql_with_params()
+        parts.append(f"(SELECT count(*) FROM ({sql}) t{number})")
+        values += given
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {', '.join(parts)}", values)
+        return [int(count) for count in cursor.fetchone()]
 
 
 def hidden(value: Any, key: str = "") -> Any:
