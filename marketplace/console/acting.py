@@ -10,7 +10,8 @@ from hijack import signals
 from hijack.views import AcquireUserView
 
 from marketplace.accounts.models import User
-from marketplace.console.access import has_second_factor, record
+from marketplace.accounts.selectors import organisations_of
+from marketplace.console.access import has_second_factor, record, tell
 from marketplace.core.impersonation import HISTORY
 
 _WHY = "acting_why"
@@ -58,10 +59,14 @@ class ActAs(AcquireUserView):  # type: ignore[misc]
 
 def _began(request: HttpRequest, hijacker: User, hijacked: User, **_: Any) -> None:
     record(request, "acting.began", hijacked, note=request.META.get(_WHY, ""), by=hijacker)
+    for org in organisations_of(hijacked):
+        tell(org, "acting.began", hijacked)
 
 
 def _ended(request: HttpRequest, hijacker: User, hijacked: User, **_: Any) -> None:
     record(request, "acting.ended", hijacked, by=hijacker)
+    for org in organisations_of(hijacked):
+        tell(org, "acting.ended", hijacked)
 
 
 def watch() -> None:

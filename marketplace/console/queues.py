@@ -82,7 +82,7 @@ def capped_all(several: "list[QuerySet[Any]]") -> list[int]:
     parts, values = [], []
     for number, rows in enumerate(several):
         sql, given = rows.order_by().values("pk")[:CAP].query.sql_with_params()
-        parts.append(f"(SELECT count(*) FROM ({sql}) t{number})")
+        parts.append(f"(SELECT count(*) FROM ({sql}) t{number})")  # noqa: S608 (Django's SQL)
         values += given
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {', '.join(parts)}", values)

@@ -82,9 +82,7 @@ def _take(request: HttpRequest, given: dict[str, Any]) -> None:
     limits.require("reports of this model", f"report:{model.pk}", *PER_MODEL)
     # The job of a stranger is no secret that this would tell: it is kept only if it fits.
     fits = Job.objects.filter(pk=given["job"], version__model=model).exists()
-    user = (
-        User.objects.filter(pk=request.user.pk).first() if request.user.is_authenticated else None
-    )
+    user = User.objects.filter(pk=request.user.pk).first()
     Report.objects.create(
         model=model,
         job_id=given["job"] if fits else None,
