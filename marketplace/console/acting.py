@@ -4,7 +4,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from hijack import signals
 from hijack.views import AcquireUserView
@@ -39,6 +39,13 @@ class ActAs(AcquireUserView):  # type: ignore[misc]
     """django-hijack's own view, for sessions with a second factor, with a reason."""
 
     raise_exception = True
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Take forms only."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        answer: HttpResponse = super().dispatch(request, *args, **kwargs)
+        return answer
 
     def test_func(self) -> bool:
         """Ask for the permission, for the second factor, and that nobody is acted as already."""

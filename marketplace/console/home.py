@@ -58,7 +58,7 @@ class _Look:
 
 def _counted(looks: list[_Look]) -> list[Need]:
     """Count all in one query."""
-    counts = capped_all([look.rows for look in looks]) if looks else []
+    counts = capped_all([look.rows for look in looks])
     return [
         Need(look.label, count, look.url, look.hint, look.is_bad)
         for look, count in zip(looks, counts, strict=True)

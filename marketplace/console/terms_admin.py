@@ -1,9 +1,10 @@
 """What staff see and may do about terms: promotion codes, acceptances, free units."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.db.models import DateTimeField
 from django.http import HttpRequest
 
 from marketplace.catalog.models import FreeQuotaUse, LicenceAcceptance
@@ -45,6 +46,15 @@ class PromotionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     search_fields = ("code", "note")
     raw_id_fields = ("model",)
     form = PromotionForm
+    # Django's own has two fields for a moment, and no label for either.
+    formfield_overrides: ClassVar[Any] = {
+        DateTimeField: {
+            "form_class": forms.DateTimeField,
+            "widget": forms.DateTimeInput(
+                attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"
+            ),
+        }
+    }
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Ask for the amount of a new code, show that of an old one."""
