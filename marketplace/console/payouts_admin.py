@@ -47,7 +47,8 @@ class StatementAdmin(ReadOnly):
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Statement]":
         """Add up what of each was taken back, for all rows at once."""
         back = Sum("lines__earned_nano", filter=Q(lines__version_id=NO_VERSION))
-        return super().get_queryset(request).annotate(returned=Coalesce(back, 0))
+        rows: QuerySet[Statement] = super().get_queryset(request)
+        return rows.annotate(returned=Coalesce(back, 0))  # type: ignore[no-any-return]
 
     def earned(self, obj: Statement) -> str:
         """Write what was earned."""

@@ -81,7 +81,8 @@ def capped_all(several: "list[QuerySet[Any]]") -> list[int]:
     """Count rows of several tables in one query, each no further than CAP."""
     if not several:
         return []
-    parts, values = [], []
+    parts: list[str] = []
+    values: list[Any] = []
     for number, rows in enumerate(several):
         sql, given = rows.order_by().values("pk")[:CAP].query.sql_with_params()
         parts.append(f"(SELECT count(*) FROM ({sql}) t{number})")  # noqa: S608 (Django's SQL)

@@ -13,7 +13,7 @@ from marketplace.accounts.models import User
 from marketplace.accounts.services import organisation_suspend
 from marketplace.catalog.models import Model, Status, Version
 from marketplace.catalog.services import version_decide
-from marketplace.console.access import acting_staff, needs, record
+from marketplace.console.access import NOBODY, acting_staff, needs, record
 from marketplace.console.mails import tell_vendor
 from marketplace.console.models import Report, ReportReason, ReportState
 from marketplace.core import limits
@@ -82,7 +82,7 @@ def _take(request: HttpRequest, given: dict[str, Any]) -> None:
     limits.require("reports of this model", f"report:{model.pk}", *PER_MODEL)
     # The job of a stranger is no secret that this would tell: it is kept only if it fits.
     fits = Job.objects.filter(pk=given["job"], version__model=model).exists()
-    user = User.objects.filter(pk=request.user.pk).first()
+    user = User.objects.filter(pk=request.user.pk or NOBODY).first()
     Report.objects.create(
         model=model,
         job_id=given["job"] if fits else None,
