@@ -21,7 +21,7 @@ from marketplace.console import (
     wallets_admin,
 )
 from marketplace.console.credit import CreditForm
-from marketplace.console.rows import NoteForm, OutboxAdmin, ReadOnly
+from marketplace.console.rows import Audited, NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.ids import parse_id
@@ -41,7 +41,7 @@ __all__ = [
 
 
 @admin.register(User)
-class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(Audited):
     """People."""
 
     list_display = ("email", "name", "is_staff", "is_active", "date_joined")
@@ -80,7 +80,7 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
 
 
 @admin.register(Organisation)
-class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class OrganisationAdmin(Audited):
     """Tenants and their credit."""
 
     form = CreditForm

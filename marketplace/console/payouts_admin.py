@@ -48,7 +48,7 @@ class StatementAdmin(ReadOnly):
         """Add up what of each was taken back, for all rows at once."""
         back = Sum("lines__earned_nano", filter=Q(lines__version_id=NO_VERSION))
         rows: QuerySet[Statement] = super().get_queryset(request)
-        return rows.annotate(returned=Coalesce(back, 0))  # type: ignore[no-any-return]
+        return rows.annotate(returned=Coalesce(back, 0))
 
     def earned(self, obj: Statement) -> str:
         """Write what was earned."""

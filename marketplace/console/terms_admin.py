@@ -9,7 +9,7 @@ from django.http import HttpRequest
 
 from marketplace.catalog.models import FreeQuotaUse, LicenceAcceptance
 from marketplace.catalog.promotion_models import Promotion
-from marketplace.console.rows import ReadOnly
+from marketplace.console.rows import Audited, ReadOnly
 from marketplace.core.money import format_usd
 
 
@@ -39,7 +39,7 @@ class PromotionForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Promotion)
-class PromotionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class PromotionAdmin(Audited):
     """Promotion codes. What a code is worth never changes; it can be ended."""
 
     list_display = ("code", "credit", "starts_at", "ends_at", "uses", "max_uses", "note")
