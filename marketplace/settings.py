@@ -394,3 +394,4 @@ LOGGING = logs.configure(
     level=env.str("LOG_LEVEL", default="INFO"), pool_level=env.str("LOG_LEVEL", default="WARNING")
 )
 LANGUAGE_CODE, TIME_ZONE, USE_TZ, USE_I18N = "en", "UTC", True, False
+DATE_FORMAT, DATETIME_FORMAT = "j M Y", "j M Y, H:i"

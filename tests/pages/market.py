@@ -42,6 +42,7 @@ from marketplace.catalog import acceptance
 from marketplace.catalog import services as catalog
 from marketplace.catalog.models import Licence, Status, Version
 from marketplace.catalog.promotion_models import Promotion
+from marketplace.console.models import Report, ReportReason, StaffAct
 from marketplace.core.clock import now
 from marketplace.core.ids import new_id
 from marketplace.core.money import to_nano
@@ -287,6 +288,10 @@ def _rare(market: Market, number: int) -> None:
     Incident.objects.create(rule=f"a rule of round {number}", detail="A row was odd.")
     Promotion.objects.create(
         code=f"CODE-{number}", amount_nano=to_nano("2"), created_by=market.cast.sam
+    )
+    StaffAct.objects.create(by=market.cast.sam, verb="report.dismissed", subject="a report")
+    Report.objects.create(
+        model=market.cast.version.model, reason=ReportReason.OTHER, text="It is not what it says."
     )
     StripeEvent.objects.create(
         id=f"evt_{number}", type="charge.refunded", payload={"data": {"object": {}}},

@@ -19,7 +19,10 @@ from django.http import HttpResponse, HttpResponseBase
 from django.test import Client
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
+from billing.models import Account, Incident
 from marketplace.accounts.models import Membership, User
+from marketplace.console.models import Report
+from tests.cast import staff_sign_in
 from tests.pages.market import STATES, Market
 
 DOCS = sorted(path.stem for path in (settings.BASE_DIR / "templates" / "docs").glob("*.md"))
@@ -47,11 +50,23 @@ BY_PARAMETER: dict[str, Value] = {
     "org_id": lambda m: m.cast.developer.pk,
     "user_id": lambda m: m.cast.bob.pk,
     "app_label": lambda m: "billing",
+    "source_id": lambda m: m.jobs["succeeded"].pk,
+    "account_id": lambda m: Account.objects.get(kind="wallet", org=m.cast.developer).pk,
+    "incident_id": lambda m: Incident.objects.first().pk,
+    "report_id": lambda m: Report.objects.first().pk,
+    "worker_id": lambda m: "nobody",
     "delivery_id": lambda m: m.jobs["failed"].webhook_deliveries.first().pk,
 }
 EXAMPLES: dict[str, dict[str, Value]] = {
     "vendor-profile": {"slug": lambda m: m.cast.vendor.slug},
     "doc": {"slug": lambda m: "quickstart"},
+    "admin:organisation": {"slug": lambda m: m.cast.developer.slug},
+    "admin:organisation-stop": {"slug": lambda m: m.cast.developer.slug},
+    "admin:organisation-money": {"slug": lambda m: m.cast.developer.slug},
+    "admin:queue": {"name": lambda m: "stripeevent"},
+    "admin:queue-replay": {"name": lambda m: "stripeevent"},
+    "admin:queue-row": {"name": lambda m: "stripeevent", "key": lambda m: "evt_0"},
+    "admin:flag": {"name": lambda m: "calls"},
     "account_confirm_email": {"key": lambda m: m.mail_key},
 }
 # More of the same route, where it looks different: the first of `EXAMPLES` is opened everywhere.
@@ -205,7 +220,9 @@ def user_of(market: Market, audience: str) -> User | AnonymousUser:
 def signed_in(user: User | AnonymousUser) -> Client:
     """Return a client whose session says that its user gave the password and a code just now."""
     client = Client()
-    if isinstance(user, User):
+    if isinstance(user, User) and user.is_staff:
+        staff_sign_in(client, user)
+    elif isinstance(user, User):
         client.force_login(user)
         session, moment = client.session, time.time()
         session["account_authentication_methods"] = [
