@@ -113,7 +113,7 @@ def _paths(cast: Cast, rows: int) -> dict[str, str]:
     return {
         "jobs": "/dashboard/jobs/",
         "jobs, failed": "/dashboard/jobs/?status=failed",
-        "jobs, page 4500": f"/dashboard/jobs/?before={deep.pk}",
+        "jobs, deep": f"/dashboard/jobs/?before={deep.pk}",
         "job": f"/dashboard/jobs/{ended.pk}/",
         "overview": "/dashboard/",
         "usage": "/dashboard/usage/",
