@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from marketplace.local.postgres import PostgresServer
 from marketplace.local.valkey import HOST, ValkeyServer, free_port
@@ -201,6 +202,10 @@ def _verdict(good: bool) -> str:
     return "ok" if good else "MISSED"
 
 
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="make bench-pages", description=__doc__)
@@ -211,6 +216,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.rows < 1000 or options.requests < 20:
         parser.error("at least 1000 rows and 20 requests")
+    signal.signal(signal.SIGTERM, _interrupt)  # the servers are stopped then too
+    signal.signal(signal.SIGINT, _interrupt)
     home = Path(tempfile.mkdtemp(prefix="mercato-bench-"))
     try:
         with _services(home) as port:
