@@ -45,7 +45,7 @@ from marketplace.accounts import services as accounts
 from marketplace.accounts.models import Membership, Role, User
 from marketplace.catalog import acceptance
 from marketplace.catalog import services as catalog
-from marketplace.catalog.models import Licence, Status, Version
+from marketplace.catalog.models import Licence, Model, Status, Version
 from marketplace.catalog.promotion_models import Promotion
 from marketplace.catalog.samples import sample_put
 from marketplace.console.models import Report, StaffAct
@@ -229,13 +229,14 @@ def _listings(market: Market, number: int) -> None:
         version=cast.version, unit="image", unit_price=Decimal("0.003"), for_org=customer
     )
     for state in (Status.DRAFT, Status.SUBMITTED, Status.SUSPENDED):
-        _version(market, state)
+        _version(market, state, cast.version.model)
+    _version(market, Status.LISTED, derived.model)
 
 
-def _version(market: Market, state: Status) -> Version:
+def _version(market: Market, state: Status, model: Model) -> Version:
     cast = market.cast
     version = catalog.version_create(
-        model=cast.version.model, licence=cast.licence, weights_uri="starter:starter-image",
+        model=model, licence=cast.licence, weights_uri="starter:starter-image",
         weights_digest="sha256:" + "0" * 64, family="flux", input_schema=SCHEMA,
     )  # fmt: skip
     catalog.price_set(version=version, unit="image", unit_price=Decimal("0.005"))
@@ -244,9 +245,10 @@ def _version(market: Market, state: Status) -> Version:
     version.refresh_from_db()
     if state == Status.DRAFT:
         catalog.version_decide(version=version, after=state, by=cast.sam, note="Say more.")
-    elif state == Status.SUSPENDED:
+    elif state in (Status.SUSPENDED, Status.LISTED):
         catalog.version_decide(version=version, after=Status.LISTED, by=cast.sam)
         version.refresh_from_db()
+    if state == Status.SUSPENDED:
         catalog.version_decide(version=version, after=state, by=cast.sam, note="It broke.")
     return version
 
