@@ -24,7 +24,7 @@ def market() -> Iterator[Market]:
     var = Path(tempfile.mkdtemp(prefix="mercato-listing-"))
     mail = var / "mail"
     mail.mkdir()
-    env = {"EMAIL_URL": f"filemail://{mail}", "READS_PER_SECOND": "1000", "WORKER_SLOTS": "2"}
+    env = {"EMAIL_URL": f"filemail:///{mail}", "READS_PER_SECOND": "1000", "WORKER_SLOTS": "2"}
     running = Market(var=var, port=free_port(), say=lambda line: None, embedded=True, extra_env=env)
     try:
         running.start()
@@ -65,9 +65,9 @@ def look(page, name):
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
-def sign_up(page, market):
+def sign_up(page, market, address="vera@example.org"):
     page.goto("/accounts/signup/")
-    page.get_by_label("Email").fill("vera@example.org")
+    page.get_by_label("Email").fill(address)
     page.get_by_label("Password").first.fill(PASSWORD)
     page.get_by_role("button", name="Sign Up").click()
     page.wait_for_url("**/confirm-email/")
@@ -97,7 +97,7 @@ def test_from_an_empty_account_to_review(page, market):
 
     schema = page.get_by_label("Input schema")
     schema.fill('{"type": "object", "properties": {"width": 3}}')
-    page.get_by_text("properties.width").wait_for()
+    page.get_by_text("properties.width").first.wait_for()
     side = '{"type": "integer", "const": 128, "default": 128}'
     schema.fill(
         '{"type": "object", "required": ["prompt"], "properties": {'
@@ -115,8 +115,8 @@ def test_from_an_empty_account_to_review(page, market):
     page.get_by_label("Text").fill("Be kind.")
     page.get_by_role("button", name="Write").click()
     page.goto("/vendor/models/dusk/listing/")
-    page.get_by_label("Made from").fill("starter-lab/starter-image:1")
-    page.get_by_label("Made from").blur()
+    page.get_by_role("textbox", name="Made from").fill("starter-lab/starter-image:1")
+    page.get_by_role("textbox", name="Made from").blur()
     page.get_by_text("Of a call for $1.00").wait_for()
     assert page.get_by_text("royalty for starter-lab/starter-image:1").first.is_visible()
     look(page, "4-terms")
