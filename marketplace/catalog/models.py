@@ -13,6 +13,7 @@ from marketplace.catalog import (  # (tables of this app too)
     promotion_models,  # noqa: F401
     rollout_models,  # noqa: F401
     sample_models,  # noqa: F401
+    standing_models,  # noqa: F401
 )
 from marketplace.catalog.querysets import ModelQuerySet, VersionQuerySet
 from marketplace.core.clock import now

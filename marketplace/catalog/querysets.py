@@ -15,11 +15,17 @@ class ModelQuerySet(OrgQuerySet[M_co]):
 
     def public(self) -> Self:
         """Return what the gallery shows."""
-        return self.filter(visibility="public", versions__status="listed").distinct()
+        return self.filter(
+            visibility="public", versions__status="listed", org__suspended_at__isnull=True
+        ).distinct()
 
     def visible_to(self, org: Any | None) -> Self:
         """Return what `org` may read: listed public or unlisted models, and its own."""
-        listed = Q(visibility__in=["public", "unlisted"], versions__status="listed")
+        listed = Q(
+            visibility__in=["public", "unlisted"],
+            versions__status="listed",
+            org__suspended_at__isnull=True,
+        )
         return self.filter(listed | Q(org=org) if org is not None else listed).distinct()
 
 
@@ -33,9 +39,10 @@ class VersionQuerySet(QuerySet[M_co]):
     def runnable_by(self, org: Any) -> Self:
         """Return versions that `org` may call: listed ones not private, and its own listed ones.
 
-        One whose time is up is nobody's.
+        One whose time is up is nobody's, nor is one of a suspended vendor.
         """
-        listed = Q(status="listed") & ~Q(retirement__ends_at__lte=now())
+        there = Q(status="listed", model__org__suspended_at__isnull=True)
+        listed = there & ~Q(retirement__ends_at__lte=now())
         return self.filter(
             listed & (Q(model__visibility__in=["public", "unlisted"]) | Q(model__org=org))
         )

@@ -182,16 +182,23 @@ def version_runnable(*, ref: str, org: Any) -> Version:
     return version
 
 
-def search(rows: "QuerySet[Model]", text: str) -> "QuerySet[Model]":
-    """Keep models whose name, vendor, title or summary contains every word of `text`."""
+def contains(text: str) -> Q:
+    """Return what holds where name, vendor, title or summary contains every word of `text`."""
+    found = Q()
     for word in text.split()[:8]:
-        rows = rows.filter(
+        found &= (
             Q(name__icontains=word)
             | Q(org__slug__icontains=word)
+            | Q(org__name__icontains=word)
             | Q(title__icontains=word)
             | Q(summary__icontains=word)
         )
-    return rows
+    return found
+
+
+def search(rows: "QuerySet[Model]", text: str) -> "QuerySet[Model]":
+    """Keep models that contain every word of `text`."""
+    return rows.filter(contains(text))
 
 
 @dataclass(frozen=True, slots=True)

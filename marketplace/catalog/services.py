@@ -14,6 +14,7 @@ from django.db.models import Max
 from billing.rating import FLAT, GRADUATED, MAX_QUANTITY, PriceTerms, RatingError
 from billing.split import ChainError
 from marketplace.accounts.models import Organisation, User
+from marketplace.accounts.services import active_require
 from marketplace.catalog import chains, schemas, selectors, version_checks, weights
 from marketplace.catalog.models import (
     Category,
@@ -29,6 +30,7 @@ from marketplace.catalog.models import (
 )
 from marketplace.catalog.negotiated import now_dearer, require_no_dearer
 from marketplace.catalog.rows import save_checked
+from marketplace.core import flags
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
 from marketplace.core.ids import parse_id
@@ -302,6 +304,9 @@ def version_submit(*, version: Version, by: User | None = None) -> Version:
         raise WrongState(f"Only a draft can be submitted; this version is {version.status}.")
     if selectors.price_current(version) is None:
         raise WrongState("Set a price first.")
+    if not flags.is_on(flags.LISTINGS):
+        raise WrongState("New versions are not taken just now; try again later.")
+    active_require(version.model.org)
     return _move(version, Status.SUBMITTED, by, "")
 
 

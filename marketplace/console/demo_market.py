@@ -27,6 +27,7 @@ from marketplace.catalog.models import Licence, Model, Status, Version, Visibili
 from marketplace.catalog.samples import sample_put
 from marketplace.console.demo_schemas import clip_schema, picture_schema
 from marketplace.core.money import to_nano
+from marketplace.jobs.standings import standings_refresh
 
 STARTER = "starter-image"
 STARTER_VIDEO = "starter-video"
@@ -317,6 +318,7 @@ def seed(*, noop: bool = False) -> dict[str, Any]:
     _derived_model(_org("quick-studio", "Quick Studio", studio), base, staff)
     buyer = _org("pixel-forge", "Pixel Forge", developer)
     billing.credit_grant(org_id=buyer.pk, amount_nano=to_nano("5"), source=f"seed:{buyer.pk}")
+    standings_refresh()  # the gallery sorts by price from its first minute on
     logins = [developer_login, vendor_login, studio_login, staff_login]
     extra = {"noop_model": _noop_model(lab, staff)} if noop else {}
     return extra | {
