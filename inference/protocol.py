@@ -138,6 +138,20 @@ def worker_key(worker_id: str) -> str:
     return f"worker:{worker_id}"
 
 
+def drain_key(worker_id: str) -> str:
+    """Return the Valkey key by which a worker is told to take no more jobs, and end when empty.
+
+    Its value is the `started_at` of the process that is meant, as written in its heartbeat, so
+    that the one which takes its place is not; or DRAIN_UNDONE.
+    """
+    return f"worker:{worker_id}:drain"
+
+
+DRAIN_UNDONE = "undone"
+DRAIN_TTL_S = 86_400
+"""Longer than any job lasts: nobody is asked to drain for ever."""
+
+
 def _build(annotation: Any, value: Any, where: str) -> Any:
     """Turn plain JSON into the type a field declares. Raises ValueError naming the field."""
     origin = typing.get_origin(annotation)
@@ -330,7 +344,9 @@ class Heartbeat(Message):
     """gpu → Valkey, every HEARTBEAT_EVERY_S seconds. `busy` lists the ids of running jobs.
 
     Other workers may fetch weights from `weights_url` if `weights_proof` shows that this one
-    holds the token they share; both are empty where it serves none.
+    holds the token they share; both are empty where it serves none. `samples` are under way on
+    the device now; `load` says what percentage of the slots was busy in each of the last minutes,
+    the oldest first.
     """
 
     worker_id: str
@@ -346,3 +362,7 @@ class Heartbeat(Message):
     weights_proof: str = ""
     started_at: float
     at: float
+    draining: bool = False
+    memory_used_bytes: int = 0
+    samples: int = 0
+    load: list[int] = field(default_factory=list)

@@ -101,6 +101,7 @@ class Transfer(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["debit", "occurred_at"], name="transfer_debit"),
             models.Index(fields=["credit", "occurred_at"], name="transfer_credit"),
+            models.Index(fields=["kind", "occurred_at", "id"], name="transfer_kind"),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["source_id", "kind", "leg"], name="transfer_once"),

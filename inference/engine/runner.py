@@ -155,6 +155,11 @@ class Engine:
         """
         return self._stages is not None and self._stages.lost is not None
 
+    @property
+    def samples(self) -> int:
+        """How many samples are being denoised at this moment, whoever asks."""
+        return self._stages.samples if self._stages is not None else 0
+
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Run `function` on the engine thread, between two turns."""
         future: Future[T] = Future()

@@ -84,6 +84,11 @@ class Stages:
         return bool(self._active or self._decoding)
 
     @property
+    def samples(self) -> int:
+        """How many samples are being denoised; any thread may ask."""
+        return len(self._active)
+
+    @property
     def waiting(self) -> bool:
         """Whether there is any request, be it for weights that are being loaded."""
         return bool(self._tickets or self._watchers)

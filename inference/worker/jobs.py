@@ -165,6 +165,10 @@ class JobRunner:
         with self._lock:
             return [job_id for job_id, _ in self._running]
 
+    def samples(self) -> int:
+        """Return how many samples are under way on the device."""
+        return self._engine.samples
+
     def loaded(self) -> list[str]:
         """Return the ids of the versions whose weights are on the device."""
         held = (self._versions.get(model) for model in self._engine.loaded())

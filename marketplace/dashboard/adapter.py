@@ -11,12 +11,17 @@ from django.http import HttpRequest
 from billing import services as billing
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import User
+from marketplace.core import flags
 from marketplace.core.clock import now
 from marketplace.core.money import to_nano
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Founds the organisation in the transaction that creates the user."""
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        """Tell whether new people may sign up."""
+        return flags.is_on(flags.SIGN_UPS)
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         """Save the user, found their organisation, grant the welcome credit."""

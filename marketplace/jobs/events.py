@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -66,6 +67,25 @@ def progress_of(job_id: object) -> dict[str, Any]:
         return {}
     found = (_parse(entry) for entry in answer)
     return next((event.data for event in found if event.type == "progress"), {})
+
+
+def logs_of(job_id: object, limit: int = 100) -> list[dict[str, Any]]:
+    """Return the newest log lines, oldest first: {"at": datetime, "level": …, "message": …}.
+
+    Valkey keeps them for an hour after the last event.
+    """
+    try:
+        answer: Any = valkey.client().xrevrange(protocol.events_key(str(job_id)), count=1000)
+    except redis.exceptions.RedisError as error:
+        log.warning("cannot read events", job_id=str(job_id), error=repr(error))
+        return []
+    lines = []
+    for event in (_parse(entry) for entry in answer):
+        if event.type == "log" and len(lines) < limit:
+            at = datetime.fromtimestamp(int(event.id.partition("-")[0]) / 1000, tz=UTC)
+            level = str(event.data.get("level", "info"))
+            lines.append({"at": at, "level": level, "message": str(event.data.get("message", ""))})
+    return lines[::-1]
 
 
 def wait_done(job_id: object, timeout_s: float) -> bool:

@@ -30,7 +30,7 @@ def upload_create(
         key=f"inputs/{org.pk}/{file_id}",
         name=name.strip(),
         content_type=content_type,
-        expires_at=now() + timedelta(days=settings.FILE_KEEP_DAYS),
+        expires_at=now() + timedelta(days=org.keep_days or settings.FILE_KEEP_DAYS),
     )
     limit = settings.FILE_MAX_BYTES
     return file, storage().signed_put(file.key, content_type, limit, _UPLOAD_TTL_S), limit
@@ -39,7 +39,9 @@ def upload_create(
 def upload_store(*, org: Organisation, name: str, content_type: str, body: bytes) -> File:
     """Keep a file that came through this process. Raises InvalidInput for one that is too large."""
     file, _, limit = upload_create(org=org, name=name, content_type=content_type)
-    storage().put(file.key, content_type, body, limit)
+    if len(body) > limit:
+        raise InvalidInput(f"The file is larger than {limit} bytes.", code="file_too_large")
+    storage().put(file.key, body, content_type)
     return file
 
 

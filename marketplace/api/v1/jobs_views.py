@@ -17,7 +17,7 @@ from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
 from marketplace.core.database import give_back
 from marketplace.core.errors import InvalidInput, NotFound
-from marketplace.jobs import live, selectors, services, stream
+from marketplace.jobs import live, retention, selectors, services, stream
 from marketplace.jobs.events import wait_done
 from marketplace.jobs.models import Job, JobStatus
 
@@ -155,6 +155,23 @@ class JobCancel(APIView):
         services.job_cancel(org=org, job=selectors.job_get(org=org, job_id=job_id))
         job = selectors.job_get(org=org, job_id=job_id)
         return _answer(job, 200 if job.is_ended else 202)
+
+
+class JobPurge(APIView):
+    """Delete what a job was given and made."""
+
+    scopes: ClassVar[Scopes] = {"POST": (Scope.RUN,)}
+
+    @extend_schema(
+        operation_id="jobs_purge",
+        request=None,
+        responses={200: serializers.Job, 409: serializers.Error},
+    )
+    def post(self, request: Request, job_id: str) -> Response:
+        """Delete an ended job's inputs and outputs now. What it cost stays explained."""
+        org = caller_of(request).org
+        retention.job_purge(org=org, job=selectors.job_get(org=org, job_id=job_id))
+        return _answer(selectors.job_get(org=org, job_id=job_id), 200)
 
 
 class JobEvents(APIView):

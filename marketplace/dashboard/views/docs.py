@@ -14,6 +14,7 @@ from marketplace.dashboard.markdown import Page, render_page
 PAGES = {
     "quickstart": ("Quick start", "From an account to a picture in two minutes."),
     "keys": ("API keys", "Scopes, budgets, and what to do when one leaks."),
+    "account": ("Your organisation", "Roles, the audit log, and how long data is kept."),
     "jobs": ("Jobs", "Submit, follow, cancel, and be told when it is done."),
     "inputs": ("Pictures, clips and LoRAs", "What an input may hold besides a prompt."),
     "billing": ("Billing", "Quotes, holds, charges, and the ledger behind them."),
@@ -26,6 +27,7 @@ PAGES = {
     "engine": ("The engine", "What makes models faster, and what each of it may cost."),
     "weights": ("Weights and LoRAs", "Where weights may be, and how they are checked."),
     "self-hosting": ("Self-hosting", "Run the whole market on your own machines."),
+    "console": ("The staff console", "Review, reports, fleet, ledger, refunds and flags."),
     "worker-settings": ("Worker settings", "Every variable that a GPU worker reads."),
 }
 _METHODS = ("get", "post", "put", "patch", "delete")
