@@ -15,6 +15,8 @@ from tests.browser.conftest import OUT
 
 MODEL = "/models/starter-lab/starter-image/"
 SLOW_MS = 60_000
+# A whole market starts for it, which a busy machine takes minutes for.
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
