@@ -66,7 +66,7 @@ def _model_page(
 @answers
 @require_safe
 def model(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
-    """Show a model; `?from=` fills the playground with a job's input, `?sample=` with a sample's."""
+    """Show a model; `?from=` fills the playground with a job's input, `?sample=` a sample's."""
     org = request.org or None  # type: ignore[attr-defined]
     found = catalog.model_get(vendor=vendor, name=name, org=org)
     values = None
