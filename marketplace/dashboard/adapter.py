@@ -4,11 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
-from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
 from billing import services as billing
@@ -19,8 +18,6 @@ from marketplace.catalog.gallery import Wish, gallery
 from marketplace.catalog.models import Task
 from marketplace.core.clock import now
 from marketplace.core.money import format_usd, to_nano
-
-_NEXT = "welcome_next"
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
@@ -42,24 +39,22 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
                         expires_at=now() + timedelta(days=days) if days else None,
                         note="Welcome credit",
                     )
-        if self.is_safe_url(where := request.POST.get("next")):
-            request.session[_NEXT] = where
         return user
 
-    def get_email_verification_redirect_url(self, email_address: EmailAddress) -> str:
-        """Lead a new user to where they came from, else to a model that they can try at once."""
-        request = self.request
-        org = email_address.user.organisations.first() if request.user.is_authenticated else None
-        if org is None or org.jobs.exists():
-            where: str = super().get_email_verification_redirect_url(email_address)
-            return where
-        free = balance_of(org.pk).available_nano
-        if free > 0:
-            text = (
-                f"Welcome. You have {format_usd(free)} of free credit: describe a picture and run."
-            )
-            messages.success(request, text)
-        return str(request.session.pop(_NEXT, None) or _first_model())
+    def post_login(
+        self, request: HttpRequest, user: User, *, signup: bool, **given: Any
+    ) -> HttpResponse:
+        """Tell somebody who has just signed up what there is to spend, then go on."""
+        if signup and (org := user.organisations.first()) is not None:
+            free = balance_of(org.pk).available_nano
+            credit = f" You have {format_usd(free)} of free credit." if free > 0 else ""
+            messages.success(request, f"Welcome.{credit} Describe a picture and run.")
+        answer: HttpResponse = super().post_login(request, user, signup=signup, **given)
+        return answer
+
+    def get_signup_redirect_url(self, request: HttpRequest) -> str:
+        """Return where a new user goes who came from nowhere: to a model that can be tried."""
+        return _first_model()
 
 
 def _first_model() -> str:
