@@ -211,8 +211,15 @@ def _newest(rows: "QuerySet[Transfer]", mark: Mark | None) -> list[Transfer]:
     """Return a page and one more, newest first, older than `mark`."""
     if mark is not None:
         rows = rows.filter(Q(occurred_at__lt=mark[0]) | Q(occurred_at=mark[0], pk__lt=mark[1]))
-    rows = rows.select_related("debit__org", "credit__org")
-    return list(rows.order_by("-occurred_at", "-pk")[: PAGE + 1])
+    # The ids first, by the index alone: what is joined to them must not change how they are found.
+    ids = list(rows.order_by("-occurred_at", "-pk").values_list("pk", flat=True)[: PAGE + 1])
+    return _sorted(Transfer.objects.filter(pk__in=ids))
+
+
+def _sorted(rows: "QuerySet[Transfer]") -> list[Transfer]:
+    """Return a page of found transfers with their accounts, newest first."""
+    found = rows.select_related("debit__org", "credit__org")
+    return sorted(found, key=lambda row: (row.occurred_at, row.pk), reverse=True)[: PAGE + 1]
 
 
 def _of_account(account_id: int, filters: Filters, mark: Mark | None) -> list[Transfer]:
@@ -236,8 +243,7 @@ def _of_every_kind(filters: Filters, mark: Mark | None) -> list[Transfer]:
         for kind in kinds
     ]
     ids = [row["pk"] for row in (parts[0].union(*parts[1:], all=True) if parts[1:] else parts[0])]
-    found = list(Transfer.objects.filter(pk__in=ids).select_related("debit__org", "credit__org"))
-    return sorted(found, key=lambda row: (row.occurred_at, row.pk), reverse=True)[: PAGE + 1]
+    return _sorted(Transfer.objects.filter(pk__in=ids))
 
 
 def _mark(before: str) -> Mark | None:

@@ -8,7 +8,7 @@ from django.contrib.admin.helpers import ActionForm
 from django.contrib.auth import get_permission_codename
 from django.db.models import Model as Row
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from marketplace.console.access import record
 
@@ -18,11 +18,13 @@ _UNSAID = {"action", "csrfmiddlewaretoken", "index", "nonce", "select_across", "
 class Audited(admin.ModelAdmin):  # type: ignore[type-arg]
     """A table of which every change and every action is written into the audit."""
 
-    def response_action(self, request: HttpRequest, queryset: "QuerySet[Any]") -> Any:
+    def response_action(
+        self, request: HttpRequest, queryset: "QuerySet[Any]", *args: Any, **kwargs: Any
+    ) -> HttpResponse | None:
         """Act, then write down what was asked for, on which rows, in which words."""
         name, chosen = request.POST.get("action", ""), request.POST.getlist("_selected_action")
         allowed = name in self.get_actions(request)
-        answer = super().response_action(request, queryset)
+        answer = super().response_action(request, queryset, *args, **kwargs)
         if allowed and chosen:
             said = [
                 f"{field}: {value}"

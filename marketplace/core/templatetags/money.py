@@ -1,5 +1,7 @@
 """Template filters that write amounts and sizes the way a person reads them."""
 
+from typing import Literal
+
 from django import template
 
 from marketplace.core.money import format_usd
@@ -8,9 +10,9 @@ register = template.Library()
 
 
 @register.filter
-def usd(nano: int | None) -> str:
-    """Write nano-USD as dollars; nothing for an absent amount."""
-    return "" if nano is None else format_usd(int(nano))
+def usd(nano: int | Literal[""] | None) -> str:
+    """Write nano-USD as dollars; nothing for an absent amount, which templates may call ""."""
+    return "" if nano is None or nano == "" else format_usd(int(nano))
 
 
 @register.filter

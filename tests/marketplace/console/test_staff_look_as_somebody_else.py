@@ -25,8 +25,8 @@ def test_the_banner_is_on_every_page_and_the_audit_has_both_ends(sam, cast):
     assert (began.verb, began.by, began.subject) == ("acting.began", cast.sam, cast.bob.email)
     assert began.note == "They cannot find their invoice."
     assert (ended.verb, ended.by) == ("acting.ended", cast.sam)
-    told = AuditEvent.objects.for_org(cast.developer).values_list("action", "actor")
-    assert list(told) == [
+    told = AuditEvent.objects.for_org(cast.developer).filter(action__startswith="staff.")
+    assert list(told.values_list("action", "actor")) == [
         ("staff.acting.ended", "the platform"),
         ("staff.acting.began", "the platform"),
     ]
