@@ -44,10 +44,11 @@ def _check_files(files: Any, *, lora: bool) -> list[dict[str, Any]]:
         raise _refuse(f"Send 1 to {MAX_FILES} files.")
     kept: list[dict[str, Any]] = []
     for file in files:
-        path, size = (file.get("path"), file.get("size")) if isinstance(file, dict) else ("", 0)
-        parts = path.split("/") if isinstance(path, str) else []
-        if not (0 < len(parts) <= 8 and len(path) <= 300 and all(map(_SEGMENT.fullmatch, parts))):
-            raise _refuse(f"{str(path)[:80]!r} is no plain path of a file.")
+        named = file if isinstance(file, dict) else {}
+        path, size = str(named.get("path", "")), named.get("size")
+        parts = path.split("/")
+        if not (len(parts) <= 8 and len(path) <= 300 and all(map(_SEGMENT.fullmatch, parts))):
+            raise _refuse(f"{path[:80]!r} is no plain path of a file.")
         if not path.endswith(SUFFIXES):
             raise _refuse(f"{path}: only {', '.join(SUFFIXES)} are taken; pickles and code never.")
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:

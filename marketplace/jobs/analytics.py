@@ -71,7 +71,8 @@ def calls_of(version_ids: Sequence[uuid.UUID], since: datetime) -> Analytics:
     with connection.cursor() as cursor:
         cursor.execute(_CALLS, [list(version_ids), since])
         for version_id, day, count, failed, charged, times, engine_s in cursor.fetchall():
-            row = Calls(count, failed, int(charged), *(times or (None,) * 3), float(engine_s))
+            p50, p95, p99 = times or (None, None, None)
+            row = Calls(count, failed, int(charged), p50, p95, p99, float(engine_s))
             if version_id is not None:
                 by_version[version_id] = row
             elif day is not None:

@@ -102,8 +102,8 @@ def draft_output_keep(*, org: Organisation, version: Version, file_id: uuid.UUID
         .select_related("job")
         .first()
     )
-    known = file is not None and TestRun.objects.filter(version=version, job_id=file.job_id)
-    if file is None or file.job is None or not (known and known.exists()):
+    runs = TestRun.objects.filter(version=version)
+    if file is None or file.job is None or not runs.filter(job_id=file.job.pk).exists():
         raise NotFound("There is no such output of a test run.")
     private = files.file_fields(version.input_schema)
     given = {name: value for name, value in file.job.input.items() if name not in private}

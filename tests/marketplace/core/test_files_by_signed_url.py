@@ -120,6 +120,23 @@ def test_s3_takes_and_gives_by_presigned_url(s3):
     assert s3.size("a/b.png") is None
 
 
+def test_s3_copies_joins_and_reads_parts(s3):
+    part = b"x" * 5 * 2**20  # the least that S3 joins
+    s3.put("parts/0", part, "application/octet-stream")
+    s3.put("parts/1", b"end", "application/octet-stream")
+    s3.join(["parts/0", "parts/1"], "whole")
+    assert s3.size("whole") == len(part) + 3
+    assert b"".join(s3.read("whole", len(part) - 1)) == b"xend"
+    assert b"".join(s3.read("whole", 1, 2)) == b"xx"
+    s3.join(["parts/1"], "one")
+    s3.copy("one", "copy", "image/png")
+    assert b"".join(s3.read("copy")) == b"end"
+    with pytest.raises(NotFound):
+        s3.copy("absent", "copy", "image/png")
+    with pytest.raises(NotFound):
+        b"".join(s3.read("absent"))
+
+
 def test_s3_without_its_bucket_is_not_ready(s3):
     with pytest.raises(OSError, match="absent"):
         S3Storage("absent").ready()
