@@ -50,15 +50,6 @@ class Live:
     preview: Preview | None = None
 
 
-def watch(job_id: object) -> None:
-    """Say that somebody wants previews of a job, for the next WATCHED_TTL_S seconds."""
-    try:
-        key = protocol.watched_key(str(job_id))
-        valkey.client().set(key, "1", ex=protocol.WATCHED_TTL_S)
-    except redis.exceptions.RedisError as error:
-        log.warning("previews not asked for", job_id=str(job_id), error=repr(error))
-
-
 def preview_of(job_id: object) -> Preview | None:
     """Return the newest preview of a job, None without one."""
     try:
@@ -68,20 +59,22 @@ def preview_of(job_id: object) -> Preview | None:
         return None
 
 
-def look(job: Job) -> Live:
-    """Return where a job is, and ask for previews of it if it has not ended."""
+def look(job: Job, *, previews: bool = True) -> Live:
+    """Return where a job is; with `previews`, ask for some of one that has not ended."""
     if job.is_ended:
         return Live(ENDED)
     try:
         with valkey.client().pipeline(transaction=False) as pipe:
-            pipe.set(protocol.watched_key(str(job.pk)), "1", ex=protocol.WATCHED_TTL_S)
+            if previews:
+                pipe.set(protocol.watched_key(str(job.pk)), "1", ex=protocol.WATCHED_TTL_S)
             pipe.xrevrange(protocol.events_key(str(job.pk)), count=_LOOK_BACK)
             pipe.get(protocol.preview_key(str(job.pk)))
-            _, entries, preview = pipe.execute()
+            *_, entries, preview = pipe.execute()
     except redis.exceptions.RedisError as error:
         log.warning("cannot look at a job", job_id=str(job.pk), error=repr(error))
         entries, preview = [], None
-    return _live(job, [_event(fields) for _, fields in entries], _preview(preview))
+    shown = _preview(preview) if previews else None
+    return _live(job, [_event(fields) for _, fields in entries], shown)
 
 
 def _event(fields: dict[str, str]) -> tuple[str, dict[str, Any]]:
