@@ -4,8 +4,8 @@ import base64
 import json
 
 import pytest
-import waffle
 from django.core.files.uploadedfile import SimpleUploadedFile
+from waffle.testutils import override_flag
 
 from inference import protocol
 from marketplace.core import flags, valkey
@@ -123,15 +123,13 @@ def test_watching_asks_the_worker_for_previews_and_shows_them(bob, cast):
 
 
 def test_staff_can_switch_previews_off(bob, cast):
-    waffle.get_waffle_flag_model().objects.update_or_create(
-        name=flags.PREVIEWS, defaults={"everyone": False}
-    )
-    run(bob)
-    job = the_job()
-    start(job)
-    events.emit(job.pk, "progress", {"step": 5, "steps": 8})
-    put_preview(job)
-    page = live(bob, job).content
+    with override_flag(flags.PREVIEWS, active=False):
+        run(bob)
+        job = the_job()
+        start(job)
+        events.emit(job.pk, "progress", {"step": 5, "steps": 8})
+        put_preview(job)
+        page = live(bob, job).content
     assert b"Step 5 of 8" in page
     assert b"pg-preview" not in page
     assert not valkey.client().exists(protocol.watched_key(str(job.pk)))
