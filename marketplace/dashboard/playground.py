@@ -140,15 +140,9 @@ def money_context(org: Organisation | None, quote_nano: int | None) -> dict[str,
 # Runs
 
 
-<<<<<<< HEAD
 def live_context(request: HttpRequest, job: Job) -> dict[str, Any]:
     """Return where a job is and what it made; the worker is asked for previews while it runs."""
     seen = live.look(job, previews=flags.is_on(flags.PREVIEWS, request))
-=======
-def live_context(job: Job, *, previews: bool = True) -> dict[str, Any]:
-    """Return where a job is and what it made; the worker is asked for previews while it runs."""
-    seen = live.look(job, previews=previews)
->>>>>>> main
     outputs = [
         (file, url)
         for file in (job.outputs.all() if job.is_ended else [])

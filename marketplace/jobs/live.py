@@ -60,11 +60,7 @@ def preview_of(job_id: object) -> Preview | None:
 
 
 def look(job: Job, *, previews: bool = True) -> Live:
-<<<<<<< HEAD
     """Return where a job is; with `previews`, ask for some of one that has not ended."""
-=======
-    """Return where a job is, and unless told otherwise ask for previews while it runs."""
->>>>>>> main
     if job.is_ended:
         return Live(ENDED)
     try:
