@@ -14,6 +14,7 @@ from billing import selectors as billing
 from marketplace.accounts.models import Organisation, Role
 from marketplace.accounts.services import membership_require
 from marketplace.catalog.models import Model, Price, Version
+from marketplace.core import flags
 from marketplace.core.errors import InvalidInput, MarketError
 from marketplace.core.ids import parse_id
 from marketplace.dashboard.schema_controls import plain
@@ -139,9 +140,9 @@ def money_context(org: Organisation | None, quote_nano: int | None) -> dict[str,
 # Runs
 
 
-def live_context(job: Job, *, previews: bool = True) -> dict[str, Any]:
+def live_context(request: HttpRequest, job: Job) -> dict[str, Any]:
     """Return where a job is and what it made; the worker is asked for previews while it runs."""
-    seen = live.look(job, previews=previews)
+    seen = live.look(job, previews=flags.is_on(flags.PREVIEWS, request))
     outputs = [
         (file, url)
         for file in (job.outputs.all() if job.is_ended else [])
@@ -281,7 +282,7 @@ def panel_context(
     if org is not None:
         context |= {"may_run": _may_run(request, org)} | runs_context(org, request.user, model)
     if job is not None:
-        context |= live_context(job)
+        context |= live_context(request, job)
     return context
 
 

@@ -50,15 +50,6 @@ class Live:
     preview: Preview | None = None
 
 
-def watch(job_id: object) -> None:
-    """Say that somebody wants previews of a job, for the next WATCHED_TTL_S seconds."""
-    try:
-        key = protocol.watched_key(str(job_id))
-        valkey.client().set(key, "1", ex=protocol.WATCHED_TTL_S)
-    except redis.exceptions.RedisError as error:
-        log.warning("previews not asked for", job_id=str(job_id), error=repr(error))
-
-
 def preview_of(job_id: object) -> Preview | None:
     """Return the newest preview of a job, None without one."""
     try:
@@ -69,7 +60,7 @@ def preview_of(job_id: object) -> Preview | None:
 
 
 def look(job: Job, *, previews: bool = True) -> Live:
-    """Return where a job is, and unless told otherwise ask for previews while it runs."""
+    """Return where a job is; with `previews`, ask for some of one that has not ended."""
     if job.is_ended:
         return Live(ENDED)
     try:
@@ -82,7 +73,8 @@ def look(job: Job, *, previews: bool = True) -> Live:
     except redis.exceptions.RedisError as error:
         log.warning("cannot look at a job", job_id=str(job.pk), error=repr(error))
         entries, preview = [], None
-    return _live(job, [_event(fields) for _, fields in entries], _preview(preview))
+    shown = _preview(preview) if previews else None
+    return _live(job, [_event(fields) for _, fields in entries], shown)
 
 
 def _event(fields: dict[str, str]) -> tuple[str, dict[str, Any]]:

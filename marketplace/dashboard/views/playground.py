@@ -16,13 +16,13 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from marketplace.accounts.models import Role
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Model, Version
-from marketplace.core import flags, limits
+from marketplace.core import limits
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
 from marketplace.dashboard import playground
 from marketplace.dashboard.access import MemberRequest, answers, member, show_error
 from marketplace.dashboard.schema_form import PlaygroundForm
 from marketplace.dashboard.views.public import model_page
-from marketplace.jobs import files, live
+from marketplace.jobs import files
 from marketplace.jobs import selectors as jobs
 from marketplace.jobs.models import Job
 from marketplace.jobs.services import job_cancel, job_submit
@@ -110,9 +110,11 @@ def run(request: MemberRequest, vendor: str, name: str) -> HttpResponseBase:
     if not _is_htmx(request):
         return redirect("job", job.pk) if job else model_page(request, model, form, status=422)
     if job is not None:
-        live.watch(job.pk)
         job = jobs.job_get(org=request.org, job_id=job.pk)
-        context = playground.live_context(job) | {"nonce": uuid.uuid4().hex, "model": model}
+        context = playground.live_context(request, job) | {
+            "nonce": uuid.uuid4().hex,
+            "model": model,
+        }
         return render(request, "playground/started.html", context)
     context = playground.panel_context(request, model, version, form=form) | {
         "model": model,
@@ -142,8 +144,7 @@ def run_live(request: MemberRequest, job_id: str) -> HttpResponseBase:
     job = jobs.job_get(org=request.org, job_id=job_id)
     if not _is_htmx(request):
         return redirect("job", job.pk)
-    previews = flags.is_on(flags.PREVIEWS, request)
-    context = playground.live_context(job, previews=previews)
+    context = playground.live_context(request, job)
     if context["seen"] == request.GET.get("seen"):
         return HttpResponse(status=204)
     context |= {"model": _model_of(job), "just_ended": job.is_ended}
@@ -162,7 +163,7 @@ def run_cancel(request: MemberRequest, job_id: str) -> HttpResponseBase:
     if not _is_htmx(request):
         return redirect("job", job.pk)
     job = jobs.job_get(org=request.org, job_id=job_id)
-    context = playground.live_context(job)
+    context = playground.live_context(request, job)
     context |= {"model": _model_of(job), "just_ended": job.is_ended}
     return render(request, "playground/live.html", context)
 

@@ -5,9 +5,10 @@ import json
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
+from waffle.testutils import override_flag
 
 from inference import protocol
-from marketplace.core import valkey
+from marketplace.core import flags, valkey
 from marketplace.core.storage import storage
 from marketplace.jobs import dispatch, events, services
 from marketplace.jobs.models import File, Job
@@ -119,6 +120,19 @@ def test_watching_asks_the_worker_for_previews_and_shows_them(bob, cast):
     page = live(bob, job).content
     assert b"data:image/webp;base64," + base64.b64encode(PICTURE) in page
     assert b"Preview after step 4 of 8" in page
+
+
+def test_staff_can_switch_previews_off(bob, cast):
+    with override_flag(flags.PREVIEWS, active=False):
+        run(bob)
+        job = the_job()
+        start(job)
+        events.emit(job.pk, "progress", {"step": 5, "steps": 8})
+        put_preview(job)
+        page = live(bob, job).content
+    assert b"Step 5 of 8" in page
+    assert b"pg-preview" not in page
+    assert not valkey.client().exists(protocol.watched_key(str(job.pk)))
 
 
 @pytest.mark.parametrize(
