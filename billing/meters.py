@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +16,8 @@ from django.db.models import F, Model, Q, QuerySet
 
 from billing.customers import customer_of, gateway_shared
 from billing.invariants import incident_open
+from billing.meter_checks import decide
+from billing.meter_ids import EVENT_NAMES, meters_ensure
 from billing.models import Charge, Funding, MeterBatch, Refund, Wallet
 from billing.stripe.gateway import (
     GatewayError,
@@ -32,15 +34,6 @@ from marketplace.core.outbox import Delivery
 
 log = structlog.get_logger("mercato.billing.meters")
 
-EVENT_NAMES = {
-    Funding.PREPAID: "mercato_prepaid_spend_micro_usd",
-    Funding.POSTPAID: "mercato_spend_micro_usd",
-}
-"""Two meters: only the second has a price, since prepaid usage was paid at the top-up."""
-_DISPLAY = {
-    Funding.PREPAID: "Usage paid from prepaid credit (micro-USD)",
-    Funding.POSTPAID: "Usage to be invoiced (micro-USD)",
-}
 _SEAL_LOCK = 7_203_001
 _SEAL_LIMIT = 5000
 STALE_AFTER = timedelta(hours=20)
@@ -183,19 +176,6 @@ def batches_seal(budget_s: float = 30.0) -> int:
     return sealed
 
 
-@lru_cache(maxsize=4)
-def _ensure_meters(gateway: StripeGateway) -> dict[Funding, str]:
-    return {
-        funding: gateway.meter_ensure(name, _DISPLAY[funding])
-        for funding, name in EVENT_NAMES.items()
-    }
-
-
-def meter_id(gateway: StripeGateway, funding: Funding) -> str:
-    """Return the id at Stripe of a funding's meter, made if there is none."""
-    return _ensure_meters(gateway)[funding]
-
-
 def _sending(keys: Mapping[uuid.UUID, str]) -> None:
     """Note in which request each batch goes out, and when it first did."""
     with connection.cursor() as cursor:
@@ -283,8 +263,6 @@ def _is_stale(batch: MeterBatch) -> bool:
 
 def _decide(gateway: StripeGateway, batch: MeterBatch) -> None:
     """End 20 hours of doubt by Stripe's own count: it has the batch, or it is sent anew."""
-    from billing.meter_checks import decide
-
     try:
         known = decide(gateway, batch)
     except (GatewayError, ValueError) as error:
@@ -336,7 +314,7 @@ def batches_relay(budget_s: float = 30.0) -> int:
 def _send_apart(gateway: StripeGateway, batches: Sequence[MeterBatch], pool: Executor) -> int:
     """Send each batch in a request of its own, several customers and meters at once."""
     try:
-        _ensure_meters(gateway)
+        meters_ensure(gateway)
         addressed = _addressed(gateway, batches)
         _sending({batch.pk: _key(batch) for batch, _ in addressed})
     except Exception as error:
@@ -361,7 +339,7 @@ def _send_together(gateway: StripeGateway, batches: Sequence[MeterBatch], pool: 
     """Send up to 100 batches in a request. A request that is refused goes event by event."""
     key = f"stream:{batches[0].pk}:{batches[0].attempts}"
     try:
-        _ensure_meters(gateway)
+        meters_ensure(gateway)
         addressed = _addressed(gateway, batches)
         if not addressed:
             return 0

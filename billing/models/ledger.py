@@ -107,6 +107,7 @@ class Transfer(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["debit", "occurred_at"], name="transfer_debit"),
             models.Index(fields=["credit", "occurred_at"], name="transfer_credit"),
+            models.Index(fields=["kind", "occurred_at", "id"], name="transfer_kind"),
             models.Index(
                 fields=["reverses"], condition=Q(reverses__isnull=False), name="transfer_reverses"
             ),

@@ -18,13 +18,16 @@ from django.conf import settings
 from django.db import transaction
 
 from billing import services as billing
+from inference.protocol import EXTENSIONS
 from marketplace.accounts import services as accounts
 from marketplace.accounts import tokens
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.catalog import services as catalog
 from marketplace.catalog.models import Licence, Model, Status, Version, Visibility
+from marketplace.catalog.samples import sample_put
 from marketplace.console.demo_schemas import clip_schema, picture_schema
 from marketplace.core.money import to_nano
+from marketplace.jobs.standings import standings_refresh
 
 STARTER = "starter-image"
 STARTER_VIDEO = "starter-video"
@@ -92,7 +95,27 @@ def _shipped(name: str) -> dict[str, Any]:
     return next(model for model in models if model["name"] == name)
 
 
+def _samples(version: Version) -> None:
+    """Give a draft the outputs that were drawn with it (`marketplace.local.samples`)."""
+    folder = settings.BASE_DIR / "marketplace" / "local" / "outputs"
+    index = json.loads((folder / "outputs.json").read_text())
+    kinds = {f".{ending}": kind for kind, ending in EXTENSIONS.items()}
+    for entry in index.get(version.model.name, []):
+        file = folder / entry["file"]
+        kind = kinds[file.suffix]
+        sample_put(
+            version=version,
+            content=file.read_bytes(),
+            content_type=kind,
+            given=entry["input"],
+            width=entry["width"],
+            height=entry["height"],
+            seconds=entry.get("seconds"),
+        )
+
+
 def _list(version: Version, staff: User) -> None:
+    _samples(version)
     catalog.version_submit(version=version)
     version.refresh_from_db()
     catalog.version_decide(version=version, after=Status.LISTED, by=staff)
@@ -295,6 +318,7 @@ def seed(*, noop: bool = False) -> dict[str, Any]:
     _derived_model(_org("quick-studio", "Quick Studio", studio), base, staff)
     buyer = _org("pixel-forge", "Pixel Forge", developer)
     billing.credit_grant(org_id=buyer.pk, amount_nano=to_nano("5"), source=f"seed:{buyer.pk}")
+    standings_refresh()  # the gallery sorts by price from its first minute on
     logins = [developer_login, vendor_login, studio_login, staff_login]
     extra = {"noop_model": _noop_model(lab, staff)} if noop else {}
     return extra | {

@@ -4,9 +4,10 @@ Workers and developers only ever see short-lived signed URLs, never credentials.
 """
 
 import hashlib
+import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -43,6 +44,18 @@ class Storage(Protocol):
 
     def size(self, key: str) -> int | None:
         """Return the size in bytes, or None if there is no such object."""
+
+    def put(self, key: str, content: bytes, content_type: str) -> None:
+        """Store `content`, small enough to be in memory, under a key that is not in use."""
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the object, or `length` bytes of it from `start`, in chunks. Raises NotFound."""
+
+    def copy(self, source: str, key: str, content_type: str) -> None:
+        """Store the object `source` under `key` as well. Raises NotFound."""
+
+    def join(self, parts: Sequence[str], key: str) -> None:
+        """Store the objects `parts`, one after the other, as `key`. Raises NotFound."""
 
     def delete(self, key: str) -> None:
         """Remove the object; removing what is absent is no error."""
@@ -87,6 +100,23 @@ class LocalStorage:
             return self.path(key).stat().st_size
         except FileNotFoundError:
             return None
+
+    def put(self, key: str, content: bytes, content_type: str) -> None:
+        """See Storage."""
+        self.write(key, [content], len(content))
+
+    def copy(self, source: str, key: str, content_type: str) -> None:
+        """See Storage."""
+        size = self.size(source)
+        if size is None:
+            raise NotFound("There is no such file.")
+        self.write(key, self.read(source), size)
+
+    def join(self, parts: Sequence[str], key: str) -> None:
+        """See Storage."""
+        sizes = [self.size(part) or 0 for part in parts]
+        chunks = itertools.chain.from_iterable(self.read(part) for part in parts)
+        self.write(key, chunks, sum(sizes))
 
     def delete(self, key: str) -> None:
         """See Storage."""
@@ -136,7 +166,7 @@ class LocalStorage:
             return file.tell(), digest
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
-        """Yield the object, or `length` bytes of it from `start`, in chunks. Raises NotFound."""
+        """See Storage."""
         try:
             file = self.path(key).open("rb")
         except FileNotFoundError as error:
@@ -193,6 +223,61 @@ class S3Storage:
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 return None
+            raise
+
+    def put(self, key: str, content: bytes, content_type: str) -> None:
+        """See Storage."""
+        self._s3.put_object(Bucket=self.bucket, Key=key, Body=content, ContentType=content_type)
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """See Storage."""
+        end = "" if length is None else start + length - 1
+        try:
+            found = self._s3.get_object(Bucket=self.bucket, Key=key, Range=f"bytes={start}-{end}")
+        except self._s3.exceptions.NoSuchKey as error:
+            raise NotFound("There is no such file.") from error
+        yield from found["Body"].iter_chunks(_CHUNK)
+
+    def copy(self, source: str, key: str, content_type: str) -> None:
+        """See Storage."""
+        try:
+            self._s3.copy_object(
+                Bucket=self.bucket,
+                Key=key,
+                CopySource={"Bucket": self.bucket, "Key": source},
+                ContentType=content_type,
+                MetadataDirective="REPLACE",
+            )
+        except ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+                raise NotFound("There is no such file.") from error
+            raise
+
+    def join(self, parts: Sequence[str], key: str) -> None:
+        """See Storage. S3 joins them itself; all parts but the last have at least 5 MiB."""
+        if len(parts) == 1:
+            self.copy(parts[0], key, "application/octet-stream")
+            return
+        place = {"Bucket": self.bucket, "Key": key}
+        upload = self._s3.create_multipart_upload(**place)["UploadId"]
+        try:
+            done = [
+                {
+                    "PartNumber": number,
+                    "ETag": self._s3.upload_part_copy(
+                        **place,
+                        UploadId=upload,
+                        PartNumber=number,
+                        CopySource={"Bucket": self.bucket, "Key": part},
+                    )["CopyPartResult"]["ETag"],
+                }
+                for number, part in enumerate(parts, start=1)
+            ]
+            self._s3.complete_multipart_upload(
+                **place, UploadId=upload, MultipartUpload={"Parts": done}
+            )
+        except ClientError:
+            self._s3.abort_multipart_upload(**place, UploadId=upload)
             raise
 
     def delete(self, key: str) -> None:

@@ -71,33 +71,41 @@ def _span(request: HttpRequest, size: int) -> tuple[int, int] | None:
     return first, last
 
 
-def _get(request: HttpRequest, store: LocalStorage, token: str) -> HttpResponseBase:
-    claims = read_token(token, "get")
-    size = store.size(claims["key"])
+def stored(
+    request: HttpRequest, store: LocalStorage, key: str, content_type: str, cache_control: str
+) -> HttpResponseBase:
+    """Answer an object of the embedded store, or the part that a player asks for."""
+    size = store.size(key)
     response: HttpResponseBase
     if size is None:
         raise MarketError("There is no such file.", code="not_found")
     span = None if request.method == "HEAD" else _span(request, size)
     first, last = span or (0, size - 1)
     if request.method == "HEAD":
-        response = HttpResponse(content_type=claims["type"])
+        response = HttpResponse(content_type=content_type)
     else:
-        chunks = store.read(claims["key"], first, last - first + 1)
+        chunks = store.read(key, first, last - first + 1)
         response = StreamingHttpResponse(
             _in_a_thread(chunks) if isinstance(request, ASGIRequest) else chunks,
-            content_type=claims["type"],
+            content_type=content_type,
             status=206 if span else 200,
         )
     if span:
         response["Content-Range"] = f"bytes {first}-{last}/{size}"
     response["Accept-Ranges"] = "bytes"
     response["Content-Length"] = str(last - first + 1)
-    response["Cache-Control"] = f"private, max-age={claims['ttl']}, immutable"
+    response["Cache-Control"] = cache_control
     response["Content-Disposition"] = "inline"
     # Whatever was uploaded, a browser must not run it.
     response["Content-Security-Policy"] = "sandbox; default-src 'none'"
-    response["Last-Modified"] = http_date(store.path(claims["key"]).stat().st_mtime)
+    response["Last-Modified"] = http_date(store.path(key).stat().st_mtime)
     return response
+
+
+def _get(request: HttpRequest, store: LocalStorage, token: str) -> HttpResponseBase:
+    claims = read_token(token, "get")
+    kept = f"private, max-age={claims['ttl']}, immutable"
+    return stored(request, store, claims["key"], claims["type"], kept)
 
 
 _STATUS = {"not_found": 404, "range_not_satisfiable": 416}

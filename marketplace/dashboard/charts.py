@@ -67,6 +67,18 @@ def daily(days: Sequence[Day], until: date, length: int = 30, height: int = 120)
     )
 
 
+def line(points: Sequence[float], width: float = 100, height: float = 30) -> str:
+    """Return the SVG path of a line through `points`, from nought up; y grows downwards."""
+    if len(points) < 2:
+        return ""
+    most, room = max(points), height - 4
+    steps = []
+    for position, point in enumerate(points):
+        y = height - 2 - (max(point, 0) / most * room if most > 0 else 0)
+        steps.append(f"{position * width / (len(points) - 1):.2f} {y:.2f}")
+    return "M" + " L".join(steps)
+
+
 @dataclass(frozen=True, slots=True)
 class Tile:
     """A quarter disc in a unit square at (x, y); `turn` is a multiple of 90 degrees."""

@@ -17,7 +17,7 @@ from billing.services import Cap
 from billing.split import Share
 from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds
-from tests.billing.test_two_at_once import at_once, kinds
+from tests.at_once import at_once, kinds
 from tests.cast import Cast, make_cast
 
 PRICE = 1_000

@@ -1,5 +1,6 @@
 """Template tags of the pages: placeholder pictures, durations, links that keep the query."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -56,6 +57,12 @@ def seconds(value: float) -> str:
 
 
 @register.filter
+def milliseconds(value: float) -> str:
+    """Write a duration in milliseconds the way `seconds` does."""
+    return seconds(value / 1000)
+
+
+@register.filter
 def moment(value: datetime | None) -> str:
     """Write a point in time, in UTC."""
     return "" if value is None else f"{value:%-d %b %Y, %H:%M} UTC"
@@ -84,3 +91,9 @@ def current(path: str, prefix: str, *, exact: bool = False) -> SafeString | str:
     """Return the attribute that marks the link to the page one is on."""
     here = path == prefix if exact else path.startswith(prefix)
     return SafeString('aria-current="page"') if here else ""
+
+
+@register.simple_tag
+def sparkline(points: Sequence[float] | None) -> str:
+    """Return the path of a line through `points` in a box of 100 × 30; nothing below two."""
+    return charts.line(points or ())

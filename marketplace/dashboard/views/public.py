@@ -1,105 +1,37 @@
-"""What everybody may read: gallery, models, vendors, prices; and the playground's quote and run."""
+"""The page of a model."""
 
-import hashlib
-import json
-import shlex
-import uuid
 from typing import Any
 
-from django.conf import settings
-from django.core.paginator import Paginator
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_safe
 
-from inference.protocol import EXACT
-from marketplace.accounts.models import Organisation, Role
-from marketplace.accounts.selectors import organisation_get
+from marketplace.accounts.models import Organisation
 from marketplace.catalog import acceptance, chains
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.models import Model, Price, Task, Version
-from marketplace.core.errors import MarketError, NotFound
-from marketplace.dashboard import figures, present, samples
-from marketplace.dashboard.access import MemberRequest, answers, member, show_error
-from marketplace.dashboard.schema_form import PlaygroundForm, initial_of
+from marketplace.catalog.models import Model
+from marketplace.catalog.samples import samples_of
+from marketplace.dashboard import playground, present
+from marketplace.dashboard.access import answers
+from marketplace.dashboard.model_facts import facts_of
+from marketplace.dashboard.schema_form import PlaygroundForm
 from marketplace.jobs import selectors as jobs
-from marketplace.jobs.services import job_submit, quote_make
-
-_PER_PAGE = 24
-
-
-def _cards(models: Any) -> list[dict[str, Any]]:
-    """Return what a card shows of each model; the price costs one query for all."""
-    rows = list(models)
-    prices = catalog.prices_of(rows)
-    cards = []
-    for model in rows:
-        version = catalog.listed_version(model)
-        cards.append(
-            {
-                "model": model,
-                "version": version,
-                "price": present.price_words(prices.get(version.pk) if version else None),
-                "sample": samples.sample_of(model.ref),
-            }
-        )
-    return cards
+from marketplace.jobs.models import Job
+from marketplace.jobs.standings import cost_of
 
 
-@require_safe
-def gallery(request: HttpRequest) -> HttpResponse:
-    """Show the models that everybody may call."""
-    query = request.GET.get("q", "").strip()[:200]
-    task = request.GET.get("task", "")
-    rows = catalog.search(catalog.models_public(), query)
-    if task in Task.values:
-        rows = rows.filter(task=task)
-    page = Paginator(rows, _PER_PAGE).get_page(request.GET.get("page"))
-    context = {
-        "cards": _cards(page.object_list),
-        "page": page,
-        "query": query,
-        "task": task,
-        "tasks": Task.choices,
-    }
-    # htmx asks for the results alone while somebody types.
-    partial = request.htmx and request.htmx.target == "results"  # type: ignore[attr-defined]
-    return render(request, "public/results.html" if partial else "public/gallery.html", context)
-
-
-def _playground(version: Version, values: dict[str, Any]) -> PlaygroundForm:
-    schema = version.input_schema
-    return PlaygroundForm(schema, prefix="in", initial=initial_of(schema, values))
-
-
-def _snippets(model: Model, version: Version) -> list[dict[str, str]]:
-    """Return code samples that work when a key is put in."""
-    required = version.input_schema.get("required", [])
-    given = {name: "a red circle" if name == "prompt" else "…" for name in required}
-    context = {
-        "url": f"{settings.PUBLIC_URL}/v1/jobs",
-        "body": shlex.quote(json.dumps({"model": model.ref, "input": given})),
-        "model": model.ref,
-        "input": json.dumps(given),
-    }
-    return [
-        {"id": "curl", "title": "cURL", "template": "public/code/curl.txt"} | context,
-        {"id": "python", "title": "Python", "template": "public/code/python.txt"} | context,
-        {"id": "javascript", "title": "JavaScript", "template": "public/code/js.txt"} | context,
-    ]
-
-
-def _model_page(
+def model_page(
     request: HttpRequest,
     model: Model,
     form: PlaygroundForm | None = None,
     values: dict[str, Any] | None = None,
+    job: Job | None = None,
     status: int = 200,
 ) -> HttpResponse:
+    """Show a model with the playground as it is filled in, and the run that it shows."""
     org: Organisation | None = getattr(request, "org", None) or None
     version = catalog.listed_version(model)
     prices = catalog.prices_of([model])
-    form = form or (_playground(version, values or {}) if version else None)
     context: dict[str, Any] = {
         "model": model,
         "version": version,
@@ -108,135 +40,37 @@ def _model_page(
             for row in model.versions.all()
             if row.status == "listed"
         ],
-        "sample": samples.sample_of(model.ref),
+        "samples": samples_of([version]).get(version.pk, []) if version else [],
         "is_own": org is not None and model.org_id == org.pk,
     }
     if version is not None:
         price, chain = prices.get(version.pk), chains.chain_of(version)
         context |= {
-            "form": form,
-            "nonce": uuid.uuid4().hex,
-            "price": price,
-            "price_words": present.price_words(price),
-            "unit_explained": present.UNITS_EXPLAINED.get(price.unit, "") if price else "",  # type: ignore[call-overload]
-            "licence": version.licence,
-            "licence_words": present.LICENCES.get(version.licence.kind, ""),  # type: ignore[call-overload]
-            "split": present.split_of(chain, settings.SITE_NAME),
+            **playground.panel_context(request, model, version, form=form, values=values, job=job),
             "to_accept": acceptance.missing(org, chain.licences) if org else [],
-            "fields": present.schema_rows(version.input_schema),
-            "snippets": _snippets(model, version),
-            "figures": figures.figures_of(version.weights_digest),
-            "quality": version.profile.get("quality") or EXACT,
-            "usual": _cost(version, price, {}),
-            "first_quote": _cost(version, price, values or {}),
+            **facts_of(model, version, price, chain, request.GET),
+            "quote_nano": (first := cost_of(version, price, values or {})),
+            **playground.money_context(org, first),
         }
     return render(request, "public/model.html", context, status=status)
-
-
-def _cost(version: Version, price: Price | None, values: dict[str, Any]) -> int | None:
-    """Return what a call with the defaults and `values` costs at most, if that is a whole call."""
-    known = version.input_schema["properties"]
-    given = dict.fromkeys(version.input_schema.get("required", []), "a red circle")
-    given |= {name: value for name, value in values.items() if name in known}
-    try:
-        return quote_make(version=version, price=price, given=given)[1].amount_nano
-    except MarketError:
-        return None
 
 
 @answers
 @require_safe
 def model(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
-    """Show a model; `?from=` fills the playground with an earlier job's input."""
+    """Show a model; `?from=` fills the playground with an earlier run, and shows that.
+
+    `?seed=new` leaves out that run's seed, `?seed=same` puts in the one that it was drawn from.
+    `?sample=` fills it with what a sample was made of.
+    """
     org = request.org or None  # type: ignore[attr-defined]
     found = catalog.model_get(vendor=vendor, name=name, org=org)
-    values = None
+    values = job = None
     if org is not None and (again := request.GET.get("from")):
-        values = jobs.job_get(org=org, job_id=again).input
-    return _model_page(request, found, values=values)
-
-
-def _listed(request: HttpRequest, vendor: str, name: str) -> tuple[Model, Version]:
-    found = catalog.model_get(vendor=vendor, name=name, org=request.org or None)  # type: ignore[attr-defined]
-    version = catalog.listed_version(found)
-    if version is None:
-        raise NotFound(f"{found.ref} has no version that can be called.")
-    return found, version
-
-
-def _input_names(version: Version) -> dict[str, str]:
-    """Map the names that the schema check uses to the form's."""
-    return {f"input.{name}": name for name in version.input_schema.get("properties", {})}
-
-
-@answers
-@require_POST
-def quote(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
-    """Answer what the filled-in playground can cost at most, as a fragment."""
-    _, version = _listed(request, vendor, name)
-    org = request.org or None  # type: ignore[attr-defined]
-    form = PlaygroundForm(version.input_schema, request.POST, prefix="in")
-    context: dict[str, Any] = {"version": version}
-    if form.is_valid():
-        try:
-            context["quote"] = quote_make(
-                version=version,
-                price=catalog.price_current(version, org),
-                given=form.given(),
-                org=org,
-            )[1]
-        except MarketError as error:
-            context["problem"] = error.message
-    else:
-        field, problems = next(iter(form.errors.items()))
-        label = form.fields[field].label if field in form.fields else field
-        context["problem"] = f"{label}: {problems[0]}"
-    return render(request, "public/quote.html", context)
-
-
-@member(write=[Role.DEVELOPER])
-@require_http_methods(["GET", "POST"])
-def run(request: MemberRequest, vendor: str, name: str) -> HttpResponseBase:
-    """Submit a job from the playground and go to its page."""
-    if request.method == "GET":  # back from signing in: the form's content is gone
-        return redirect("model", vendor, name)
-    found, version = _listed(request, vendor, name)
-    form = PlaygroundForm(version.input_schema, request.POST, prefix="in")
-    if form.is_valid():
-        given = form.given()
-        # A double click sends the same page and input twice: that is one job.
-        same = json.dumps([request.POST.get("nonce", ""), given], sort_keys=True)
-        digest = hashlib.sha256(same.encode()).hexdigest()
-        try:
-            job, _ = job_submit(
-                org=request.org,
-                ref=found.ref,
-                given=given,
-                user=request.user,
-                idempotency_key=f"playground-{digest}",
-                trace_id=request.trace_id,  # type: ignore[attr-defined]
-            )
-            return redirect("job", job.pk)
-        except MarketError as error:
-            show_error(form, error, _input_names(version))
-    return _model_page(request, found, form, status=422)
-
-
-@answers
-@require_safe
-def vendor(request: HttpRequest, slug: str) -> HttpResponse:
-    """Show a vendor and what it sells."""
-    org = organisation_get(slug)
-    models = catalog.models_public().filter(org=org)
-    return render(request, "public/vendor.html", {"vendor": org, "cards": _cards(models[:60])})
-
-
-@require_safe
-def pricing(request: HttpRequest) -> HttpResponse:
-    """Explain how prices work, with the prices of today."""
-    cards = _cards(catalog.models_public()[:12])
-    return render(
-        request,
-        "public/pricing.html",
-        {"cards": cards, "welcome_credit": settings.WELCOME_CREDIT_USD},
-    )
+        job = jobs.job_get(org=org, job_id=again)
+        values = playground.values_again(job, request.GET.get("seed", ""))
+    elif shown := request.GET.get("sample"):
+        listed = samples_of([catalog.listed_version(found)])
+        rows = [row for samples in listed.values() for row in samples if str(row.pk) == shown]
+        values = rows[0].input if rows else None
+    return model_page(request, found, values=values, job=job)

@@ -48,6 +48,20 @@ MUTANTS = (
         TOLD,
     ),
     Mutant(
+        "what is given back is told as if it were charged",
+        METERS,
+        "((Charge, 1), (Refund, -1))",
+        "((Charge, 1), (Refund, 1))",
+        ("tests/billing/test_batches_lose_nothing.py",),
+    ),
+    Mutant(
+        "an error that Stripe keeps for a day stops a top-up for a day",
+        "billing/stripe/attempts.py",
+        "failures += not error.is_replay",
+        "failures += 1",
+        ("tests/billing/stripe/test_gateway_takes_payments.py",),
+    ),
+    Mutant(
         "a hold ends twice",
         CALLS,
         "WHERE source_id = p_source AND state = 'open'\n",

@@ -8,14 +8,14 @@ from django.template.loader import render_to_string
 
 from marketplace.accounts.models import Organisation
 from marketplace.catalog.models import Model, Version
-from marketplace.dashboard.views.public import _snippets
+from marketplace.dashboard.model_facts import snippets_of
 
 
 def test_the_body_is_one_word_of_the_shell():
     model = Model(org=Organisation(slug="atelier"), name="sketch")
     names = ["it's", "$(reboot)", '"; rm -rf ~; "', "prompt"]
     version = Version(model=model, input_schema={"required": names, "properties": {}})
-    curl = next(found for found in _snippets(model, version) if found["id"] == "curl")
+    curl = next(found for found in snippets_of(model, version) if found["id"] == "curl")
     shown = unescape(render_to_string(curl["template"], {"snippet": curl}))
     words = shlex.split(shown)
     assert words[0] == "curl"

@@ -1,0 +1,75 @@
+"""What the page of a model tells besides its playground: price, terms, samples, code, figures."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+
+from inference.protocol import EXACT
+from marketplace.catalog import chains
+from marketplace.catalog.models import Model, Price, Unit, Version
+from marketplace.catalog.standing_models import Standing
+from marketplace.dashboard import figures, present
+from marketplace.dashboard.calculator import Calculator
+from marketplace.dashboard.terms_words import answers_of, lineage_of
+from marketplace.jobs.standings import EXAMPLE, cost_of
+
+_CODE = (
+    ("curl", "cURL", "curl"),
+    ("python", "Python", "python"),
+    ("javascript", "JavaScript", "js"),
+)
+
+
+def facts_of(
+    model: Model,
+    version: Version,
+    price: Price | None,
+    chain: chains.Chain,
+    asked: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the context of the page's sections; `asked` is the address's query."""
+    return {
+        "price": price,
+        "price_words": present.price_words(price),
+        "unit_explained": present.UNITS_EXPLAINED[Unit(price.unit)] if price else "",
+        "usual": cost_of(version, price, {}),
+        "calculator": (calculator := Calculator(version, price, asked) if price else None),
+        "costs": calculator.costs() if calculator else [],
+        "licence": version.licence,
+        "terms_answers": answers_of(chain),
+        "lineage": lineage_of(chain),
+        "split": present.split_of(chain, settings.SITE_NAME),
+        "fields": present.schema_rows(version.input_schema),
+        "snippets": snippets_of(model, version),
+        "figures": figures.figures_of(version.weights_digest),
+        "quality": version.profile.get("quality") or EXACT,
+        "standing": Standing.objects.filter(model=model).first(),
+    }
+
+
+def example_of(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return an input that a sample sends: what is required, an upload's id where one is."""
+    given = {}
+    for name in schema.get("required", []):
+        node = schema.get("properties", {}).get(name)
+        is_file = isinstance(node, dict) and node.get("format") == "file-id"
+        given[name] = EXAMPLE if name == "prompt" else "ID_OF_YOUR_UPLOAD" if is_file else "…"
+    return given
+
+
+def snippets_of(model: Model, version: Version) -> list[dict[str, str]]:
+    """Return code samples that work when a key is put in."""
+    given = example_of(version.input_schema)
+    context = {
+        "url": f"{settings.PUBLIC_URL}/v1/jobs",
+        "body": shlex.quote(json.dumps({"model": model.ref, "input": given})),
+        "model": model.ref,
+        "input": json.dumps(given),
+    }
+    return [
+        {"id": name, "title": title, "template": f"public/code/{file}.txt"} | context
+        for name, title, file in _CODE
+    ]
