@@ -85,7 +85,7 @@ lock: $(STAMP) ## Resolve requirements.lock anew from pyproject.toml (UPGRADE=1 
 bench-market: $(STAMP) ## Measure the market itself: submits/s, dispatch, platform tax
 	@exec $(PY) -m marketplace.local bench
 
-bench-billing: $(STAMP) ## Measure what money costs: settle, lifecycles, hot customer, relay, audit, close
+bench-billing: $(STAMP) ## Measure what money costs, beside what is aimed at (OUT=file keeps it)
 	@exec $(PY) -m tests.billing.bench $(if $(OUT),--out $(OUT))
 
 bench-pages: $(STAMP) chromium ## Measure pages with 100,000 jobs: p50, p95, LCP, CLS, bytes (OUT=file keeps it)

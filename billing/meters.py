@@ -3,22 +3,25 @@
 import time
 import uuid
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import structlog
 from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F, Model, Q, QuerySet
-from django.db.models.functions import Coalesce
 
 from billing.customers import customer_of, gateway_shared
 from billing.invariants import incident_open
 from billing.meter_checks import decide
 from billing.meter_ids import EVENT_NAMES, meters_ensure
-from billing.models import Charge, Funding, MeterBatch, Refund
+from billing.models import Charge, Funding, MeterBatch, Refund, Wallet
 from billing.stripe.gateway import (
     GatewayError,
+    GatewayUnavailable,
     MeterEvent,
     Outcome,
     OutcomeKind,
@@ -35,6 +38,11 @@ _SEAL_LOCK = 7_203_001
 _SEAL_LIMIT = 5000
 STALE_AFTER = timedelta(hours=20)
 """Stripe forgets identifiers after 24 hours: a later repetition could be billed twice."""
+_AT_ONCE = 4
+"""Requests in flight from one relay; Stripe takes one at a time for each customer and meter."""
+_SINGLY = 12
+"""Batches leased at once where each is a request: with a timeout each they fit into a lease."""
+_CUSTOMERS_S = 30.0
 
 
 def _boundary() -> datetime:
@@ -168,35 +176,75 @@ def batches_seal(budget_s: float = 30.0) -> int:
     return sealed
 
 
-def _sending(batch: MeterBatch, key: str) -> None:
-    """Note in which request a batch goes out, and when it first did."""
-    batch.first_attempt_at = batch.first_attempt_at or now()
-    MeterBatch.objects.filter(pk=batch.pk).update(
-        first_attempt_at=batch.first_attempt_at, sent_in=key
+def _sending(keys: Mapping[uuid.UUID, str]) -> None:
+    """Note in which request each batch goes out, and when it first did."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE billing_meterbatch AS b SET sent_in = m.key,"
+            " first_attempt_at = COALESCE(b.first_attempt_at, %s)"
+            " FROM unnest(%s::uuid[], %s::text[]) AS m (id, key) WHERE b.id = m.id",
+            [now(), list(keys), list(keys.values())],
+        )
+
+
+def _addressed(
+    gateway: StripeGateway, batches: Sequence[MeterBatch]
+) -> list[tuple[MeterBatch, str]]:
+    """Return the batches with their customers at Stripe. Those that get none are retried later."""
+    until = time.monotonic() + _CUSTOMERS_S
+    known: dict[uuid.UUID, str] = dict(
+        Wallet.objects.filter(org_id__in={batch.org_id for batch in batches})
+        .exclude(stripe_customer_id="")
+        .values_list("org_id", "stripe_customer_id")
     )
+    failed: dict[uuid.UUID, str] = {}
+    for org_id in {batch.org_id: None for batch in batches if batch.org_id not in known}:
+        try:
+            if time.monotonic() > until:
+                raise GatewayUnavailable("no time was left to make its customer")
+            known[org_id] = customer_of(gateway, org_id)
+        except Exception as error:  # one customer must not stop the others
+            log.warning("no customer for meter batches", org=str(org_id), error=repr(error)[:300])
+            failed[org_id] = repr(error)
+    for batch in batches:
+        if batch.org_id in failed:
+            batch.mark_retry(failed[batch.org_id])
+    return [(batch, known[batch.org_id]) for batch in batches if batch.org_id in known]
 
 
-def _send(gateway: StripeGateway, batch: MeterBatch) -> Outcome:
-    meters_ensure(gateway)
-    customer = customer_of(gateway, batch.org_id)
-    never_sent = batch.first_attempt_at is None
-    # Fresh per attempt: Stripe replays a stored 500 for a day under the same key, while the
-    # identifier keeps the event single.
-    key = f"{batch.pk}:{batch.attempts}"
-    _sending(batch, key)
+def _send(gateway: StripeGateway, batch: MeterBatch, customer: str) -> Outcome:
+    """Send one batch. Runs in a thread of its own: it must not touch the database."""
     event = _event(batch, customer)
-    outcome = gateway.meter_event_send(
+    return gateway.meter_event_send(
         event_name=event.event_name,
         identifier=event.identifier,
         customer_id=event.customer_id,
         value=event.value,
         timestamp=event.timestamp,
-        idempotency_key=key,
+        idempotency_key=_key(batch),
     )
-    if never_sent and outcome.is_refusal:
-        # Stripe said that it did not take it, so the clock of forgotten identifiers is not on.
-        MeterBatch.objects.filter(pk=batch.pk).update(first_attempt_at=None)
-    return outcome
+
+
+def _key(batch: MeterBatch) -> str:
+    # Fresh per attempt: Stripe replays a stored 500 for a day under the same key, while the
+    # identifier keeps the event single.
+    return f"{batch.pk}:{batch.attempts}"
+
+
+_Lane = list[tuple[MeterBatch, str]]
+
+
+def _send_lane(gateway: StripeGateway, lane: _Lane) -> list[tuple[MeterBatch, Outcome]]:
+    """Send the batches of one customer and meter, one after the other."""
+    found = []
+    for batch, customer in lane:
+        try:
+            outcome = _send(gateway, batch, customer)
+        except Exception as error:  # one batch must not stop the others
+            log.warning("meter batch not sent", batch=str(batch.pk), error=repr(error)[:300])
+            outcome = Outcome(OutcomeKind.RETRY, repr(error))
+        found.append((batch, outcome))
+    return found
 
 
 def _event(batch: MeterBatch, customer: str) -> MeterEvent:
@@ -230,28 +278,17 @@ def _decide(gateway: StripeGateway, batch: MeterBatch) -> None:
         batch.mark_retry("Stripe does not count it after 20 hours: it is sent again", 1.0)
 
 
-def _conclude(batch: MeterBatch, outcome: Outcome) -> bool:
-    """Write what became of an attempt. Returns whether Stripe has the batch."""
-    if outcome.delivered:
-        batch.mark_delivered()
-    elif outcome.kind == OutcomeKind.RETRY:
-        batch.mark_retry(outcome.reason, outcome.retry_after_s)
-    else:
-        batch.mark_failed(outcome.reason)
-        incident_open("meter batch rejected", f"batch {batch.pk}: {outcome.reason}")
-    return outcome.delivered
-
-
-def _relay_one(gateway: StripeGateway, batch: MeterBatch) -> bool:
-    if _is_stale(batch):
-        _decide(gateway, batch)
-        return False
-    try:
-        return _conclude(batch, _send(gateway, batch))
-    except Exception as error:  # one batch must not stop the others
-        log.warning("meter batch not sent", batch=str(batch.pk), error=repr(error)[:300])
-        batch.mark_retry(repr(error))
-        return False
+def _conclude(results: Sequence[tuple[MeterBatch, Outcome]]) -> int:
+    """Write what became of attempts. Returns how many batches Stripe has."""
+    delivered = [batch for batch, outcome in results if outcome.delivered]
+    MeterBatch.mark_all_delivered(delivered)
+    for batch, outcome in results:
+        if outcome.kind == OutcomeKind.RETRY:
+            batch.mark_retry(outcome.reason, outcome.retry_after_s)
+        elif outcome.kind == OutcomeKind.REJECTED:
+            batch.mark_failed(outcome.reason)
+            incident_open("meter batch rejected", f"batch {batch.pk}: {outcome.reason}")
+    return len(delivered)
 
 
 def batches_relay(budget_s: float = 30.0) -> int:
@@ -259,39 +296,64 @@ def batches_relay(budget_s: float = 30.0) -> int:
     gateway = gateway_shared()
     if gateway is None:
         return 0
-    if settings.STRIPE_METER_STREAM:
-        return _relay_stream(gateway, budget_s)
-    return sum(_relay_one(gateway, batch) for batch in MeterBatch.claim_while(budget_s, chunk=4))
-
-
-def _relay_stream(gateway: StripeGateway, budget_s: float) -> int:
-    """Send up to 100 batches in a request. A request that is refused goes event by event."""
+    streams = settings.STRIPE_METER_STREAM
     until = time.monotonic() + budget_s
     accepted = 0
-    while time.monotonic() < until and (batches := MeterBatch.claim(STREAM_MAX_EVENTS)):
-        fresh = [batch for batch in batches if not _is_stale(batch)]
-        for batch in set(batches) - set(fresh):
-            _decide(gateway, batch)
-        accepted += _send_together(gateway, fresh) if fresh else 0
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="meters") as pool:
+        while time.monotonic() < until and (
+            batches := MeterBatch.claim(STREAM_MAX_EVENTS if streams else _SINGLY)
+        ):
+            fresh = [batch for batch in batches if not _is_stale(batch)]
+            for batch in set(batches) - set(fresh):
+                _decide(gateway, batch)
+            send = _send_together if streams else _send_apart
+            accepted += send(gateway, fresh, pool) if fresh else 0
     return accepted
 
 
-def _send_together(gateway: StripeGateway, batches: list[MeterBatch]) -> int:
+def _send_apart(gateway: StripeGateway, batches: Sequence[MeterBatch], pool: Executor) -> int:
+    """Send each batch in a request of its own, several customers and meters at once."""
+    try:
+        meters_ensure(gateway)
+        addressed = _addressed(gateway, batches)
+        _sending({batch.pk: _key(batch) for batch, _ in addressed})
+    except Exception as error:
+        return _put_off(batches, error)
+    lanes: dict[tuple[str, str], _Lane] = defaultdict(list)
+    for batch, customer in addressed:
+        lanes[customer, batch.funding].append((batch, customer))
+    sent = pool.map(partial(_send_lane, gateway), lanes.values())
+    results = [result for lane in sent for result in lane]
+    refused = [
+        batch.pk
+        for batch, outcome in results
+        if batch.first_attempt_at is None and outcome.is_refusal
+    ]
+    if refused:
+        # Stripe said that it did not take them, so the clock of forgotten identifiers is not on.
+        MeterBatch.objects.filter(pk__in=refused).update(first_attempt_at=None)
+    return _conclude(results)
+
+
+def _send_together(gateway: StripeGateway, batches: Sequence[MeterBatch], pool: Executor) -> int:
+    """Send up to 100 batches in a request. A request that is refused goes event by event."""
     key = f"stream:{batches[0].pk}:{batches[0].attempts}"
     try:
         meters_ensure(gateway)
-        events = [_event(batch, customer_of(gateway, batch.org_id)) for batch in batches]
-        for batch in batches:
-            batch.first_attempt_at = batch.first_attempt_at or now()
-        MeterBatch.objects.filter(pk__in=[batch.pk for batch in batches]).update(
-            first_attempt_at=Coalesce("first_attempt_at", now()), sent_in=key
-        )
-        outcome = gateway.meter_events_stream(events, key)
+        addressed = _addressed(gateway, batches)
+        if not addressed:
+            return 0
+        _sending({batch.pk: key for batch, _ in addressed})
+        outcome = gateway.meter_events_stream([_event(*pair) for pair in addressed], key)
     except Exception as error:
-        log.warning("meter batches not sent", count=len(batches), error=repr(error)[:300])
-        for batch in batches:
-            batch.mark_retry(repr(error))
-        return 0
+        return _put_off(batches, error)
     if outcome.kind == OutcomeKind.REJECTED:
-        return sum(_relay_one(gateway, batch) for batch in batches)
-    return sum(_conclude(batch, outcome) for batch in batches)
+        return _send_apart(gateway, [batch for batch, _ in addressed], pool)
+    return _conclude([(batch, outcome) for batch, _ in addressed])
+
+
+def _put_off(batches: Sequence[MeterBatch], error: Exception) -> int:
+    log.warning("meter batches not sent", count=len(batches), error=repr(error)[:300])
+    for batch in batches:
+        batch.mark_retry(repr(error))
+    return 0

@@ -134,6 +134,8 @@ def _compute_and_issue(
         args["drafts"] = [row[0] for row in cursor.fetchall()]
         if not args["drafts"]:
             return
+        # A month's first close finds statistics of a table that was nearly empty.
+        cursor.execute("ANALYZE billing_invoice")
         for statement in (
             sql.CHARGES_ASSIGN, sql.REFUNDS_ASSIGN, sql.LINES_CLEAR, sql.LINES_WRITE,
             sql.TOTALS_WRITE, sql.EMPTY_DROP,
@@ -208,8 +210,7 @@ def _follow_up(
         else:
             _close_chunk(month, [invoice.org_id], report, dry_run=False, at_stripe=True)
         progress(f"{month:%Y-%m}: {number} of {len(waiting)} compared with Stripe")
-    for invoice in payment.payable_from_balance(month, org_id):
-        payment.balance_apply(invoice=invoice)
+    payment.balances_apply(month, org_id)
     for invoice in Invoice.objects.filter(
         month=month, stripe_finalized_at__isnull=True, **only
     ).exclude(stripe_invoice_id=""):

@@ -1,16 +1,19 @@
 """How an issued invoice ends: paid, from where, or given up. Each posts to the ledger once."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
 from billing import refunds
 from billing.invariants import incident_open
+from billing.invoicing import sql
 from billing.invoicing.sql import CENT
 from billing.models import (
     AccountKind,
@@ -32,6 +35,11 @@ from marketplace.core.clock import now
 from marketplace.core.errors import WrongState
 from marketplace.core.ids import derived_id
 from marketplace.core.money import format_usd
+
+log = structlog.get_logger("mercato.billing.payment")
+
+_CHUNK = 250
+"""Invoices paid in one transaction."""
 
 
 def _locked(invoice_id: uuid.UUID) -> Invoice:
@@ -183,6 +191,32 @@ def payable_from_balance(month: date, org_id: uuid.UUID | None = None) -> QueryS
         .annotate(prepaid=Coalesce(Subquery(prepaid), 0))
         .filter(prepaid__gte=F("due_cents") * CENT)
     )
+
+
+def balances_apply(month: date, org_id: uuid.UUID | None = None) -> None:
+    """Pay the open invoices of a month that their organisations' prepaid money covers."""
+    found = payable_from_balance(month, org_id).order_by("org_id").values_list("pk", "org_id")
+    rows = list(found)
+    for start in range(0, len(rows), _CHUNK):
+        try:
+            _balances_apply(rows[start : start + _CHUNK])
+        except OperationalError as error:  # another one was in the way
+            if connection.in_atomic_block:
+                raise
+            log.warning("invoices are paid from balances one by one", error=repr(error)[:300])
+    # Those that are left have their money in several shards.
+    for invoice in payable_from_balance(month, org_id):
+        balance_apply(invoice=invoice)
+
+
+@transaction.atomic
+def _balances_apply(rows: Sequence[tuple[uuid.UUID, uuid.UUID]]) -> None:
+    """Do what `balance_apply` does for many invoices whose wallets have one shard."""
+    invoices, orgs = (list(column) for column in zip(*rows, strict=True))
+    args: dict[str, Any] = {"invoices": invoices, "orgs": orgs, "now": now()}
+    with connection.cursor() as cursor:
+        for statement in (*sql.BALANCES_LOCK, sql.BALANCES_APPLY):
+            cursor.execute(statement, args)
 
 
 @transaction.atomic

@@ -192,3 +192,38 @@ ROUNDING_POST = f"""
         FROM part)
     UPDATE billing_walletshard s SET owed_nano = s.owed_nano + posted.change
     FROM posted WHERE posted.is_new AND s.org_id = posted.org_id AND s.shard = 0"""
+
+# Invoices first, then wallets, then shards, as for a single one; each in one order.
+BALANCES_LOCK = (
+    "SELECT FROM billing_invoice WHERE id = ANY(%(invoices)s) ORDER BY id FOR UPDATE",
+    "SELECT FROM billing_wallet WHERE org_id = ANY(%(orgs)s) ORDER BY org_id FOR UPDATE",
+    """SELECT FROM billing_walletshard WHERE org_id = ANY(%(orgs)s)
+       ORDER BY org_id, shard FOR UPDATE""",
+)
+
+# What prepaid_apply does, for wallets that have one shard. An organisation has one invoice here.
+BALANCES_APPLY = f"""
+    WITH due AS (
+        SELECT i.id, i.org_id, i.due_cents - i.paid_cents - COALESCE((
+            SELECT sum(n.cents) FROM billing_creditnote n
+            WHERE n.invoice_id = i.id AND NOT n.to_balance), 0)::bigint AS cents
+        FROM billing_invoice i WHERE i.id = ANY(%(invoices)s) AND i.status = 'open'
+          AND i.stripe_finalized_at IS NULL),
+    covered AS (
+        SELECT d.*, s.id AS shard_id FROM due d JOIN billing_walletshard s ON s.org_id = d.org_id
+        WHERE d.cents > 0 AND d.cents * {CENT} <= LEAST(s.prepaid_nano, s.owed_nano)
+          AND NOT EXISTS (SELECT FROM billing_walletshard o
+                          WHERE o.org_id = d.org_id AND o.id <> s.id)
+        ORDER BY d.org_id),
+    posted AS MATERIALIZED (
+        SELECT *, billing_post(billing_account(org_id, 'wallet'),
+                               billing_account(org_id, 'receivable'),
+                               cents * {CENT}, 'apply', id, 0, %(now)s) AS is_new
+        FROM covered),
+    taken AS (
+        UPDATE billing_walletshard s SET prepaid_nano = s.prepaid_nano - p.cents * {CENT},
+                                         owed_nano = s.owed_nano - p.cents * {CENT}
+        FROM posted p WHERE p.is_new AND s.id = p.shard_id)
+    UPDATE billing_invoice i SET status = 'paid', paid_cents = i.paid_cents + p.cents,
+                                 paid_at = %(now)s
+    FROM posted p WHERE p.is_new AND i.id = p.id"""

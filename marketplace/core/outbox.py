@@ -2,7 +2,8 @@
 
 import random
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
@@ -61,10 +62,12 @@ class OutboxRow(models.Model):
                 .order_by("next_attempt_at")[:limit]
             )
             lease = now() + timedelta(seconds=cls.lease_s)
+            cls._default_manager.filter(pk__in=[row.pk for row in rows]).update(
+                attempts=F("attempts") + 1, next_attempt_at=lease
+            )
             for row in rows:
                 row.attempts += 1
                 row.next_attempt_at = lease
-            cls._default_manager.bulk_update(rows, ["attempts", "next_attempt_at"])
         return rows
 
     @classmethod
@@ -100,6 +103,17 @@ class OutboxRow(models.Model):
     def mark_delivered(self) -> None:
         """Record that the other party has it."""
         self._finish(delivery=Delivery.DELIVERED, delivered_at=now(), last_error="")
+
+    @classmethod
+    def mark_all_delivered(cls, rows: Iterable[Self]) -> None:
+        """Record that the other party has these rows: as `mark_delivered` does, but together."""
+        by_attempt: dict[int, list[Any]] = defaultdict(list)
+        for row in rows:
+            by_attempt[row.attempts].append(row.pk)
+        for attempts, pks in by_attempt.items():
+            cls._default_manager.filter(
+                pk__in=pks, attempts=attempts, delivery=Delivery.PENDING
+            ).update(delivery=Delivery.DELIVERED, delivered_at=now(), last_error="")
 
     def mark_retry(self, why: str, after_s: float | None = None) -> None:
         """Record a passing failure; the next attempt is later, with jitter."""

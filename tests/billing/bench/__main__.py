@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from typing import Any
 import psycopg
 
 from marketplace.local.postgres import PostgresServer
-from tests.billing.bench import world
+from tests.billing.bench import report, world
 from tests.billing.bench.lifecycles import lifecycles, statements
 
 HORDAK = "django-hordak==2.0.0"
@@ -142,6 +141,9 @@ def _calls(server: PostgresServer, options: argparse.Namespace) -> dict[str, Any
         _say("reserve and settle, one by one")
         rows = statements(connection, options.rounds)
         found |= {f"{name}_ms": row for name, row in rows.items()}
+        found["billing_adds_ms"] = {
+            name: round(rows["reserve"][name] + rows["settle"][name], 3) for name in ("p50", "p95")
+        }
         every = f"random(1, {world.CUSTOMERS})"
         by_clients = {}
         for clients in (1, 8, 32):
@@ -193,10 +195,8 @@ def run(server: PostgresServer, options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything on a fresh server. Returns the result."""
     from tests.billing.bench.relay import drain
 
-    found: dict[str, Any] = {
-        "bench": "billing",
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-    }
+    with _connect(server) as connection:
+        found: dict[str, Any] = {"bench": "billing"} | report.where(connection)
     found |= _calls(server, options)
     _say(json.dumps(found))
     _say(f"relaying {options.batches} meter batches to the stand-in")
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--transfers", type=int, default=1_000_000, help="ledger rows audited")
     parser.add_argument("--customers", type=int, default=10_000, help="customers invoiced")
     parser.add_argument("--packages", default="var/bench-hordak", help="where hordak is kept")
-    parser.add_argument("--out", help="write the JSON line here too")
+    parser.add_argument("--out", help="keep the result in this JSON file")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="mercato-bench-"))
     server = PostgresServer(home / "postgres")
@@ -226,12 +226,10 @@ def main() -> None:
     finally:
         server.stop()
         shutil.rmtree(home, ignore_errors=True)
-    for name, value in found.items():
-        print(f"{name:22}{value}")
-    line = json.dumps(found, separators=(",", ":"))
-    print(line)
+    print(report.table(found))
+    print(json.dumps(found, separators=(",", ":")))
     if options.out:
-        Path(options.out).write_text(line + "\n")
+        report.keep(found, Path(options.out))
 
 
 if __name__ == "__main__":

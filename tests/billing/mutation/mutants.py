@@ -22,15 +22,15 @@ MUTANTS = (
     Mutant(
         "a batch is marked before it is sent",
         METERS,
-        "        return _conclude(batch, _send(gateway, batch))\n",
-        "        batch.mark_delivered()\n        return _conclude(batch, _send(gateway, batch))\n",
+        "    sent = pool.map(",
+        "    MeterBatch.mark_all_delivered(batches)\n    sent = pool.map(",
         TOLD,
     ),
     Mutant(
         "all attempts have one Idempotency-Key",
         METERS,
-        'key = f"{batch.pk}:{batch.attempts}"',
-        'key = f"{batch.pk}"',
+        'return f"{batch.pk}:{batch.attempts}"',
+        'return f"{batch.pk}"',
         TOLD,
     ),
     Mutant(
