@@ -67,7 +67,7 @@ def test_a_wrong_amount_is_refused_in_words(client, cast, charge, amount):
 
 
 def test_a_form_without_its_nonce_is_not_a_wrong_amount(client, cast, charge):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     answer = client.post(PAGE, form(client, charge) | {"nonce": ""}, follow=True).content.decode()
     assert "load this page anew" in answer
     assert "Amount:" not in answer
@@ -75,7 +75,7 @@ def test_a_form_without_its_nonce_is_not_a_wrong_amount(client, cast, charge):
 
 
 def test_the_list_costs_as_many_queries_for_many_charges(client, cast, charge):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
 
     def queries():
         with CaptureQueriesContext(connection) as seen:
