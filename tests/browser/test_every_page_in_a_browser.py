@@ -10,7 +10,7 @@ from tests.pages.fixtures import market
 from tests.pages.routes import Site
 
 __all__ = ["market"]
-pytestmark = [pytest.mark.django_db, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.django_db, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")

@@ -132,7 +132,9 @@ def survey(visitor: Visitor, pages: list[Page], look: Any) -> list[str]:
     for page in pages:
         problems = list(visitor.open(page))
         problems += look(visitor)
-        faults += [f"{page} {page.path}: {problem}" for problem in dict.fromkeys(problems)]
+        for problem in dict.fromkeys(problems):
+            faults.append(f"{page} {page.path}: {problem}")
+            print(faults[-1], flush=True)
     took = time.perf_counter() - began
     print(f"{len(pages)} pages in {took:.0f} s")
     return faults

@@ -7,6 +7,7 @@ import pytest
 from django.core.management import call_command
 from django.test import override_settings
 
+from marketplace.core import valkey
 from tests.pages.market import Market, market_fill, market_make
 
 PLAIN = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
@@ -26,4 +27,5 @@ def market(django_db_setup: Any, django_db_blocker: Any) -> Iterator[Market]:
         broken = [finding for finding in audit() if finding.rows]
         assert not broken, broken
         yield made
+        valkey.client().flushdb()
         call_command("flush", verbosity=0, interactive=False, reset_sequences=False)

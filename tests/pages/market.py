@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from unittest.mock import patch
 
 from allauth.account.models import EmailAddress, EmailConfirmationHMAC
 from allauth.mfa.recovery_codes.internal.auth import RecoveryCodes
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.contrib.auth.models import Group
-from django.test import override_settings
+from django.test import Client, override_settings
+from waffle.models import Flag, Sample, Switch
 
 from billing import meters
 from billing import services as billing
@@ -35,13 +39,17 @@ from billing.models import SpendAlert as Alert
 from billing.refunds import charge_refund
 from billing.statements.close import statement_close
 from billing.wallets import credit_limit_set
+from inference import protocol
 from marketplace.accounts import events, projects
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import Membership, Role, User
 from marketplace.catalog import acceptance
 from marketplace.catalog import services as catalog
-from marketplace.catalog.models import Licence, Status, Version
+from marketplace.catalog.models import Licence, Model, Status, Version
 from marketplace.catalog.promotion_models import Promotion
+from marketplace.catalog.samples import sample_put
+from marketplace.console.models import Report, StaffAct
+from marketplace.core import valkey
 from marketplace.core.clock import now
 from marketplace.core.ids import new_id
 from marketplace.core.money import to_nano
@@ -49,6 +57,7 @@ from marketplace.jobs import dispatch, services
 from marketplace.jobs.models import Job
 from tests.billing.statements.market import payout_account
 from tests.cast import (
+    PIXEL,
     SCHEMA,
     Cast,
     listed_version,
@@ -74,6 +83,8 @@ class Market:
     rows: int = 0
     jobs: dict[str, Job] = field(default_factory=dict)
     invitation: str = ""
+    wizard: str = "dusk"
+    worker: str = "w-1"
     licence: Licence | None = None
     months: list[date] = field(default_factory=list)
 
@@ -135,6 +146,9 @@ def _round(market: Market, number: int) -> None:
     _listings(market, number)
     _incoming(market, number)
     _month(market, number)
+    if number == 0:
+        _wizard(market)
+        worker_beat(market)
     _rare(market, number)
     _hour_checked(market, number)
 
@@ -215,23 +229,26 @@ def _listings(market: Market, number: int) -> None:
         version=cast.version, unit="image", unit_price=Decimal("0.003"), for_org=customer
     )
     for state in (Status.DRAFT, Status.SUBMITTED, Status.SUSPENDED):
-        _version(market, state)
+        _version(market, state, cast.version.model)
+    _version(market, Status.LISTED, derived.model)
 
 
-def _version(market: Market, state: Status) -> Version:
+def _version(market: Market, state: Status, model: Model) -> Version:
     cast = market.cast
     version = catalog.version_create(
-        model=cast.version.model, licence=cast.licence, weights_uri="starter:starter-image",
+        model=model, licence=cast.licence, weights_uri="starter:starter-image",
         weights_digest="sha256:" + "0" * 64, family="flux", input_schema=SCHEMA,
     )  # fmt: skip
     catalog.price_set(version=version, unit="image", unit_price=Decimal("0.005"))
+    sample_put(version=version, content=PIXEL, content_type="image/png", given={"prompt": "x"})
     catalog.version_submit(version=version)
     version.refresh_from_db()
     if state == Status.DRAFT:
         catalog.version_decide(version=version, after=state, by=cast.sam, note="Say more.")
-    elif state == Status.SUSPENDED:
+    elif state in (Status.SUSPENDED, Status.LISTED):
         catalog.version_decide(version=version, after=Status.LISTED, by=cast.sam)
         version.refresh_from_db()
+    if state == Status.SUSPENDED:
         catalog.version_decide(version=version, after=state, by=cast.sam, note="It broke.")
     return version
 
@@ -288,10 +305,54 @@ def _rare(market: Market, number: int) -> None:
     Promotion.objects.create(
         code=f"CODE-{number}", amount_nano=to_nano("2"), created_by=market.cast.sam
     )
+    Report.objects.create(
+        model=market.cast.version.model, reason="copyright", text="It is mine.",
+        email="somebody@example.org", user=market.cast.charlie,
+    )  # fmt: skip
+    StaffAct.objects.create(by=market.cast.sam, verb="version.listed", subject=market.cast.ref)
+    Flag.objects.create(name=f"flag-{number}")
+    Switch.objects.create(name=f"switch-{number}")
+    Sample.objects.create(name=f"sample-{number}", percent=50)
     StripeEvent.objects.create(
         id=f"evt_{number}", type="charge.refunded", payload={"data": {"object": {}}},
         delivery="failed", last_error="No such payment.",
     )  # fmt: skip
+
+
+def _wizard(market: Market) -> None:
+    """A listing half done, by the wizard's own pages: all but its price is there."""
+    client, here = Client(), f"/vendor/models/{market.wizard}/listing/"
+    client.force_login(market.cast.alice)
+    about = {
+        "name": market.wizard, "title": "Dusk", "task": "text-to-image",
+        "category": "illustration", "visibility": "public",
+    }  # fmt: skip
+    inputs = {"family": "flux", "hardware_class": "small", "max_engine_s": "60"}
+    steps = [
+        ("/vendor/models/new/", about),
+        (f"{here}weights/", {"uri": "hub://someone/dusk@main", "digest": "sha256:" + "a" * 64}),
+        (f"{here}inputs/", {**inputs, "input_schema": json.dumps(SCHEMA)}),
+        (f"{here}terms/", {"licence": str(market.cast.licence.pk)}),
+        (f"{here}test/", {"in-prompt": "a red circle", "in-num_images": "2"}),
+    ]
+    for path, given in steps:
+        answer = client.post(path, given)
+        assert answer.status_code == 302, (path, answer.content.decode()[-2000:])
+    made = Job.objects.select_related("version__model__org").latest("created_at")
+    services.job_started(report_started(made))
+    assert services.job_finished(report_finished(made, count=2))
+
+
+def worker_beat(market: Market) -> None:
+    """One worker is alive, and stays so while the market is there."""
+    beat = protocol.Heartbeat(
+        worker_id=market.worker, hostname="box", device="cuda", device_name="A card",
+        memory_bytes=2**34, classes=["small"], slots=4, busy=[str(market.jobs["running"].pk)],
+        loaded=[str(market.cast.version.pk)], started_at=time.time() - 90, at=time.time(),
+    )  # fmt: skip
+    client: Any = valkey.client()
+    client.sadd(protocol.WORKERS_KEY, market.worker)
+    client.set(protocol.worker_key(market.worker), json.dumps(beat.to_dict()))
 
 
 def _hour_checked(market: Market, number: int) -> None:

@@ -10,7 +10,11 @@ from tests.pages.market import market_fill
 from tests.pages.routes import Site
 
 __all__ = ["market"]
-pytestmark = pytest.mark.django_db  # what is made for the whole module is committed before
+# Hundreds of pages: a busy machine may take its time.
+pytestmark = [
+    pytest.mark.django_db,
+    pytest.mark.timeout(600),
+]  # what is made for the whole module is committed before
 MOST = 20
 MANY = 25
 SLACK = 3  # the first row of some kind may need a look-up; a query a row makes 23 more

@@ -13,6 +13,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from marketplace.local.postgres import PostgresServer
 from marketplace.local.valkey import HOST, ValkeyServer, free_port
@@ -113,7 +114,7 @@ def _paths(cast: Cast, rows: int) -> dict[str, str]:
     return {
         "jobs": "/dashboard/jobs/",
         "jobs, failed": "/dashboard/jobs/?status=failed",
-        "jobs, page 4500": f"/dashboard/jobs/?before={deep.pk}",
+        "jobs, deep": f"/dashboard/jobs/?before={deep.pk}",
         "job": f"/dashboard/jobs/{ended.pk}/",
         "overview": "/dashboard/",
         "usage": "/dashboard/usage/",
@@ -201,6 +202,10 @@ def _verdict(good: bool) -> str:
     return "ok" if good else "MISSED"
 
 
+def _interrupt(_signal: int, _frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="make bench-pages", description=__doc__)
@@ -211,6 +216,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.rows < 1000 or options.requests < 20:
         parser.error("at least 1000 rows and 20 requests")
+    signal.signal(signal.SIGTERM, _interrupt)  # the servers are stopped then too
+    signal.signal(signal.SIGINT, _interrupt)
     home = Path(tempfile.mkdtemp(prefix="mercato-bench-"))
     try:
         with _services(home) as port:
