@@ -69,8 +69,8 @@ def test_a_transfer_to_no_account_is_found(job):
     with transaction.atomic():
         row = Transfer.objects.filter(kind="share").get()
         Transfer.objects.create(
-            id=uuid.uuid4(), debit_id=row.debit_id, credit_id=0, amount_nano=1, kind="payout_return",
-            source_id=uuid.uuid4(), occurred_at=row.occurred_at,
+            id=uuid.uuid4(), debit_id=row.debit_id, credit_id=0, amount_nano=1,
+            kind="payout_return", source_id=uuid.uuid4(), occurred_at=row.occurred_at,
         )  # fmt: skip
         assert "every transfer is between accounts that are there" in broken()
         transaction.set_rollback(True)
