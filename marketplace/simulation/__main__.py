@@ -10,10 +10,18 @@ import sys
 from datetime import UTC, datetime
 
 
+def _positive(text: str) -> int:
+    """Read a number of at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to a parser."""
-    parser.add_argument("--customers", type=int, default=20, help="default %(default)s")
-    parser.add_argument("--jobs", type=int, default=400, help="default %(default)s")
+    parser.add_argument("--customers", type=_positive, default=20, help="default %(default)s")
+    parser.add_argument("--jobs", type=_positive, default=400, help="default %(default)s")
     parser.add_argument("--seed", type=int, help="repeats a month; default: a random one")
     parser.add_argument(
         "--faults",
@@ -25,7 +33,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="kill the process at every single failpoint of every act, one after the other",
     )
-    parser.add_argument("--months", type=int, default=1, help="how many, each with its own seed")
+    parser.add_argument(
+        "--months", type=_positive, default=1, help="how many, each with its own seed"
+    )
 
 
 def simulate(options: argparse.Namespace) -> int:
