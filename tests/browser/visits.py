@@ -61,21 +61,16 @@ class Visitor:
         self.context = browser.new_context(
             base_url=url, viewport=DESKTOP, reduced_motion="reduce", **options
         )
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.viewport = DESKTOP
         self.complaints: list[str] = []
-        self.page.on("console", self._said)
-        self.page.on("pageerror", lambda error: self.complaints.append(f"script error: {error}"))
-        self.page.on("requestfailed", self._failed)
-        self.page.on("response", self._answered)
         self._who = "visitor"
+        self.page: Any = None
 
     def open(self, page: Page) -> list[str]:
         """Open a page as its audience. Returns what went wrong while it loaded."""
         if page.audience != self._who:
             self._become(page.audience)
-        self.page.goto("about:blank")
-        self.complaints.clear()
+        self._fresh_tab()
         answer = self.page.goto(page.path, wait_until="load")
         if answer.status != 200 or not self.page.url.endswith(page.path):
             self.complaints.append(f"answered {answer.status} at {self.page.url}")
@@ -103,6 +98,19 @@ class Visitor:
     def close(self) -> None:
         """Close the context."""
         self.context.close()
+
+    def _fresh_tab(self) -> None:
+        """Begin anew: nothing of the page before speaks, and no memory is kept."""
+        if self.page is not None:
+            self.page.close()
+        self.complaints = []
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.page.set_viewport_size(self.viewport)
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"script error: {error}"))
+        self.page.on("requestfailed", self._failed)
+        self.page.on("response", self._answered)
 
     def _become(self, who: str) -> None:
         self.context.clear_cookies()
