@@ -380,7 +380,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["marketplace.api.parsers.CleanJSONParser"],
     "DEFAULT_CONTENT_NEGOTIATION_CLASS": "marketplace.api.negotiation.AcceptAnything",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "marketplace.api.schema.Schema",
     "EXCEPTION_HANDLER": "marketplace.api.errors.exception_handler",
     "UNAUTHENTICATED_USER": None,
     # Whose address a limit counts: only the proxy's own X-Forwarded-For entry is believed.
@@ -394,3 +394,4 @@ LOGGING = logs.configure(
     level=env.str("LOG_LEVEL", default="INFO"), pool_level=env.str("LOG_LEVEL", default="WARNING")
 )
 LANGUAGE_CODE, TIME_ZONE, USE_TZ, USE_I18N = "en", "UTC", True, False
+DATE_FORMAT, DATETIME_FORMAT = "j M Y", "j M Y, H:i"

@@ -1,6 +1,7 @@
 """Routes of the whole control plane."""
 
 from django.urls import include, path
+from django.views.decorators.http import require_POST
 from drf_spectacular.views import SpectacularAPIView
 from hijack.views import ReleaseUserView
 
@@ -12,7 +13,7 @@ from marketplace.core import views
 
 acting_urls = [
     path("begin/", ActAs.as_view(), name="acquire"),
-    path("stop/", ReleaseUserView.as_view(), name="release"),
+    path("stop/", require_POST(ReleaseUserView.as_view()), name="release"),
 ]
 urlpatterns = [
     path("healthz", views.healthz),

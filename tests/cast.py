@@ -71,7 +71,7 @@ def staff_sign_in(client: Any, user: User) -> None:
         TOTP.activate(user, generate_totp_secret())
     client.force_login(user)
     session = client.session
-    shown = {"method": "mfa", "type": "totp", "at": time.time()}
+    shown = {"method": "mfa", "type": "totp", "at": time.time(), "reauthenticated": True}
     session[AUTHENTICATION_METHODS_SESSION_KEY] = [shown]
     session[_AUTHENTICATION_METHODS_USER_SESSION_KEY] = str(user.pk)
     session.save()

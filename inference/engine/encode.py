@@ -22,6 +22,8 @@ H264 = {"crf": "17", "preset": "fast"}
 """Options of libx264: losses that cannot be seen, at about 80 frames of 832 x 480 a second."""
 PREVIEW_SIDE = 256
 """Most pixels on a side of a preview."""
+PREVIEW_LEAST = 128
+"""Smaller ones are made larger smoothly: as files they would show their blocks."""
 BT709 = 1
 """Number of ITU-R BT.709 in H.264's tables of primaries, transfer and matrix; limited range."""
 
@@ -63,6 +65,9 @@ def encode_preview(pixels: np.ndarray) -> bytes:
     from PIL import Image
 
     image = Image.fromarray(pixels)
+    if (longest := max(image.size)) < PREVIEW_LEAST:
+        width, height = (max(1, side * PREVIEW_LEAST // longest) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
     side, quality = PREVIEW_SIDE, 75
     while True:
         image.thumbnail((side, side))

@@ -35,6 +35,8 @@ SHARE = 0.02
 TINY_PARAMETERS = 4_000_000
 TINY_PIXELS = 512 * 512
 """An autoencoder, and a picture, that are decoded for a preview."""
+PROBES = 3
+"""So many decodes of a pipeline tell what one costs, and teach its colours, come what may."""
 LESSONS = 8
 """From so many decoded pictures a pipeline's colours are learnt."""
 
@@ -113,7 +115,7 @@ class Previewer:
         self._free_at = 0.0
         self._tiny: WeakKeyDictionary[Loaded, bool] = WeakKeyDictionary()
         self._colours: WeakKeyDictionary[Loaded, Colours] = WeakKeyDictionary()
-        self._decode_s: WeakKeyDictionary[Loaded, float] = WeakKeyDictionary()
+        self._decode_s: WeakKeyDictionary[Loaded, list[float]] = WeakKeyDictionary()
 
     def due(
         self, batch: Iterable[Sample], owner: Mapping[Sample, Ticket]
@@ -143,7 +145,7 @@ class Previewer:
             if ticket is None or ticket.previews is None or began < self._free_at:
                 continue
             ticket.previewed = (sample.step, began)
-            tried = len(self._decode_s)
+            probing = self._probing(sample)
             try:
                 pixels = self._pixels(sample, before)
                 done, steps = ticket.done_of()
@@ -151,8 +153,7 @@ class Previewer:
             except Exception:
                 log.exception("a preview could not be made")
                 ticket.previews = None
-            # A pipeline's first decode tells what one costs: once, so nobody rests for it.
-            if tried == len(self._decode_s):
+            if not probing:
                 self._rest(began)
 
     def learn(self, ticket: Ticket, sample: Sample, media: Media) -> None:
@@ -175,10 +176,15 @@ class Previewer:
         now = time.monotonic()
         self._free_at = now + (now - began) * (1 / SHARE - 1)
 
+    def _probing(self, sample: Sample) -> bool:
+        """Tell whether what a decode costs is still to be learnt: so seldom that nobody rests."""
+        return self._is_tiny(sample) and len(self._decode_s.get(sample.loaded, ())) < PROBES
+
     def _decodes(self, sample: Sample) -> bool:
         """Tell whether a decode is quick enough to be a preview, as far as is known."""
-        usual = self._decode_s.get(sample.loaded, 0.0)
-        return usual <= SHARE * EVERY_S and self._is_tiny(sample)
+        took = self._decode_s.get(sample.loaded, [])
+        quick = len(took) < PROBES or min(took) <= SHARE * EVERY_S
+        return quick and self._is_tiny(sample)
 
     def _is_tiny(self, sample: Sample) -> bool:
         loaded = sample.loaded
@@ -199,7 +205,8 @@ class Previewer:
         if self._decodes(sample) and (frame := family.preview_frame(shown)) is not None:
             levels = ((frame[0].float() * 0.5 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
             pixels: np.ndarray = levels.permute(1, 2, 0).cpu().numpy()
-            self._decode_s[sample.loaded] = time.monotonic() - began
+            took = self._decode_s.setdefault(sample.loaded, [])
+            took[:] = [*took, time.monotonic() - began][-PROBES:]
             self._teach(shown, pixels)
             return pixels
         colours = self._colours.setdefault(sample.loaded, Colours())

@@ -3,6 +3,9 @@
 from typing import Any
 
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+
+from marketplace.api.auth import PublicRead
 
 
 class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
@@ -14,3 +17,14 @@ class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-c
     def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
         """Return the scheme."""
         return {"type": "http", "scheme": "bearer", "description": "An API key, mk_…"}
+
+
+class Schema(AutoSchema):
+    """Says of what everybody may read that it needs no key."""
+
+    def get_auth(self) -> list[dict[str, Any]]:
+        """Return the ways to authenticate; an empty one means that none is needed."""
+        found: list[dict[str, Any]] = super().get_auth()  # type: ignore[no-untyped-call]
+        if any(isinstance(each, PublicRead) for each in self.view.get_permissions()):
+            found.append({})
+        return found

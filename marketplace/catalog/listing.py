@@ -1,10 +1,12 @@
 """The listing wizard's rules: each step is checked when it is saved, and may be saved again."""
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 
 from marketplace.accounts.models import Organisation, User
 from marketplace.catalog import schemas, selectors, services, version_checks, weights
@@ -49,6 +51,13 @@ def listing_of(*, org: Organisation, name: str, user: User | None = None) -> Lis
     if is_new and newest is not None:
         _copy(draft, newest)
     return draft
+
+
+def unfinished(org: Organisation) -> set[uuid.UUID]:
+    """Return the models whose listing was begun and not submitted; one query."""
+    rows = ListingDraft.objects.for_org(org)
+    waiting = rows.filter(Q(version=None) | Q(version__status=Status.DRAFT))
+    return set(waiting.values_list("model_id", flat=True))
 
 
 def listing_renew(*, draft: ListingDraft) -> ListingDraft:

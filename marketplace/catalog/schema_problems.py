@@ -63,7 +63,8 @@ def problems(schema: Any) -> list[Problem]:
         except InvalidInput as error:
             said = error.fields.get("input_schema", [error.message])
             found = [Problem("", text) for text in said]
-    return found[:_MOST]
+    # The vocabularies of the meta-schema each say the same of one fault.
+    return list(dict.fromkeys(found))[:_MOST]
 
 
 def _property_problems(properties: Any) -> list[Problem]:

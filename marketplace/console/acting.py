@@ -4,13 +4,14 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect
 from hijack import signals
 from hijack.views import AcquireUserView
 
 from marketplace.accounts.models import User
-from marketplace.console.access import has_second_factor, record
+from marketplace.accounts.selectors import organisations_of
+from marketplace.console.access import has_second_factor, record, tell
 from marketplace.core.impersonation import HISTORY
 
 _WHY = "acting_why"
@@ -39,6 +40,13 @@ class ActAs(AcquireUserView):  # type: ignore[misc]
 
     raise_exception = True
 
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Take forms only."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        answer: HttpResponse = super().dispatch(request, *args, **kwargs)
+        return answer
+
     def test_func(self) -> bool:
         """Ask for the permission, for the second factor, and that nobody is acted as already."""
         request = self.request
@@ -58,10 +66,14 @@ class ActAs(AcquireUserView):  # type: ignore[misc]
 
 def _began(request: HttpRequest, hijacker: User, hijacked: User, **_: Any) -> None:
     record(request, "acting.began", hijacked, note=request.META.get(_WHY, ""), by=hijacker)
+    for org in organisations_of(hijacked):
+        tell(org, "acting.began", hijacked)
 
 
 def _ended(request: HttpRequest, hijacker: User, hijacked: User, **_: Any) -> None:
     record(request, "acting.ended", hijacked, by=hijacker)
+    for org in organisations_of(hijacked):
+        tell(org, "acting.ended", hijacked)
 
 
 def watch() -> None:

@@ -47,9 +47,10 @@ class ChargeAdmin(ReadOnly):
 
     def get_queryset(self, request: HttpRequest) -> "QuerySet[Charge]":
         """Add what was given back, in one query for the page."""
-        back = Refund.objects.filter(charge=OuterRef("pk")).order_by().values("charge")
-        back = back.annotate(sum=Sum("amount_nano")).values("sum")
-        return super().get_queryset(request).annotate(back=Coalesce(Subquery(back), 0))
+        refunds = Refund.objects.filter(charge=OuterRef("pk")).order_by().values("charge")
+        back = Subquery(refunds.annotate(sum=Sum("amount_nano")).values("sum"))
+        charges: QuerySet[Charge] = super().get_queryset(request)
+        return charges.annotate(back=Coalesce(back, 0))
 
     def left(self, obj: Any) -> str:
         """Write how much can still be given back."""

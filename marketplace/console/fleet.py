@@ -22,7 +22,9 @@ from marketplace.jobs.models import Job, JobStatus
 def _queues(beats: list[protocol.Heartbeat]) -> list[dict[str, Any]]:
     """Return each class with its queue's depth, its oldest job and its workers."""
     rows = Job.objects.filter(status=JobStatus.QUEUED).order_by().values("queue")
-    waiting = {row["queue"]: row for row in rows.annotate(n=Count("pk"), oldest=Min("created_at"))}
+    waiting: dict[str, Any] = {
+        row["queue"]: row for row in rows.annotate(n=Count("pk"), oldest=Min("created_at"))
+    }
     names = sorted({protocol.gpu_queue(c) for beat in beats for c in beat.classes} | set(waiting))
     return [
         {

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Min
+from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from redis.exceptions import RedisError
@@ -24,7 +24,7 @@ from billing.models import (
 from billing.stripe.gateway import gateway_from_settings
 from marketplace.catalog.models import Status, Version
 from marketplace.console.models import Report, ReportState, StaffAct
-from marketplace.console.queues import capped, queues
+from marketplace.console.queues import capped, capped_all, queues
 from marketplace.core.clock import now
 from marketplace.core.outbox import Delivery
 from marketplace.jobs.models import Job, JobStatus
@@ -45,58 +45,70 @@ class Need:
     is_bad: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A need whose rows are yet to be counted."""
+
+    label: str
+    rows: "QuerySet[Any]"
+    url: str
+    hint: str
+    is_bad: bool = False
+
+
+def _counted(looks: list[_Look]) -> list[Need]:
+    """Count all in one query."""
+    counts = capped_all([look.rows for look in looks])
+    return [
+        Need(look.label, count, look.url, look.hint, look.is_bad)
+        for look, count in zip(looks, counts, strict=True)
+    ]
+
+
 def _view(request: HttpRequest, app: str, model: str) -> bool:
     return any(request.user.has_perm(f"{app}.{verb}_{model}") for verb in ("view", "change"))
 
 
-def needs_of_review(request: HttpRequest) -> list[Need]:
+def _of_review(request: HttpRequest) -> list[_Look]:
     """Return what waits for a decision about a model."""
     found = []
     if _view(request, "catalog", "version"):
-        waiting = capped(Version.objects.filter(status=Status.SUBMITTED))
-        found.append(Need("To review", waiting, reverse("admin:review"), "Versions to decide on"))
+        rows: QuerySet[Any] = Version.objects.filter(status=Status.SUBMITTED)
+        found.append(_Look("To review", rows, reverse("admin:review"), "Versions to decide on"))
     if _view(request, "console", "report"):
-        waiting = capped(Report.objects.filter(state=ReportState.OPEN))
-        found.append(Need("Reports", waiting, reverse("admin:reports"), "Complaints to decide on"))
+        rows = Report.objects.filter(state=ReportState.OPEN)
+        found.append(_Look("Reports", rows, reverse("admin:reports"), "Complaints to decide on"))
     return found
 
 
-def needs_of_money(request: HttpRequest) -> list[Need]:
-    """Return what waits for a decision about money, and what is broken there."""
+def _of_money(request: HttpRequest) -> list[_Look]:
+    """Return what waits for a decision about money."""
     found = []
     if _view(request, "billing", "incident"):
-        waiting = capped(Incident.objects.filter(resolved_at__isnull=True))
-        found.append(
-            Need("Incidents", waiting, reverse("admin:incidents"), "Open until resolved", True)
-        )
-    if request.user.has_perm("billing.view_transfer"):
-        last = invariants.audit_last()
-        broken = sum(1 for finding in last[1] if finding.rows) if last else 0
-        page = reverse("admin:invariants")
-        found.append(Need("Invariants broken", broken, page, "Rules of the ledger", True))
+        rows: QuerySet[Any] = Incident.objects.filter(resolved_at__isnull=True)
+        page = reverse("admin:incidents")
+        found.append(_Look("Incidents", rows, page, "Open until resolved", True))
     if _view(request, "billing", "payout"):
-        page = reverse("admin:billing_payout_changelist")
-        waiting = capped(Payout.objects.filter(state=PayoutState.INTENT, needs_approval=True))
-        found.append(
-            Need("Payouts to approve", waiting, f"{page}?needs_approval__exact=1", "Above a limit")
-        )
+        page = reverse("admin:billing_payout_changelist") + "?needs_approval__exact=1"
+        rows = Payout.objects.filter(state=PayoutState.INTENT, needs_approval=True)
+        found.append(_Look("Payouts to approve", rows, page, "Above a limit"))
     if _view(request, "billing", "dispute"):
-        page = reverse("admin:billing_dispute_changelist")
-        waiting = capped(Dispute.objects.filter(state=DisputeState.OPEN))
-        found.append(Need("Disputes", waiting, f"{page}?state__exact=open", "With a bank", True))
+        page = reverse("admin:billing_dispute_changelist") + "?state__exact=open"
+        rows = Dispute.objects.filter(state=DisputeState.OPEN)
+        found.append(_Look("Disputes", rows, page, "With a bank", True))
     if _view(request, "billing", "invoice"):
-        held = Invoice.objects.filter(status=InvoiceStatus.DRAFT).exclude(held="")
+        rows = Invoice.objects.filter(status=InvoiceStatus.DRAFT).exclude(held="")
         page = reverse("admin:ledger-totals")
-        found.append(Need("Invoices held back", capped(held), page, "Drafts to approve"))
+        found.append(_Look("Invoices held back", rows, page, "Drafts to approve"))
     return found
 
 
-def needs_of_queues(request: HttpRequest) -> list[Need]:
+def _of_queues(request: HttpRequest) -> list[_Look]:
     """Return which outboxes and inboxes have rows that failed for good."""
     return [
-        Need(
+        _Look(
             f"{queue.title} failed",
-            capped(queue.rows.filter(delivery=Delivery.FAILED)),
+            queue.rows.filter(delivery=Delivery.FAILED),
             reverse("admin:queue", args=[queue.name]),
             "Replay them, or settle them",
             True,
@@ -106,8 +118,24 @@ def needs_of_queues(request: HttpRequest) -> list[Need]:
     ]
 
 
-def needs_of_fleet() -> list[Need]:
-    """Return workers that vanished with a job, and whether jobs wait too long."""
+def _of_jobs() -> list[_Look]:
+    """Return whether jobs wait too long."""
+    rows = Job.objects.filter(status=JobStatus.QUEUED, created_at__lt=now() - LATE)
+    return [_Look("Jobs waiting long", rows, reverse("admin:fleet"), "Over 5 minutes", True)]
+
+
+def _of_rules(request: HttpRequest) -> list[Need]:
+    """Return how many rules of the ledger were broken when they were last checked."""
+    if not request.user.has_perm("billing.view_transfer"):
+        return []
+    last = invariants.audit_last()
+    broken = sum(1 for finding in last[1] if finding.rows) if last else 0
+    page = reverse("admin:invariants")
+    return [Need("Invariants broken", broken, page, "Rules of the ledger", True)]
+
+
+def _of_fleet() -> list[Need]:
+    """Return workers that vanished with a job."""
     page = reverse("admin:fleet")
     try:
         alive = {beat.worker_id for beat in workers_alive()}
@@ -115,12 +143,8 @@ def needs_of_fleet() -> list[Need]:
         return [Need("Valkey is away", 1, page, "No worker can be seen", True)]
     running = Job.objects.filter(status=JobStatus.RUNNING).order_by()
     held = set(running.values_list("worker_id", flat=True).distinct())
-    oldest = Job.objects.filter(status=JobStatus.QUEUED).aggregate(at=Min("created_at"))["at"]
-    late = Job.objects.filter(status=JobStatus.QUEUED, created_at__lt=now() - LATE)
-    found = [
-        Need("Workers lost", len(held - alive - {""}), page, "Gone with a running job", True),
-        Need("Jobs waiting long", capped(late) if oldest else 0, page, "Over 5 minutes", True),
-    ]
+    lost = len(held - alive - {""})
+    found = [Need("Workers lost", lost, page, "Gone with a running job", True)]
     if not alive:
         found.append(Need("No worker", 1, page, "Queued jobs wait", True))
     return found
@@ -128,12 +152,8 @@ def needs_of_fleet() -> list[Need]:
 
 def overview(request: HttpRequest) -> dict[str, Any]:
     """Return the context of the front page."""
-    found = [
-        *needs_of_review(request),
-        *needs_of_money(request),
-        *needs_of_queues(request),
-        *needs_of_fleet(),
-    ]
+    looks = [*_of_review(request), *_of_money(request), *_of_queues(request), *_of_jobs()]
+    found = [*_counted(looks), *_of_rules(request), *_of_fleet()]
     acts = StaffAct.objects.select_related("by")[:8]
     waiting = MeterBatch.objects.filter(delivery=Delivery.PENDING)
     return {

@@ -137,7 +137,7 @@ def accounts(request: HttpRequest) -> HttpResponse:
         "kinds": AccountKind.values,
         "kind": kind,
         "org_slug": who,
-        "next": urlencode({"kind": kind, "org": who, "after": shown[-1].pk})
+        "next": urlencode({"kind": kind, "org": who, "after": str(shown[-1].pk)})
         if len(found) > PAGE
         else "",
     }
@@ -261,11 +261,13 @@ def transfers(request: HttpRequest) -> HttpResponse:
         found = _of_account(given["account"], filters, mark)
     else:
         found = _of_every_kind(filters, mark)
-    query = {name: value for name, value in request.GET.items() if value and name != "before"}
+    query = {name: str(value) for name, value in request.GET.items() if value and name != "before"}
     context = {
         "title": "Transfers",
         "form": form,
         "rows": found[:PAGE],
-        "next": urlencode({**query, "before": found[PAGE - 1].pk}) if len(found) > PAGE else "",
+        "next": urlencode({**query, "before": str(found[PAGE - 1].pk)})
+        if len(found) > PAGE
+        else "",
     }
     return render(request, "console/transfers.html", context)

@@ -1,6 +1,6 @@
 """Tables of the console: what staff did, and what people report to them."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import models
 from django.db.models import Q
@@ -32,7 +32,7 @@ class StaffAct(models.Model):
             models.Index(fields=["subject_id"], name="staff_act_subject"),
             models.Index(fields=["verb"], name="staff_act_verb"),
         ]
-        permissions: ClassVar[list[tuple[str, str]]] = [
+        permissions: ClassVar[Any] = [
             ("act_as", "Can act as a user, to look only"),
             ("drain_worker", "Can drain workers"),
         ]

@@ -36,7 +36,7 @@ class MoneyForm(CreditForm):
     class Meta(CreditForm.Meta):
         """No field of the row."""
 
-        fields = ()
+        fields = ()  # type: ignore[assignment]
 
 
 class StopForm(forms.Form):

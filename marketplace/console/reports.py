@@ -13,7 +13,7 @@ from marketplace.accounts.models import User
 from marketplace.accounts.services import organisation_suspend
 from marketplace.catalog.models import Model, Status, Version
 from marketplace.catalog.services import version_decide
-from marketplace.console.access import needs, record
+from marketplace.console.access import NOBODY, acting_staff, needs, record
 from marketplace.console.mails import tell_vendor
 from marketplace.console.models import Report, ReportReason, ReportState
 from marketplace.core import limits
@@ -82,7 +82,7 @@ def _take(request: HttpRequest, given: dict[str, Any]) -> None:
     limits.require("reports of this model", f"report:{model.pk}", *PER_MODEL)
     # The job of a stranger is no secret that this would tell: it is kept only if it fits.
     fits = Job.objects.filter(pk=given["job"], version__model=model).exists()
-    user = User.objects.get(pk=request.user.pk) if request.user.is_authenticated else None
+    user = User.objects.filter(pk=request.user.pk or NOBODY).first()
     Report.objects.create(
         model=model,
         job_id=given["job"] if fits else None,
@@ -185,7 +185,7 @@ def verdict(request: HttpRequest, report_id: str) -> HttpResponse:
 @transaction.atomic
 def report_decide(request: HttpRequest, found: Report, state: ReportState, note: str) -> None:
     """Write the verdict, do what it says, and mail the vendor. Raises WrongState if decided."""
-    by = User.objects.get(pk=request.user.pk)
+    by = acting_staff(request)
     rows = Report.objects.filter(pk=found.pk, state=ReportState.OPEN)
     if not rows.update(state=state, note=note, decided_by=by, decided_at=now()):
         raise WrongState("Somebody has decided on this report already.")

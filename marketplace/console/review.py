@@ -9,17 +9,23 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
-from marketplace.accounts.models import Organisation, User
+from marketplace.accounts.models import Organisation
 from marketplace.catalog import chains
+from marketplace.catalog.listing_models import TestRun
 from marketplace.catalog.models import Status, Version
+from marketplace.catalog.samples import samples_of
 from marketplace.catalog.selectors import negotiated, parents_of, price_current
 from marketplace.catalog.services import version_decide
-from marketplace.console.access import needs, record
+from marketplace.console.access import acting_staff, needs, record
 from marketplace.console.mails import tell_vendor
 from marketplace.core.errors import MarketError, NotFound
 from marketplace.core.ids import parse_id
+from marketplace.jobs.models import File, Purpose
+from marketplace.jobs.selectors import file_url
 
 PAGE = 50
+RUNS = 6
+URL_TTL_S = 600
 REASONS = {
     "licence": "The licence of what it was made from does not allow this: name your right to it.",
     "outputs": "The test outputs do not show what the page promises.",
@@ -78,6 +84,17 @@ def _get(version_id: object) -> Version:
     return found
 
 
+def _outputs(version: Version) -> list[dict[str, Any]]:
+    """Return what the vendor's test runs made, newest first, with the inputs that made it."""
+    runs = list(TestRun.objects.filter(version=version)[:RUNS].values_list("job_id", flat=True))
+    files = File.objects.filter(job_id__in=runs, purpose=Purpose.OUTPUT).select_related("job")
+    return [
+        {"file": file, "url": url, "input": file.job.input if file.job else {}}
+        for file in files.order_by("-created_at", "index")
+        if (url := file_url(file, URL_TTL_S))
+    ]
+
+
 def _shares(version: Version) -> tuple[list[dict[str, Any]], str]:
     """Return who gets which part of a charge, by name, and why that cannot be told."""
     try:
@@ -110,6 +127,8 @@ def _page(
         "others": version.model.versions.exclude(pk=version.pk)[:10],
         "form": form,
         "next": after,
+        "samples": samples_of([version]).get(version.pk, []),
+        "outputs": _outputs(version),
         "may_decide": request.user.has_perm("catalog.change_version"),
     }
     return render(request, "console/review_version.html", context, status=status)
@@ -130,7 +149,7 @@ def decide(request: HttpRequest, version_id: str) -> HttpResponse:
     form = DecisionForm(request.POST)
     if not form.is_valid():
         return _page(request, found, form, status=422)
-    after, by = Status(form.cleaned_data["after"]), User.objects.get(pk=request.user.pk)
+    after, by = Status(form.cleaned_data["after"]), acting_staff(request)
     try:
         with transaction.atomic():
             version_decide(version=found, after=after, by=by, note=form.words)
@@ -141,8 +160,8 @@ def decide(request: HttpRequest, version_id: str) -> HttpResponse:
                 [f"Your version {found} was {DECISIONS[after]}.", form.words],
             )
     except MarketError as error:
-        for name, problems in (error.fields or {None: [error.message]}).items():
-            form.add_error(name if name in form.fields else None, problems)
+        for name, problems in (error.fields or {"": [error.message]}).items():
+            form.add_error(name if name in form.fields else None, list(problems))
         return _page(request, found, form, status=error.status)
     messages.success(request, f"{found} was {DECISIONS[after]}.")
     following = _waiting().first()

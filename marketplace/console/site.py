@@ -1,6 +1,6 @@
 """The staff console's site: its door, with a second factor, its own pages and Django's tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from allauth.account.decorators import secure_admin_login
@@ -21,6 +21,12 @@ class ConsoleSite(admin.AdminSite):
     site_url = "/"
     index_template = "console/index.html"
     enable_nav_sidebar = False
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """Take a table, but not those that pages of our own show: flags, second factors."""
+        rows = model_or_iterable if isinstance(model_or_iterable, Iterable) else [model_or_iterable]
+        shown = [row for row in rows if row._meta.app_label not in ("waffle", "mfa")]
+        super().register(shown, admin_class, **options)
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Let in active staff whose session was opened with a second factor."""
@@ -43,7 +49,7 @@ class ConsoleSite(admin.AdminSite):
             return HttpResponseRedirect(request.build_absolute_uri("/console/"))
         return ask_for_second_factor(request)
 
-    def password_change(
+    def password_change(  # type: ignore[override]  # a redirect, where Django has a page
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Send staff to the market's own page."""

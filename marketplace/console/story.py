@@ -29,9 +29,9 @@ from billing.models import (
     Transfer,
 )
 from billing.refunds import charge_refund, refundable
-from marketplace.accounts.models import Organisation, User
+from marketplace.accounts.models import Organisation
 from marketplace.catalog import selectors as catalog
-from marketplace.console.access import needs, record
+from marketplace.console.access import acting_staff, needs, record
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
 from marketplace.core.ids import new_id
 from marketplace.core.money import format_usd, to_nano
@@ -182,7 +182,7 @@ def _give_back(request: HttpRequest, source_id: uuid.UUID, given: dict[str, Any]
     """Refund, and write down who did it, once."""
     if given["amount_usd"] == 0:
         raise InvalidInput("Give back more than nothing.", fields={"amount": ["More than 0."]})
-    user = User.objects.get(pk=request.user.pk)
+    user = acting_staff(request)
     before = Refund.objects.filter(charge_id=source_id).count()
     done = charge_refund(
         source_id=source_id,

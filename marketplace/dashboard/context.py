@@ -15,5 +15,6 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "organisations": getattr(request, "organisations", ()),
         "stripe_stand_in": bool(settings.STRIPE_API_BASE),
         "stripe_configured": bool(settings.STRIPE_API_KEY),
+        "welcome_credit": settings.WELCOME_CREDIT_USD,
         "mail_is_printed": settings.EMAIL_BACKEND.endswith("console.EmailBackend"),
     }

@@ -98,7 +98,7 @@ class TermsForm(forms.Form):
     base = forms.CharField(
         required=False,
         label="Made from",
-        widget=forms.TextInput(attrs={"list": "versions", "spellcheck": "false"}),
+        widget=forms.TextInput(attrs={"spellcheck": "false"}),
         help_text="vendor/name:number of the version this is derived from. Its vendor gets "
         "the royalty of its licence.",
     )

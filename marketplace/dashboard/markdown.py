@@ -7,6 +7,7 @@ from typing import Any
 
 from django.utils.safestring import SafeString
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
 from markdown_it.token import Token
 
 _ours = MarkdownIt("commonmark", {"html": False}).enable("table")
@@ -23,6 +24,19 @@ def _close_table(*_anything: Any) -> str:
     return "</table></div>"
 
 
+def _fence(tokens: list[Token], at: int, _options: Any, env: dict[str, int]) -> str:
+    """Draw a block of code with a button that copies it."""
+    env["code"] = number = env.get("code", 0) + 1
+    copy = f'<button type="button" class="button plain small" data-copy="code-{number}" hidden>'
+    return (
+        f'<div class="snippet">{copy}Copy</button><pre tabindex="0" aria-label="Code">'
+        f'<code id="code-{number}">{escapeHtml(tokens[at].content)}</code></pre></div>\n'
+    )
+
+
+_ours.add_render_rule("fence", lambda _, *given: _fence(*given))
+
+
 # A wide table scrolls by itself on a narrow screen, by keyboard too.
 for parser in (_ours, _theirs):
     parser.add_render_rule("table_open", _open_table)
@@ -30,34 +44,74 @@ for parser in (_ours, _theirs):
 
 
 @dataclass(frozen=True, slots=True)
+class Section:
+    """What stands under one heading, as plain text; the part before the first has no anchor."""
+
+    anchor: str
+    heading: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """A rendered page and its headings of the second level: (anchor, text)."""
+    """A rendered page, its headings of the second level as (anchor, text), and all sections."""
 
     html: SafeString
     headings: list[tuple[str, str]]
+    sections: list[Section]
 
 
-def _anchor(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def _headings(tokens: list[Token]) -> list[tuple[str, str]]:
-    """Give each second-level heading an id. Returns them."""
-    found = []
-    for token, inside in pairwise(tokens):
-        if token.type == "heading_open" and token.tag == "h2":
-            anchor = _anchor(inside.content)
-            token.attrSet("id", anchor)
-            found.append((anchor, inside.content))
+def _anchor(text: str, taken: set[str]) -> str:
+    """Return an id for a heading; one that is there already gets a number."""
+    plain = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+    found, number = plain, 1
+    while found in taken:
+        number += 1
+        found = f"{plain}-{number}"
+    taken.add(found)
     return found
+
+
+def _plain(token: Token) -> str:
+    """Return the text of a token without its marks."""
+    if token.children is None:
+        return token.content if token.type in ("fence", "code_block") else ""
+    return "".join(
+        " " if child.type == "softbreak" else child.content
+        for child in token.children
+        if child.type in ("text", "code_inline", "softbreak")
+    )
+
+
+def _sections(tokens: list[Token]) -> tuple[list[tuple[str, str]], list[Section]]:
+    """Give each heading below the title an id and a link to itself. Returns what stands where."""
+    headings: list[tuple[str, str]] = []
+    taken: set[str] = set()
+    parts: list[tuple[str, str, list[str]]] = [("", "", [])]
+    for before, token in pairwise(tokens):
+        if before.type == "heading_open" and before.tag in ("h2", "h3"):
+            heading = _plain(token)
+            anchor = _anchor(heading, taken)
+            before.attrSet("id", anchor)
+            if before.tag == "h2":
+                headings.append((anchor, heading))
+            parts.append((anchor, heading, []))
+        elif before.type != "heading_open":
+            parts[-1][2].append(_plain(token))
+    sections = [
+        Section(anchor, heading, " ".join(" ".join(texts).split()))
+        for anchor, heading, texts in parts
+        if heading or any(texts)
+    ]
+    return headings, sections
 
 
 def render_page(text: str) -> Page:
     """Render a page of ours."""
     tokens = _ours.parse(text)
-    headings = _headings(tokens)
+    headings, sections = _sections(tokens)
     html: str = _ours.renderer.render(tokens, _ours.options, {})
-    return Page(SafeString(html), headings)
+    return Page(SafeString(html), headings, sections)
 
 
 def render_description(text: str) -> SafeString:

@@ -139,9 +139,9 @@ def money_context(org: Organisation | None, quote_nano: int | None) -> dict[str,
 # Runs
 
 
-def live_context(job: Job) -> dict[str, Any]:
+def live_context(job: Job, *, previews: bool = True) -> dict[str, Any]:
     """Return where a job is and what it made; the worker is asked for previews while it runs."""
-    seen = live.look(job)
+    seen = live.look(job, previews=previews)
     outputs = [
         (file, url)
         for file in (job.outputs.all() if job.is_ended else [])

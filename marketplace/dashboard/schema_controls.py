@@ -174,7 +174,8 @@ class LinesWidget(forms.Textarea):
         """Write a list as lines."""
         if isinstance(value, list):
             return "\n".join(str(one) for one in value)
-        return super().format_value(value)
+        text: str | None = super().format_value(value)
+        return text
 
 
 class LinesField(forms.Field):

@@ -29,6 +29,10 @@ class Told:
     row: Any
 
 
+def _of(table: Any, org: Organisation) -> Any:
+    return table.objects.for_org(org)
+
+
 def _cursor(text: str) -> tuple[datetime, uuid.UUID]:
     at, _, pk = text.partition("~")
     try:
@@ -48,7 +52,7 @@ def deliveries_page(
     for name, table in KINDS.items():
         if kind and kind != name:
             continue
-        rows: Any = table._default_manager.filter(org=org)
+        rows: Any = _of(table, org)
         if state:
             rows = rows.filter(delivery=state)
         if before:
@@ -67,7 +71,7 @@ def _rows(org: Organisation, kind: str, delivery_id: object) -> Any:
     table = KINDS.get(kind)
     if table is None:
         raise NotFound("There is no such delivery.")
-    return table._default_manager.filter(org=org, pk=parse_id(delivery_id))
+    return _of(table, org).filter(pk=parse_id(delivery_id))
 
 
 def delivery_get(*, org: Organisation, kind: str, delivery_id: object) -> Any:

@@ -79,7 +79,7 @@ def logs_of(job_id: object, limit: int = 100) -> list[dict[str, Any]]:
     except redis.exceptions.RedisError as error:
         log.warning("cannot read events", job_id=str(job_id), error=repr(error))
         return []
-    lines = []
+    lines: list[dict[str, Any]] = []
     for event in (_parse(entry) for entry in answer):
         if event.type == "log" and len(lines) < limit:
             at = datetime.fromtimestamp(int(event.id.partition("-")[0]) / 1000, tz=UTC)

@@ -68,16 +68,17 @@ def preview_of(job_id: object) -> Preview | None:
         return None
 
 
-def look(job: Job) -> Live:
-    """Return where a job is, and ask for previews of it if it has not ended."""
+def look(job: Job, *, previews: bool = True) -> Live:
+    """Return where a job is, and unless told otherwise ask for previews while it runs."""
     if job.is_ended:
         return Live(ENDED)
     try:
         with valkey.client().pipeline(transaction=False) as pipe:
-            pipe.set(protocol.watched_key(str(job.pk)), "1", ex=protocol.WATCHED_TTL_S)
+            if previews:
+                pipe.set(protocol.watched_key(str(job.pk)), "1", ex=protocol.WATCHED_TTL_S)
             pipe.xrevrange(protocol.events_key(str(job.pk)), count=_LOOK_BACK)
             pipe.get(protocol.preview_key(str(job.pk)))
-            _, entries, preview = pipe.execute()
+            *_, entries, preview = pipe.execute()
     except redis.exceptions.RedisError as error:
         log.warning("cannot look at a job", job_id=str(job.pk), error=repr(error))
         entries, preview = [], None

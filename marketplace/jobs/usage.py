@@ -21,12 +21,11 @@ _LATENCY_JOBS = 1000
 # One pass over an index that has all it needs; a day is one of UTC.
 _SUMS = """
 SELECT (finished_at AT TIME ZONE 'UTC')::date AS day, version_id, api_key_id,
-       GROUPING((finished_at AT TIME ZONE 'UTC')::date, version_id, api_key_id) AS which,
        count(*), COALESCE(sum(charge_nano), 0)
 FROM jobs_job WHERE org_id = %s AND finished_at >= %s AND finished_at < %s
-GROUP BY GROUPING SETS (((finished_at AT TIME ZONE 'UTC')::date), (version_id), (api_key_id))
+GROUP BY 1, 2, 3
 """
-_BY_DAY, _BY_VERSION, _BY_KEY = 0b011, 0b101, 0b110
+_BY_DAY, _BY_VERSION, _BY_KEY = range(3)
 _Sums = dict[Any, list[int]]
 
 
@@ -64,9 +63,9 @@ def _sums(org_id: uuid.UUID, since: datetime, until: datetime) -> dict[int, _Sum
     found: dict[int, _Sums] = {which: {} for which in (_BY_DAY, _BY_VERSION, _BY_KEY)}
     with connection.cursor() as cursor:
         cursor.execute(_SUMS, [org_id, since, until])
-        for day, version, key, which, count, amount in cursor.fetchall():
-            name = {_BY_DAY: day, _BY_VERSION: version, _BY_KEY: key}[which]
-            found[which][name] = [count, int(amount)]
+        for *names, count, amount in cursor.fetchall():
+            for which, name in enumerate(names):
+                _add(found[which].setdefault(name, [0, 0]), count, int(amount))
     for day, version, key, amount in _refunds(org_id, since, until):
         for which, name in ((_BY_DAY, day), (_BY_VERSION, version), (_BY_KEY, key)):
             found[which].setdefault(name, [0, 0])[1] -= amount

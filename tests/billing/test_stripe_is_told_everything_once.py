@@ -223,7 +223,13 @@ def test_sealing_takes_as_many_statements_however_many_minutes(cast, django_asse
 def test_what_is_to_be_sealed_is_found_by_its_index(cast, funding, index):
     rows = meters.unsealed(Charge.objects.all(), Funding(funding), now())
     with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off")
+        # In a table without rows, looking for those without a batch is as cheap.
+        cursor.execute(
+            "SELECT indexname FROM pg_indexes WHERE tablename = 'billing_charge' AND indexname LIKE"
+            f" 'billing_charge_{funding}_batch_id%'"
+        )
+        ((other,),) = cursor.fetchall()
+        cursor.execute(f"SET LOCAL enable_seqscan = off; DROP INDEX {other}")
     assert f"charge_unsealed_{index} " in rows.explain()
 
 

@@ -28,10 +28,9 @@ def test_from_visitor_to_picture_to_key(page, cast, monkeypatch):
     link = re.search(r"http\S+/accounts/confirm-email/\S+", mail.outbox[-1].body)[0]
     page.goto(link)
     page.get_by_role("button", name="Confirm").click()
-    page.wait_for_url("**/dashboard/")
-    assert page.get_by_text("$1.00").first.is_visible()
+    page.wait_for_url("**/models/atelier/sketch/#try")
+    assert page.get_by_text("You have $1.00 of free credit").is_visible()
 
-    page.goto("/models/atelier/sketch/")
     page.get_by_label("Prompt").fill("a red circle")
     page.get_by_text("Settings", exact=True).click()
     page.get_by_label("Num images").fill("3")

@@ -23,6 +23,7 @@ from billing.models import Account, Incident
 from marketplace.accounts.models import Membership, User
 from marketplace.catalog.sample_models import SampleOutput
 from marketplace.console.models import Report
+from tests.cast import staff_sign_in
 from tests.pages.market import STATES, Market
 
 DOCS = sorted(path.stem for path in (settings.BASE_DIR / "templates" / "docs").glob("*.md"))
@@ -72,6 +73,7 @@ EXAMPLES: dict[str, dict[str, Value]] = {
     "admin:organisation": {"slug": lambda m: m.cast.developer.slug},
     "admin:organisation-stop": {"slug": lambda m: m.cast.developer.slug},
     "admin:organisation-money": {"slug": lambda m: m.cast.developer.slug},
+    "admin:flag": {"name": lambda m: "calls"},
     "account_confirm_email": {"key": lambda m: m.mail_key},
 }
 # More of the same route, where it looks different: the first of `EXAMPLES` is opened everywhere.
@@ -241,7 +243,9 @@ def user_of(market: Market, audience: str) -> User | AnonymousUser:
 def signed_in(user: User | AnonymousUser) -> Client:
     """Return a client whose session says that its user gave the password and a code just now."""
     client = Client()
-    if isinstance(user, User):
+    if isinstance(user, User) and user.is_staff:
+        staff_sign_in(client, user)
+    elif isinstance(user, User):
         client.force_login(user)
         session, moment = client.session, time.time()
         session["account_authentication_methods"] = [

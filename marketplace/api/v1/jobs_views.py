@@ -15,6 +15,7 @@ from marketplace.accounts.models import Scope
 from marketplace.api.auth import Scopes, caller_of
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
+from marketplace.core import flags
 from marketplace.core.database import give_back
 from marketplace.core.errors import InvalidInput, NotFound
 from marketplace.jobs import live, retention, selectors, services, stream
@@ -205,7 +206,8 @@ class JobEvents(APIView):
             job=selectors.job_get(org=org, job_id=job_id),
             last_event_id=request.headers.get("Last-Event-ID", ""),
             describe=lambda job: present.job(job, with_position=True, with_lines=True),
-            previews=request.query_params.get("previews", "") in ("1", "true"),
+            previews=request.query_params.get("previews", "") in ("1", "true")
+            and flags.is_on(flags.PREVIEWS, request),
         )
 
 

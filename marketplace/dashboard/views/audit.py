@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from marketplace.accounts import audit
 from marketplace.accounts.models import AuditEvent, Organisation
 from marketplace.core.errors import NotAllowed, NotFound
+from marketplace.core.money import format_usd
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
 from marketplace.dashboard.csv_pages import stream_csv
 from marketplace.dashboard.periods import day_of
@@ -50,6 +51,8 @@ def _row(event: AuditEvent) -> dict[str, Any]:
     for name, value in event.detail.items():
         if value not in (None, "", []):
             text = ", ".join(map(str, value)) if isinstance(value, list) else value
+            if name.endswith("_nano") and isinstance(value, int):
+                name, text = name.removesuffix("_nano"), format_usd(value)  # noqa: PLW2901
             detail.append(f"{name.replace('_', ' ')}: {text}")
     return {"event": event, "words": words, "detail": "; ".join(detail)}
 

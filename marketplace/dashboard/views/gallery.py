@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
@@ -68,7 +67,6 @@ def gallery(request: HttpRequest) -> HttpResponse:
         "goods": _goods(cards),
         "newer": search.address(page=search.page - 1) if search.page > 1 else "",
         "older": search.address(page=search.page + 1) if further else "",
-        "welcome_credit": settings.WELCOME_CREDIT_USD,
     }
     # htmx asks for the results alone while somebody types.
     partial = request.htmx and request.htmx.target == "results"  # type: ignore[attr-defined]
@@ -84,16 +82,29 @@ def gallery(request: HttpRequest) -> HttpResponse:
 def vendor(request: HttpRequest, slug: str) -> HttpResponse:
     """Show a vendor and what it sells."""
     org = organisation_get(slug)
-    models = gallery_find(Wish()).filter(org=org)
-    return render(request, "public/vendor.html", {"vendor": org, "cards": _cards(models[:60])})
+    page = _page_number(request)
+    start = (page - 1) * _PER_PAGE
+    rows = list(gallery_find(Wish()).filter(org=org)[start : start + _PER_PAGE + 1])
+    context = {
+        "vendor": org,
+        "cards": _cards(rows[:_PER_PAGE]),
+        "newer": f"?page={page - 1}" if page > 1 else "",
+        "older": f"?page={page + 1}" if len(rows) > _PER_PAGE else "",
+    }
+    return render(request, "public/vendor.html", context)
+
+
+def _page_number(request: HttpRequest) -> int:
+    """Return the page that is asked for, 1 to 100."""
+    text = request.GET.get("page", "")
+    return min(max(int(text), 1), 100) if text.isdecimal() and len(text) < 4 else 1
 
 
 @require_safe
 def pricing(request: HttpRequest) -> HttpResponse:
     """Explain how prices work, with the prices of today."""
     cards = _cards(gallery_find(Wish(order=Order.CHEAPEST))[:12])
-    return render(
-        request,
-        "public/pricing.html",
-        {"cards": cards, "welcome_credit": settings.WELCOME_CREDIT_USD},
-    )
+    for card in cards:
+        each = card["standing"].output_nano if card["standing"] else None
+        card["thousand_nano"] = None if each is None else each * 1000
+    return render(request, "public/pricing.html", {"cards": cards})

@@ -69,7 +69,7 @@ def _query(asked: QueryDict) -> str:
     kept = QueryDict(mutable=True)
     for name in _FIELDS:
         if asked.get(name):
-            kept[name] = asked[name]
+            kept[name] = asked.get(name, "")
     return kept.urlencode()
 
 

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from marketplace.accounts.models import Role
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Model, Version
-from marketplace.core import limits
+from marketplace.core import flags, limits
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
 from marketplace.dashboard import playground
 from marketplace.dashboard.access import MemberRequest, answers, member, show_error
@@ -142,7 +142,8 @@ def run_live(request: MemberRequest, job_id: str) -> HttpResponseBase:
     job = jobs.job_get(org=request.org, job_id=job_id)
     if not _is_htmx(request):
         return redirect("job", job.pk)
-    context = playground.live_context(job)
+    previews = flags.is_on(flags.PREVIEWS, request)
+    context = playground.live_context(job, previews=previews)
     if context["seen"] == request.GET.get("seen"):
         return HttpResponse(status=204)
     context |= {"model": _model_of(job), "just_ended": job.is_ended}

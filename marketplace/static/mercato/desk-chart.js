@@ -12,9 +12,9 @@ function dayChartOptions(width, label) {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
     cursor: { y: false },
     legend: { live: true },
-    scales: { x: { time: true }, y: { range: (_, low, high) => [0, high || 1] }, calls: { range: (_, low, high) => [0, high || 1] } },
+    scales: { x: { time: true, range: (_, first, last) => [first - 43200, last + 43200] }, y: { range: (_, low, high) => [0, high || 1] }, calls: { range: (_, low, high) => [0, high || 1] } },
     axes: [
-      { ...axis, values: (u, ticks) => ticks.map((s) => new Date(s * 1e3).toLocaleDateString("en", { day: "numeric", month: "short", timeZone: "UTC" })) },
+      { ...axis, space: 60, incrs: [1, 2, 7, 14, 31, 61].map((days) => days * 86400), values: (u, ticks) => ticks.map((s) => new Date(s * 1e3).toLocaleDateString("en", { day: "numeric", month: "short", timeZone: "UTC" })) },
       { ...axis, size: 72, values: (u, ticks) => ticks.map(dollars) },
       { ...axis, side: 1, scale: "calls", size: 48, grid: { show: false }, values: (u, ticks) => ticks.map((v) => (Number.isInteger(v) ? v.toLocaleString("en") : "")) },
     ],

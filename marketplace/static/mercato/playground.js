@@ -116,6 +116,12 @@ function preparePlayground(root) {
   prepareDice(root);
 }
 preparePlayground(document);
+// On a small screen the result is below the form: show it once it begins.
+document.addEventListener("htmx:afterSwap", (event) => {
+  if (event.target.id !== "playground-stage") return;
+  const place = event.target.getBoundingClientRect();
+  if (place.top < 0 || place.top > innerHeight / 2) event.target.scrollIntoView({ block: "start" });
+});
 document.addEventListener("htmx:load", (event) => {
   preparePlayground(event.target);
   const live = event.target.closest?.("#playground-live") ?? event.target.querySelector?.("#playground-live");

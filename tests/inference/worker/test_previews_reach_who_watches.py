@@ -46,7 +46,7 @@ def test_who_watches_finds_a_preview_and_is_told(control: Control, worker: Worke
     assert len(body) <= PREVIEW_MAX_BYTES
     picture = Image.open(io.BytesIO(body))
     assert picture.format == "WEBP"
-    assert picture.width == picture.height <= 128
+    assert picture.width == picture.height == 128
     assert 0 < control.valkey.ttl(preview_key(job.job_id)) <= PREVIEW_TTL_S
 
 

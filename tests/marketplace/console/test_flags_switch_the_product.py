@@ -2,11 +2,14 @@
 
 import pytest
 from django.core.cache import caches
+from django.test import Client
+from django.urls import reverse
 
+from inference import protocol
 from marketplace.catalog import services as catalog
 from marketplace.catalog.models import Status, Version
 from marketplace.console.models import StaffAct
-from marketplace.core import flags
+from marketplace.core import flags, valkey
 from marketplace.core.errors import WrongState
 from marketplace.jobs import services
 
@@ -72,3 +75,17 @@ def test_switching_is_written_down_and_needs_its_permission(sam, staff):
     act = StaffAct.objects.get()
     assert (act.verb, act.subject, act.note) == ("flag.switched", "calls", "off")
     assert "off" in sam.get("/console/flags/").content.decode()
+
+
+def test_without_previews_the_worker_is_not_asked_for_any(sam, cast):
+    job, _ = services.job_submit(org=cast.developer, ref=cast.ref, given={"prompt": "x"})
+    bob, key = Client(), protocol.watched_key(str(job.pk))
+    bob.force_login(cast.bob)
+    place = reverse("run-live", args=[job.pk])
+    valkey.client().delete(key)
+    switch(sam, flags.PREVIEWS, "off")
+    assert bob.get(place, HTTP_HX_REQUEST="true").status_code == 200
+    assert not valkey.client().exists(key)
+    switch(sam, flags.PREVIEWS, "on")
+    bob.get(place, HTTP_HX_REQUEST="true")
+    assert valkey.client().exists(key)

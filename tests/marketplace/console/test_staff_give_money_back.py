@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from billing.models import Charge, Refund
 from billing.refunds import refundable
 from billing.selectors import earnings_total
+from marketplace.console.models import StaffAct
 from marketplace.jobs import services
 from tests import invoicing
 from tests.cast import person, report_finished, staff_sign_in
@@ -46,6 +47,9 @@ def test_part_of_a_charge_is_given_back_with_its_reason(client, cast, charge):
     assert "$0.001 of" in answer.content.decode()
     refund = Refund.objects.get()
     assert (refund.amount_nano, refund.reason, refund.by) == (1_000_000, "partial", cast.sam)
+    act = StaffAct.objects.get()
+    assert (act.verb, act.by) == ("charge.refund", cast.sam)
+    assert "note: Half of it was black." in act.note
     assert refundable(charge) == 3_000_000
     assert earnings_total(cast.vendor.pk) == 2_400_000
 

@@ -3,7 +3,7 @@
 import pytest
 from django.test import Client
 
-from marketplace.accounts.models import ApiKey
+from marketplace.accounts.models import ApiKey, AuditEvent
 from marketplace.console.models import StaffAct
 from tests.cast import person
 
@@ -25,6 +25,11 @@ def test_the_banner_is_on_every_page_and_the_audit_has_both_ends(sam, cast):
     assert (began.verb, began.by, began.subject) == ("acting.began", cast.sam, cast.bob.email)
     assert began.note == "They cannot find their invoice."
     assert (ended.verb, ended.by) == ("acting.ended", cast.sam)
+    told = AuditEvent.objects.for_org(cast.developer).values_list("action", "actor")
+    assert list(told) == [
+        ("staff.acting.ended", "the platform"),
+        ("staff.acting.began", "the platform"),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -61,5 +61,5 @@ def test_staff_are_told_only_of_what_they_may_see(staff, cast):
 
 def test_the_front_page_asks_at_most_twenty_things(sam, django_assert_max_num_queries, cast):
     sam.get("/console/")
-    with django_assert_max_num_queries(24):  # four of them are the session's and the door's
+    with django_assert_max_num_queries(20):
         sam.get("/console/")

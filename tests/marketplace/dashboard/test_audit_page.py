@@ -6,6 +6,7 @@ import io
 from marketplace.accounts import audit
 from marketplace.accounts.models import AuditEvent
 from marketplace.core.clock import now
+from tests.downloads import text_of
 
 
 def rows(client, query=""):
@@ -57,9 +58,9 @@ def test_it_is_the_organisations_own_and_for_its_heads(bob, dora, charlie, cast)
     assert dora.get("/dashboard/audit/").status_code == 403
     assert dora.get("/dashboard/audit.csv").status_code == 403
     assert b"Audit log" not in dora.get("/dashboard/team/").content
-    text = bob.get("/dashboard/audit.csv?action=key.create").getvalue().decode()
+    text = text_of(bob.get("/dashboard/audit.csv?action=key.create"))
     assert {row["action"] for row in csv.DictReader(io.StringIO(text))} == {"key.create"}
-    assert "only-bobs" not in charlie.get("/dashboard/audit.csv").getvalue().decode()
+    assert "only-bobs" not in text_of(charlie.get("/dashboard/audit.csv"))
 
 
 def test_a_change_that_fails_is_not_written(bob, cast):

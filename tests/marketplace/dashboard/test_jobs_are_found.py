@@ -10,6 +10,7 @@ from marketplace.core.clock import now
 from marketplace.jobs import services
 from marketplace.jobs.models import Job
 from tests.cast import listed_version
+from tests.downloads import text_of
 
 
 def found(client, query):
@@ -19,7 +20,7 @@ def found(client, query):
 def csv_of(answer):
     assert answer.status_code == 200
     assert answer["Content-Type"].startswith("text/csv")
-    return list(csv.DictReader(io.StringIO(answer.getvalue().decode())))
+    return list(csv.DictReader(io.StringIO(text_of(answer))))
 
 
 @pytest.fixture

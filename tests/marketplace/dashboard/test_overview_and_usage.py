@@ -14,6 +14,7 @@ from marketplace.dashboard.runway import runway_of
 from marketplace.jobs import services
 from marketplace.jobs.models import Job
 from tests.cast import report_finished
+from tests.downloads import text_of
 
 TODAY = date(2026, 5, 20)
 
@@ -109,10 +110,10 @@ def test_a_period_leaves_out_what_is_beyond(bob, mixed):
 
 
 def test_the_csv_has_a_row_for_each_day_model_and_key(bob, charlie, mixed):
-    text = bob.get("/dashboard/usage.csv?period=7").getvalue().decode()
+    text = text_of(bob.get("/dashboard/usage.csv?period=7"))
     rows = list(csv.DictReader(io.StringIO(text)))
     assert {(row["key"] == "Playground", row["calls"], row["charged_usd"]) for row in rows} == {
         (True, "1", "0.008"),
         (False, "2", "0.004"),
     }
-    assert charlie.get("/dashboard/usage.csv").getvalue().decode().count("\n") == 1
+    assert text_of(charlie.get("/dashboard/usage.csv")).count("\n") == 1

@@ -5,7 +5,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("billing", "0008_issued_invoices_stay"),
+        ("billing", "0009_few_statements"),
     ]
 
     operations = [
