@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from playwright.sync_api import Error as PlaywrightError
+
 from tests.pages.routes import Page, Site
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
@@ -135,14 +137,24 @@ class Visitor:
 
 
 def survey(visitor: Visitor, pages: list[Page], look: Any) -> list[str]:
-    """Open every page and look. Returns one line a fault, and prints what it took."""
+    """Open every page and look. Returns one line a fault, and prints each when it is found."""
     began, faults = time.perf_counter(), []
     for page in pages:
-        problems = list(visitor.open(page))
-        problems += look(visitor)
-        for problem in dict.fromkeys(problems):
+        for problem in dict.fromkeys(_looked_at(visitor, page, look)):
             faults.append(f"{page} {page.path}: {problem}")
             print(faults[-1], flush=True)
     took = time.perf_counter() - began
     print(f"{len(pages)} pages in {took:.0f} s")
     return faults
+
+
+def _looked_at(visitor: Visitor, page: Page, look: Any) -> list[str]:
+    """Return a page's problems. A tab that crashes, as on a starved machine, gets a second try."""
+    for _ in range(2):
+        try:
+            problems = list(visitor.open(page))
+            return problems + list(look(visitor))
+        except PlaywrightError as error:
+            if "crashed" not in error.message:
+                return [f"{type(error).__name__}: {error.message[:200]}"]
+    return ["the tab crashed twice"]
