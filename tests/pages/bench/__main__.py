@@ -70,7 +70,7 @@ def _services(home: Path) -> Iterator[int]:
         django.setup()
         call_command("migrate", verbosity=0)
         # Compressing what no measured page asks for takes most of the time.
-        apart = ["drf_spectacular_sidecar*", "rest_framework*", "admin*"]
+        apart = ["drf_spectacular_sidecar*", "rest_framework*"]
         call_command("collectstatic", verbosity=0, interactive=False, ignore_patterns=apart)
         yield port
     finally:
