@@ -65,9 +65,7 @@ def visitor(browser, url, site, request):
 
 def fit(visitor):
     """Look at a page on a desktop, and whether it fits on a phone."""
-    found = visitor.axe() + visitor.too_wide(DESKTOP) + visitor.too_wide(PHONE)
-    visitor.page.set_viewport_size(DESKTOP)
-    return found
+    return visitor.axe() + visitor.too_wide(DESKTOP) + visitor.too_wide(PHONE)
 
 
 def test_main_pages_are_accessible_silent_and_fit_a_phone(visitor, main_pages):
@@ -96,6 +94,6 @@ def test_every_page_in_the_dark(visitor, pages):
 
 @pytest.mark.slow
 def test_every_page_on_a_phone(visitor, pages):
-    visitor.page.set_viewport_size(PHONE)
+    visitor.viewport = PHONE
     faults = survey(visitor, pages, Visitor.axe)
     assert not faults, "\n".join(faults)

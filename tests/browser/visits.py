@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from playwright.sync_api import Error as PlaywrightError
+
 from tests.pages.routes import Page, Site
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
@@ -61,21 +63,16 @@ class Visitor:
         self.context = browser.new_context(
             base_url=url, viewport=DESKTOP, reduced_motion="reduce", **options
         )
-        self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.viewport = DESKTOP
         self.complaints: list[str] = []
-        self.page.on("console", self._said)
-        self.page.on("pageerror", lambda error: self.complaints.append(f"script error: {error}"))
-        self.page.on("requestfailed", self._failed)
-        self.page.on("response", self._answered)
         self._who = "visitor"
+        self.page: Any = None
 
     def open(self, page: Page) -> list[str]:
         """Open a page as its audience. Returns what went wrong while it loaded."""
         if page.audience != self._who:
             self._become(page.audience)
-        self.page.goto("about:blank")
-        self.complaints.clear()
+        self._fresh_tab()
         answer = self.page.goto(page.path, wait_until="load")
         if answer.status != 200 or not self.page.url.endswith(page.path):
             self.complaints.append(f"answered {answer.status} at {self.page.url}")
@@ -104,6 +101,19 @@ class Visitor:
         """Close the context."""
         self.context.close()
 
+    def _fresh_tab(self) -> None:
+        """Begin anew: nothing of the page before speaks, and no memory is kept."""
+        if self.page is not None:
+            self.page.close()
+        self.complaints = []
+        self.page = self.context.new_page()
+        self.page.set_default_timeout(60_000)
+        self.page.set_viewport_size(self.viewport)
+        self.page.on("console", self._said)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"script error: {error}"))
+        self.page.on("requestfailed", self._failed)
+        self.page.on("response", self._answered)
+
     def _become(self, who: str) -> None:
         self.context.clear_cookies()
         cookies = [
@@ -127,14 +137,24 @@ class Visitor:
 
 
 def survey(visitor: Visitor, pages: list[Page], look: Any) -> list[str]:
-    """Open every page and look. Returns one line a fault, and prints what it took."""
+    """Open every page and look. Returns one line a fault, and prints each when it is found."""
     began, faults = time.perf_counter(), []
     for page in pages:
-        problems = list(visitor.open(page))
-        problems += look(visitor)
-        for problem in dict.fromkeys(problems):
+        for problem in dict.fromkeys(_looked_at(visitor, page, look)):
             faults.append(f"{page} {page.path}: {problem}")
             print(faults[-1], flush=True)
     took = time.perf_counter() - began
     print(f"{len(pages)} pages in {took:.0f} s")
     return faults
+
+
+def _looked_at(visitor: Visitor, page: Page, look: Any) -> list[str]:
+    """Return a page's problems. A tab that crashes, as on a starved machine, gets a second try."""
+    for _ in range(2):
+        try:
+            problems = list(visitor.open(page))
+            return problems + list(look(visitor))
+        except PlaywrightError as error:
+            if "crashed" not in error.message:
+                return [f"{type(error).__name__}: {error.message[:200]}"]
+    return ["the tab crashed twice"]
