@@ -14,7 +14,7 @@ from marketplace.local.market import Market
 from marketplace.local.processes import LocalError
 from marketplace.local.valkey import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LINK = re.compile(r"http\S+/accounts/confirm-email/\S+")
 MOST_S = 120
 
