@@ -17,7 +17,7 @@ RESULTS := inference/bench/results
 # Threads that spin while they wait take the cores from the other processes of a test.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup run demo test test-slow lint format lock openapi bench-market bench-billing bench quality clean chromium pango
+.PHONY: help setup run demo test test-slow lint format lock openapi bench-market bench-billing bench-pages screenshots bench quality clean chromium pango
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -87,6 +87,12 @@ bench-market: $(STAMP) ## Measure the market itself: submits/s, dispatch, platfo
 
 bench-billing: $(STAMP) ## Measure what money costs: settle, lifecycles, hot customer, relay, audit, close
 	@exec $(PY) -m tests.billing.bench $(if $(OUT),--out $(OUT))
+
+bench-pages: $(STAMP) chromium ## Measure pages with 100,000 jobs: p50, p95, LCP, CLS, bytes (OUT=file keeps it)
+	@exec $(PY) -m tests.pages.bench $(if $(OUT),--out $(OUT))
+
+screenshots: $(STAMP) chromium ## Photograph the main pages of a fresh market into templates/docs/images
+	@exec $(PY) -m tests.pages.screenshots $(if $(OUT),--out $(OUT))
 
 bench: $(STAMP) ## Measure the engine beside diffusers and cache-dit (OUT=file keeps it)
 	@exec $(PY) -m inference bench $(if $(OUT),--out $(OUT))

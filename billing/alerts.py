@@ -18,8 +18,9 @@ from django.template.loader import render_to_string
 from billing.mail import MailServerAway, Outcome, mail_try
 from billing.models import BillingProfile, SpendAlert
 from billing.services import month_of
+from marketplace.accounts import audit
 from marketplace.accounts.events import event_create
-from marketplace.accounts.models import Membership, Role
+from marketplace.accounts.models import Membership, Organisation, Role
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
 from marketplace.core.money import MAX_NANO
@@ -220,6 +221,7 @@ def alert_below_set(*, org_id: uuid.UUID, below_nano: int | None) -> None:
     BillingProfile.objects.update_or_create(
         org_id=org_id, defaults={"alert_below_nano": below_nano}
     )
+    audit.record(org=Organisation(pk=org_id), action="billing.alert", below_nano=below_nano)
 
 
 def alert_below_of(org_id: uuid.UUID) -> int | None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import structlog
+from django.core.cache import cache
 from django.db import connection, transaction
 
 from billing import rules
@@ -12,6 +14,7 @@ from billing.models import Incident
 from marketplace.core.clock import now
 
 log = structlog.get_logger("mercato.billing.invariants")
+_LAST = "billing.audit.last"
 
 RULES: dict[str, str] = dict(rules.RULES)
 
@@ -48,6 +51,30 @@ def audit() -> list[Finding]:
             findings.append(Finding(rule, cursor.fetchall()))
         findings += [Finding(name, list(check())[:20]) for name, check in CHECKS.items()]
     return findings
+
+
+def audit_remember() -> list[Finding]:
+    """Check every rule, and keep what was found for `audit_last`."""
+    found = audit()
+    broken = {
+        finding.rule: [[str(cell) for cell in row] for row in finding.rows] for finding in found
+    }
+    cache.set(_LAST, {"at": now().isoformat(), "findings": broken}, timeout=None)
+    return found
+
+
+def audit_last() -> tuple[datetime, list[Finding]] | None:
+    """Return when the rules were last checked and what was found, cells as text; None if unknown.
+
+    It is kept in Valkey: after that was emptied, nothing is known until the next check.
+    """
+    kept = cache.get(_LAST)
+    if not kept:
+        return None
+    findings = [
+        Finding(rule, [tuple(row) for row in rows]) for rule, rows in kept["findings"].items()
+    ]
+    return datetime.fromisoformat(kept["at"]), findings
 
 
 def totals() -> dict[str, int]:

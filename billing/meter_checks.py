@@ -10,7 +10,7 @@ from django.db.models.functions import TruncHour
 
 from billing.customers import gateway_shared
 from billing.invariants import incident_open
-from billing.meters import meter_id
+from billing.meter_ids import meter_id
 from billing.models import Funding, MeterBatch, MeterHour, Wallet
 from billing.selectors import oldest_unsealed
 from billing.stripe.gateway import (

@@ -4,7 +4,6 @@ import time
 import uuid
 from collections import defaultdict
 from datetime import datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -15,6 +14,8 @@ from django.db.models.functions import Coalesce
 
 from billing.customers import customer_of, gateway_shared
 from billing.invariants import incident_open
+from billing.meter_checks import decide
+from billing.meter_ids import EVENT_NAMES, meters_ensure
 from billing.models import Charge, Funding, MeterBatch, Refund
 from billing.stripe.gateway import (
     GatewayError,
@@ -30,15 +31,6 @@ from marketplace.core.outbox import Delivery
 
 log = structlog.get_logger("mercato.billing.meters")
 
-EVENT_NAMES = {
-    Funding.PREPAID: "mercato_prepaid_spend_micro_usd",
-    Funding.POSTPAID: "mercato_spend_micro_usd",
-}
-"""Two meters: only the second has a price, since prepaid usage was paid at the top-up."""
-_DISPLAY = {
-    Funding.PREPAID: "Usage paid from prepaid credit (micro-USD)",
-    Funding.POSTPAID: "Usage to be invoiced (micro-USD)",
-}
 _SEAL_LOCK = 7_203_001
 _SEAL_LIMIT = 5000
 STALE_AFTER = timedelta(hours=20)
@@ -176,19 +168,6 @@ def batches_seal(budget_s: float = 30.0) -> int:
     return sealed
 
 
-@lru_cache(maxsize=4)
-def _ensure_meters(gateway: StripeGateway) -> dict[Funding, str]:
-    return {
-        funding: gateway.meter_ensure(name, _DISPLAY[funding])
-        for funding, name in EVENT_NAMES.items()
-    }
-
-
-def meter_id(gateway: StripeGateway, funding: Funding) -> str:
-    """Return the id at Stripe of a funding's meter, made if there is none."""
-    return _ensure_meters(gateway)[funding]
-
-
 def _sending(batch: MeterBatch, key: str) -> None:
     """Note in which request a batch goes out, and when it first did."""
     batch.first_attempt_at = batch.first_attempt_at or now()
@@ -198,7 +177,7 @@ def _sending(batch: MeterBatch, key: str) -> None:
 
 
 def _send(gateway: StripeGateway, batch: MeterBatch) -> Outcome:
-    _ensure_meters(gateway)
+    meters_ensure(gateway)
     customer = customer_of(gateway, batch.org_id)
     never_sent = batch.first_attempt_at is None
     # Fresh per attempt: Stripe replays a stored 500 for a day under the same key, while the
@@ -236,8 +215,6 @@ def _is_stale(batch: MeterBatch) -> bool:
 
 def _decide(gateway: StripeGateway, batch: MeterBatch) -> None:
     """End 20 hours of doubt by Stripe's own count: it has the batch, or it is sent anew."""
-    from billing.meter_checks import decide
-
     try:
         known = decide(gateway, batch)
     except (GatewayError, ValueError) as error:
@@ -302,7 +279,7 @@ def _relay_stream(gateway: StripeGateway, budget_s: float) -> int:
 def _send_together(gateway: StripeGateway, batches: list[MeterBatch]) -> int:
     key = f"stream:{batches[0].pk}:{batches[0].attempts}"
     try:
-        _ensure_meters(gateway)
+        meters_ensure(gateway)
         events = [_event(batch, customer_of(gateway, batch.org_id)) for batch in batches]
         for batch in batches:
             batch.first_attempt_at = batch.first_attempt_at or now()

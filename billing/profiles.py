@@ -13,6 +13,7 @@ from django.db import transaction
 from billing.customers import customer_of, explained, gateway_shared, profile_push
 from billing.models import BillingProfile
 from billing.stripe.gateway import GatewayRefused, StripeGateway
+from marketplace.accounts import audit
 from marketplace.accounts.models import Organisation
 from marketplace.core.errors import InvalidInput
 
@@ -96,6 +97,7 @@ def profile_save(*, org: Organisation, **changes: Any) -> BillingProfile:
         BillingProfile.objects.update_or_create(
             org=org, defaults={name: getattr(profile, name) for name in FIELDS}
         )
+        audit.record(org=org, action="billing.profile", fields=sorted(changes))
     return profile_of(org)
 
 

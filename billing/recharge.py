@@ -43,6 +43,7 @@ from billing.topups import (
     heard_of_intent,
     top_up_apply,
 )
+from marketplace.accounts import audit
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotFound
@@ -237,6 +238,14 @@ def recharge_set(
             "recharge_monthly_cents": monthly_cents,
         },
     )
+    audit.record(
+        org=org,
+        action="billing.recharge",
+        target="off" if below_nano is None else "on",
+        below_nano=below_nano,
+        cents=cents,
+        monthly_cents=monthly_cents,
+    )
     return profile
 
 
@@ -310,6 +319,7 @@ def card_forget(*, org: Organisation) -> None:
                     if card.id in {left.id for left in gateway.payment_methods_list(customer)}:
                         raise
     BillingProfile.objects.for_org(org).update(payment_method_id="")
+    audit.record(org=org, action="billing.card", target="forgotten")
 
 
 @handles("checkout.session.completed")

@@ -82,6 +82,16 @@ CHARGES = {
         GROUP BY t.source_id
         HAVING sum(CASE WHEN c.kind = 'clearing' THEN t.amount_nano
                         ELSE -t.amount_nano END) <> 0""",
+    "every transfer is between accounts that are there": """
+        SELECT t.id::text, t.debit_id, t.credit_id FROM billing_transfer t
+        LEFT JOIN billing_account d ON d.id = t.debit_id
+        LEFT JOIN billing_account c ON c.id = t.credit_id
+        WHERE d.id IS NULL OR c.id IS NULL""",
+    "a charge is its hold's payer's, for a vendor that is there": """
+        SELECT ch.source_id::text, ch.org_id, ch.vendor_id, h.org_id AS payer
+        FROM billing_charge ch LEFT JOIN billing_hold h USING (source_id)
+        LEFT JOIN accounts_organisation v ON v.id = ch.vendor_id
+        WHERE h.org_id IS DISTINCT FROM ch.org_id OR v.id IS NULL""",
     "every charge equals its ledger rows": """
         SELECT ch.source_id::text, ch.amount_nano, COALESCE(t.granted, 0),
                COALESCE(t.prepaid, 0), COALESCE(t.postpaid, 0), COALESCE(t.shares, 0),

@@ -23,6 +23,7 @@ from billing.stripe.attempts import made_once, within
 from billing.stripe.gateway import StripeGateway
 from billing.stripe.inbox import handles
 from billing.stripe.records import CheckoutSession, PaymentIntent
+from marketplace.accounts import audit
 from marketplace.accounts.models import Organisation, User
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotFound, TooManyRequests
@@ -97,6 +98,7 @@ def _top_up_open(top_up_id: uuid.UUID, org: Organisation, user: User | None, cen
         known, _ = TopUp.objects.get_or_create(
             pk=top_up_id, defaults={"org": org, "by": user, "cents": cents}
         )
+        audit.record(org=org, action="billing.top_up", target=known.pk, cents=cents)
     if known.cents != cents:
         raise InvalidInput(
             "This key was used for another amount.",

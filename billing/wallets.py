@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import connection, transaction
-from django.db.models import Sum
 
 from billing.ledger import Side, post
 from billing.models import AccountKind, Grant, TransferKind, Wallet, WalletShard
@@ -87,12 +86,12 @@ def shard_count_set(*, org_id: uuid.UUID, count: int) -> None:
         raise InvalidInput("1 to 64 shards.", fields={"shards": ["Between 1 and 64."]})
     wallet, shards = _locked(org_id)
     there = {shard.shard for shard in shards}
-    WalletShard.objects.bulk_create(
+    # Nobody else can make any meanwhile: the wallet is locked.
+    shards += WalletShard.objects.bulk_create(
         [WalletShard(org_id=org_id, shard=n) for n in range(count) if n not in there]
     )
     wallet.shard_count = count
     wallet.save(update_fields=["shard_count"])
-    wallet, shards = _locked(org_id)
     _spread(wallet, shards, _totals(shards))
 
 
@@ -138,49 +137,46 @@ class Why:
     occurred_at: datetime | None = None
 
 
-@transaction.atomic
 def owed_change(*, org_id: uuid.UUID, why: Why, against: AccountKind, change_nano: int) -> bool:
     """Raise or lower what an organisation owes, against an account of the platform, once.
 
     Returns whether it was new. Raises ValueError if more would be taken off than is owed.
     """
-    wallet, shards = _locked(org_id)
-    own = Side(AccountKind.RECEIVABLE, org_id)
-    if not _post_change(own, Side(against), change_nano, why):
-        return False
-    totals = _totals(shards)
-    totals.owed += change_nano
-    if totals.owed < 0:
-        raise ValueError(f"{org_id} owes less than {-change_nano}")
-    _spread(wallet, shards, totals)
-    return True
+    return _change(org_id, AccountKind.RECEIVABLE, against, change_nano, why)
 
 
-@transaction.atomic
 def prepaid_change(*, org_id: uuid.UUID, why: Why, against: AccountKind, change_nano: int) -> bool:
     """Add to or take from prepaid money, against an account of the platform, once.
 
     Returns whether it was new. Raises ValueError if more would be taken than is there.
     """
+    return _change(org_id, AccountKind.WALLET, against, change_nano, why)
+
+
+@transaction.atomic
+def _change(
+    org_id: uuid.UUID, kind: AccountKind, against: AccountKind, change_nano: int, why: Why
+) -> bool:
+    """Change a debt (RECEIVABLE) or prepaid money (WALLET) together with its transfer, once."""
     wallet, shards = _locked(org_id)
-    own = Side(AccountKind.WALLET, org_id)
-    if not _post_change(own, Side(against), -change_nano, why):
+    debit, credit = Side(kind, org_id), Side(against)
+    # A debt grows by debits, prepaid money by credits.
+    if (change_nano > 0) != (kind == AccountKind.RECEIVABLE):
+        debit, credit = credit, debit
+    if not post(
+        debit, credit, abs(change_nano), why.kind, why.source_id,
+        leg=why.leg, reverses=why.reverses, occurred_at=why.occurred_at,
+    ):  # fmt: skip
         return False
     totals = _totals(shards)
-    totals.prepaid += change_nano
-    if totals.prepaid < 0:
-        raise ValueError(f"{org_id} has less prepaid than {-change_nano}")
+    if kind == AccountKind.RECEIVABLE:
+        totals.owed += change_nano
+    else:
+        totals.prepaid += change_nano
+    if min(totals.owed, totals.prepaid) < 0:
+        raise ValueError(f"{kind} of {org_id} has less than {-change_nano}")
     _spread(wallet, shards, totals)
     return True
-
-
-def _post_change(own: Side, other: Side, debit_nano: int, why: Why) -> bool:
-    """Post `debit_nano` from `own` to `other`, or the other way round if it is negative."""
-    debit, credit = (own, other) if debit_nano > 0 else (other, own)
-    return post(
-        debit, credit, abs(debit_nano), why.kind, why.source_id,
-        leg=why.leg, reverses=why.reverses, occurred_at=why.occurred_at,
-    )  # fmt: skip
 
 
 def prepaid_apply(*, org_id: uuid.UUID, source_id: uuid.UUID, amount_nano: int) -> bool:
@@ -224,12 +220,3 @@ def grants_expire(limit: int = 1000) -> int:
             cursor.execute("SELECT billing_grant_expire(%s, %s)", [grant_id, now()])
             done += bool(cursor.fetchone()[0])
     return done
-
-
-def granted_left(org_id: uuid.UUID) -> int:
-    """Return what unexpired grants have left that no job holds."""
-    rows = Grant.objects.for_org(org_id).filter(remaining_nano__gt=0)
-    sums = rows.exclude(expires_at__lte=now()).aggregate(
-        remaining=Sum("remaining_nano"), held=Sum("held_nano")
-    )
-    return int(sums["remaining"] or 0) - int(sums["held"] or 0)

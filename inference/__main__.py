@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from inference.commands import calibrate, passes, run
+from inference.commands import calibrate, passes, previews, run
 from inference.commands.run import fail
 
 
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_command(commands)
     calibrate.add_command(commands)
     passes.add_command(commands)
+    previews.add_command(commands)
     show = commands.add_parser("models", help="list the models and LoRAs that ship")
     show.set_defaults(command=models)
     show.add_argument("--json", action="store_true", help="print JSON")

@@ -102,6 +102,28 @@ def cancel_key(job_id: str) -> str:
     return f"job:{job_id}:cancel"
 
 
+def watched_key(job_id: str) -> str:
+    """Return the Valkey key that whoever wants previews of a running job keeps alive."""
+    return f"job:{job_id}:watched"
+
+
+WATCHED_TTL_S = 15
+"""How long previews are made after the last sign of somebody who watches."""
+
+
+def preview_key(job_id: str) -> str:
+    """Return the Valkey key of a job's newest preview: JSON with step, steps, type and data.
+
+    `data` is the file in base64. An event `preview` with step and steps says that it changed.
+    """
+    return f"job:{job_id}:preview"
+
+
+PREVIEW_TTL_S = 60
+PREVIEW_MAX_BYTES = 16 * 1024
+PREVIEW_TYPE = "image/webp"
+
+
 def claim_key(job_id: str, attempt: int) -> str:
     """Return the Valkey key that one worker sets (NX) before it runs an attempt."""
     return f"job:{job_id}:claim:{attempt}"
@@ -114,6 +136,20 @@ CLAIM_DONE = "done:"
 def worker_key(worker_id: str) -> str:
     """Return the Valkey key that holds a worker's latest heartbeat."""
     return f"worker:{worker_id}"
+
+
+def drain_key(worker_id: str) -> str:
+    """Return the Valkey key by which a worker is told to take no more jobs, and end when empty.
+
+    Its value is the `started_at` of the process that is meant, as written in its heartbeat, so
+    that the one which takes its place is not; or DRAIN_UNDONE.
+    """
+    return f"worker:{worker_id}:drain"
+
+
+DRAIN_UNDONE = "undone"
+DRAIN_TTL_S = 86_400
+"""Longer than any job lasts: nobody is asked to drain for ever."""
 
 
 def _build(annotation: Any, value: Any, where: str) -> Any:
@@ -308,7 +344,9 @@ class Heartbeat(Message):
     """gpu → Valkey, every HEARTBEAT_EVERY_S seconds. `busy` lists the ids of running jobs.
 
     Other workers may fetch weights from `weights_url` if `weights_proof` shows that this one
-    holds the token they share; both are empty where it serves none.
+    holds the token they share; both are empty where it serves none. `samples` are under way on
+    the device now; `load` says what percentage of the slots was busy in each of the last minutes,
+    the oldest first.
     """
 
     worker_id: str
@@ -324,3 +362,7 @@ class Heartbeat(Message):
     weights_proof: str = ""
     started_at: float
     at: float
+    draining: bool = False
+    memory_used_bytes: int = 0
+    samples: int = 0
+    load: list[int] = field(default_factory=list)

@@ -10,7 +10,15 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.settings")
 
 app = Celery("marketplace")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["marketplace.jobs", "marketplace.core", "marketplace.accounts", "billing"])
+app.autodiscover_tasks(
+    [
+        "marketplace.catalog",
+        "marketplace.jobs",
+        "marketplace.core",
+        "marketplace.accounts",
+        "billing",
+    ]
+)
 
 
 @setup_logging.connect

@@ -1,12 +1,20 @@
 """Routes of the whole control plane."""
 
 from django.urls import include, path
+from django.views.decorators.http import require_POST
 from drf_spectacular.views import SpectacularAPIView
+from hijack.views import ReleaseUserView
 
 from billing.stripe.views import webhook
+from marketplace.console.acting import ActAs
+from marketplace.console.reports import report
 from marketplace.console.site import console
 from marketplace.core import views
 
+acting_urls = [
+    path("begin/", ActAs.as_view(), name="acquire"),
+    path("stop/", require_POST(ReleaseUserView.as_view()), name="release"),
+]
 urlpatterns = [
     path("healthz", views.healthz),
     path("readyz", views.readyz),
@@ -20,6 +28,8 @@ urlpatterns = [
     ),
     path("stripe/webhook", webhook, name="stripe-webhook"),
     path("console/", console.urls),
+    path("report/", report, name="report"),
+    path("acting/", include((acting_urls, "hijack"))),
     path("accounts/", include("allauth.urls")),
     path("", include("marketplace.dashboard.urls")),
 ]

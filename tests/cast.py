@@ -1,9 +1,17 @@
 """The cast of the tests: a vendor with a listed model, a developer with money, an outsider."""
 
+import time
 import uuid
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
+
+from allauth.account.internal.flows.login import (
+    _AUTHENTICATION_METHODS_USER_SESSION_KEY,
+    AUTHENTICATION_METHODS_SESSION_KEY,
+)
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 
 from billing import services as billing
 from inference import protocol
@@ -55,6 +63,18 @@ class Cast:
 
 def person(name: str, **extra: Any) -> User:
     return User.objects.create_user(f"{name}@example.org", "correct horse battery", **extra)
+
+
+def staff_sign_in(client: Any, user: User) -> None:
+    """Sign a member of staff in as they do: with a password and a second factor."""
+    if not Authenticator.objects.filter(user=user).exists():
+        TOTP.activate(user, generate_totp_secret())
+    client.force_login(user)
+    session = client.session
+    shown = {"method": "mfa", "type": "totp", "at": time.time(), "reauthenticated": True}
+    session[AUTHENTICATION_METHODS_SESSION_KEY] = [shown]
+    session[_AUTHENTICATION_METHODS_USER_SESSION_KEY] = str(user.pk)
+    session.save()
 
 
 def listed_version(

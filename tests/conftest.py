@@ -74,3 +74,18 @@ def stranger_api(cast: Any) -> Any:
     client = APIClient()
     client.credentials(HTTP_AUTHORIZATION=f"Bearer {cast.stranger_secret}")
     return client
+
+
+@pytest.fixture
+def invoice(cast: Any) -> Any:
+    """Bob's invoice of October: $2 are due of $3.005, for he had paid $1 before."""
+    from billing.invoicing.close import close
+    from billing.models import Invoice
+    from billing.wallets import credit_limit_set
+    from marketplace.core.money import to_nano
+    from tests.invoicing import OCTOBER, charge
+
+    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
+    charge(cast.developer, cast.vendor, to_nano("3.005"))
+    close(OCTOBER)
+    return Invoice.objects.get()

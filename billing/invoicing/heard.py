@@ -1,5 +1,6 @@
 """What Stripe tells of invoices and meters, and what we do with it."""
 
+from billing import meter_checks
 from billing.invariants import incident_open
 from billing.invoicing import follow
 from billing.models import StripeEvent
@@ -31,8 +32,6 @@ def _meter_errors(event: StripeEvent, gateway: StripeGateway) -> None:
 
     Raises GatewayUnavailable, after all else, while Stripe's count is too young to tell.
     """
-    from billing import meter_checks
-
     young: GatewayUnavailable | None = None
     for failure in gateway.meter_failures_fetch(event.pk):
         incident_open(f"meter errors: {failure.code}", f"{failure.count} events: {failure.message}")

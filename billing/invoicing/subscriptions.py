@@ -8,7 +8,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from billing.customers import customer_of, gateway_shared
 from billing.invariants import incident_open
-from billing.meters import meter_id
+from billing.meter_ids import meter_id
 from billing.models import Funding, Wallet, WalletShard
 from billing.stripe.gateway import GatewayError, GatewayRefused, GatewayUnavailable, StripeGateway
 

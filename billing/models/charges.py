@@ -79,9 +79,14 @@ class Charge(models.Model):
     """
 
     source_id = models.UUIDField(primary_key=True)
-    # The indexes below begin with them.
-    org = models.ForeignKey(Organisation, models.PROTECT, related_name="charges", db_index=False)
-    vendor = models.ForeignKey(Organisation, models.PROTECT, related_name="sales", db_index=False)
+    # The indexes below begin with them. No constraint in the database: it would lock a vendor's
+    # row at each of its calls. The payer is the hold's, which has one, and the audit looks.
+    org = models.ForeignKey(
+        Organisation, models.PROTECT, related_name="charges", db_index=False, db_constraint=False
+    )
+    vendor = models.ForeignKey(
+        Organisation, models.PROTECT, related_name="sales", db_index=False, db_constraint=False
+    )
     version_id = models.UUIDField()
     price_id = models.UUIDField()
     model_ref = models.CharField(max_length=81, blank=True, help_text="vendor/name, at the time.")
@@ -98,12 +103,14 @@ class Charge(models.Model):
     shares = models.JSONField(help_text="Who was owed what: [{org_id, bps, amount_nano}].")
     occurred_at = models.DateTimeField()
     prepaid_batch = models.ForeignKey(
-        MeterBatch, models.PROTECT, null=True, related_name="prepaid_charges"
+        MeterBatch, models.PROTECT, null=True, related_name="prepaid_charges", db_index=False
     )
     postpaid_batch = models.ForeignKey(
-        MeterBatch, models.PROTECT, null=True, related_name="postpaid_charges"
+        MeterBatch, models.PROTECT, null=True, related_name="postpaid_charges", db_index=False
     )
-    invoice = models.ForeignKey(Invoice, models.PROTECT, null=True, related_name="charges")
+    invoice = models.ForeignKey(
+        Invoice, models.PROTECT, null=True, related_name="charges", db_index=False
+    )
     objects = OrgQuerySet.as_manager()
 
     class Meta:
@@ -128,6 +135,9 @@ class Charge(models.Model):
                 fields=["org", "occurred_at"],
                 condition=Q(invoice__isnull=True, amount_nano__gt=0),
                 name="charge_uninvoiced",
+            ),
+            models.Index(
+                fields=["invoice"], condition=Q(invoice__isnull=False), name="charge_invoiced"
             ),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [

@@ -149,7 +149,7 @@ class Hold(models.Model):
     """
 
     source_id = models.UUIDField(primary_key=True)
-    org = models.ForeignKey(Organisation, models.PROTECT, related_name="holds")
+    org = models.ForeignKey(Organisation, models.PROTECT, related_name="holds", db_index=False)
     amount_nano = models.BigIntegerField()
     wallet_nano = models.BigIntegerField()
     shard = models.PositiveSmallIntegerField(default=0)

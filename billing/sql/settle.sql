@@ -1,3 +1,6 @@
+-- Loaded by migration 0003: to change a function, write a new file and a migration that loads it.
+-- 0009 has newer ones of billing_reserve and billing_settle.
+
 -- The hot path of billing: one function call to reserve, one to settle. Locks are taken in the
 -- order hold, caps (by subject), grants (in the order of their use, only those used), shards of
 -- the wallet: one alone, or else all of them by number and none before. Whoever changes a whole

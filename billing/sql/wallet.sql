@@ -1,3 +1,5 @@
+-- Loaded by migration 0003: to change a function, write a new file and a migration that loads it.
+
 -- Accounts, ledger rows, and what a wallet has: the parts that reserve and settle are made of.
 -- The order of locks is said in settle.sql.
 

@@ -7,7 +7,8 @@ from typing import TypeVar
 from billing.stripe.gateway import GatewayRefused, GatewayUnavailable
 
 T = TypeVar("T")
-_ATTEMPTS = 3
+_FAILURES = 3
+_ATTEMPTS = 50
 
 
 def look(find: Callable[[], T]) -> T:
@@ -22,10 +23,12 @@ def made_once(create: Callable[[int], T], find: Callable[[], T | None]) -> T:
     """Return what `create(attempt)` makes under an Idempotency-Key of its attempt.
 
     A 5xx is stored by Stripe and would be replayed under the same key for a day, though the
-    thing may have been made: so look with `find` before another attempt. Raises
+    thing may have been made: so look with `find` before another attempt. Errors replayed from
+    earlier calls are passed over, so that an hour of them does not stop it for a day. Raises
     GatewayUnavailable when the outcome stays unknown: call again with the same id. Only
     `create` can raise GatewayRefused.
     """
+    failures = 0
     for attempt in range(_ATTEMPTS):
         try:
             return create(attempt)
@@ -34,7 +37,8 @@ def made_once(create: Callable[[int], T], find: Callable[[], T | None]) -> T:
                 raise
             if (found := look(find)) is not None:
                 return found
-            if attempt == _ATTEMPTS - 1:
+            failures += not error.is_replay
+            if failures == _FAILURES or attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 

@@ -60,11 +60,15 @@ class GatewayUnavailable(GatewayError):
     new one.
     """
 
-    def __init__(self, reason: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, reason: str, retry_after_s: float | None = None, *, is_replay: bool = False
+    ) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
         self.is_stored = reason.startswith("5")
         """Whether it was a 5xx, which Stripe replays under the same Idempotency-Key."""
+        self.is_replay = is_replay
+        """Whether it is the answer of an earlier request under that key."""
 
 
 class GatewayRefused(GatewayError):
@@ -123,7 +127,8 @@ def as_gateway_error(error: stripe.StripeError) -> GatewayError:
     """Return the exception to raise for one of the SDK."""
     reason, code = reason_of(error), error.code or ""
     if may_work_later(error):
-        return GatewayUnavailable(reason, retry_after_s(error))
+        replay = (error.headers or {}).get("Idempotent-Replayed") == "true"
+        return GatewayUnavailable(reason, retry_after_s(error), is_replay=replay)
     if code == "balance_insufficient":
         return BalanceInsufficient(reason, code)
     if isinstance(error, stripe.CardError):

@@ -69,38 +69,6 @@ class InvoiceCalls(Connection):
             for row in page.auto_paging_iter():
                 yield Invoice.of(plain(row))
 
-    def invoice_create(
-        self,
-        customer_id: str,
-        *,
-        invoice_id: str,
-        automatic_tax: bool = False,
-        days_until_due: int | None = None,
-        attempt: int = 0,
-    ) -> Invoice:
-        """Return an empty draft that belongs to no subscription; fill it with items.
-
-        For a month in which the customer had no subscription. `invoice_id` is the caller's
-        derived id, kept in the metadata as `mercato_id`. Stripe does not finalize it by itself.
-        After a 5xx look with `invoices_list` before the next `attempt`.
-        """
-        params: dict[str, Any] = {
-            "customer": customer_id,
-            "currency": "usd",
-            "auto_advance": False,
-            "pending_invoice_items_behavior": "exclude",
-            "metadata": {"mercato_id": invoice_id},
-        }
-        if days_until_due is not None:
-            params |= {"collection_method": "send_invoice", "days_until_due": days_until_due}
-        if automatic_tax:
-            params["automatic_tax"] = {"enabled": True}
-        with translated():
-            made = self._client.v1.invoices.create(
-                cast("Any", params), {"idempotency_key": f"invoice:{invoice_id}:{attempt}"}
-            )
-        return Invoice.of(plain(made))
-
     def invoice_preview(self, subscription_id: str) -> Invoice:
         """Return the invoice that the subscription's running period would get now."""
         with translated():
@@ -246,14 +214,6 @@ class InvoiceCalls(Connection):
                 cast("Any", params), {"idempotency_key": f"credit_note:{note_id}:{attempt}"}
             )
         return CreditNote.of(plain(made))
-
-    def credit_note_preview(
-        self, invoice_id: str, *, amount: int, settle: Settle = "balance"
-    ) -> CreditNote:
-        """Return what `credit_note_create` would make."""
-        params = self._credit_note_params(invoice_id, amount, settle, "")
-        with translated():
-            return CreditNote.of(plain(self._client.v1.credit_notes.preview(cast("Any", params))))
 
     def credit_notes_list(self, invoice_id: str) -> tuple[CreditNote, ...]:
         """Return the credit notes of an invoice, newest first."""

@@ -111,11 +111,6 @@ class PaymentCalls(Connection):
         with translated():
             return CheckoutSession.of(plain(self._client.v1.checkout.sessions.retrieve(session_id)))
 
-    def checkout_session_expire(self, session_id: str) -> CheckoutSession:
-        """Close an open session: it can no longer be paid. GatewayRefused if it is not open."""
-        with translated():
-            return CheckoutSession.of(plain(self._client.v1.checkout.sessions.expire(session_id)))
-
     def checkout_session_find(self, customer_id: str, own_id: str) -> CheckoutSession | None:
         """Return the customer's session that was made for `topup_id` or `setup_id`, if any."""
         with translated():
@@ -179,22 +174,6 @@ class PaymentCalls(Connection):
         """Return the customer's newest payment for `topup_id`, if there is one."""
         found = self.payment_intents_list(customer_id)
         return next((row for row in found if row.metadata.get("mercato_id") == topup_id), None)
-
-    def setup_intent_create(
-        self, customer_id: str, *, org_id: str, setup_id: str, attempt: int = 0
-    ) -> SetupIntent:
-        """Begin saving a card on a page of our own; Stripe's page: `checkout_setup_create`."""
-        with translated():
-            made = self._client.v1.setup_intents.create(
-                {
-                    "customer": customer_id,
-                    "usage": "off_session",
-                    "automatic_payment_methods": {"enabled": True, "allow_redirects": "never"},
-                    "metadata": {"org_id": org_id, "mercato_id": setup_id},
-                },
-                {"idempotency_key": f"setup_intent:{setup_id}:{attempt}"},
-            )
-        return SetupIntent.of(plain(made))
 
     def setup_intent_retrieve(self, setup_intent_id: str) -> SetupIntent:
         """Return a SetupIntent as it is now."""

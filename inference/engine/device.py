@@ -28,6 +28,16 @@ class Device:
 
             torch.cuda.synchronize(self.device)
 
+    def used_bytes(self) -> int:
+        """Return the memory in use: of a GPU by anybody, of a CPU by this process."""
+        if self.device.type == "cuda":
+            import torch
+
+            free, total = torch.cuda.mem_get_info(self.device)
+            return int(total - free)
+        pages = Path("/proc/self/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def release(self) -> None:
         """Give the memory of pipelines that nobody holds any more back to the device."""
         gc.collect()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inference.engine.request import Video
-from inference.protocol import MP4, PNG
+from inference.protocol import MP4, PNG, PREVIEW_MAX_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 H264 = {"crf": "17", "preset": "fast"}
 """Options of libx264: losses that cannot be seen, at about 80 frames of 832 x 480 a second."""
+PREVIEW_SIDE = 256
+"""Most pixels on a side of a preview."""
+PREVIEW_LEAST = 128
+"""Smaller ones are made larger smoothly: as files they would show their blocks."""
 BT709 = 1
 """Number of ITU-R BT.709 in H.264's tables of primaries, transfer and matrix; limited range."""
 
@@ -54,6 +58,24 @@ def encode_png(image: Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format="PNG", compress_level=4)
     return buffer.getvalue()
+
+
+def encode_preview(pixels: np.ndarray) -> bytes:
+    """Return uint8 [height, width, 3] as a small WebP file of at most PREVIEW_MAX_BYTES."""
+    from PIL import Image
+
+    image = Image.fromarray(pixels)
+    if (longest := max(image.size)) < PREVIEW_LEAST:
+        width, height = (max(1, side * PREVIEW_LEAST // longest) for side in image.size)
+        image = image.resize((width, height), Image.Resampling.BICUBIC)
+    side, quality = PREVIEW_SIDE, 75
+    while True:
+        image.thumbnail((side, side))
+        buffer = io.BytesIO()
+        image.save(buffer, format="WEBP", quality=quality, method=2)
+        if buffer.tell() <= PREVIEW_MAX_BYTES:
+            return buffer.getvalue()
+        side, quality = side * 3 // 4, max(quality - 15, 30)
 
 
 def encode_mp4(video: Video) -> bytes:

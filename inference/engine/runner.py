@@ -29,6 +29,7 @@ from inference.engine.lora.store import DEFAULT_BYTES, LoraStore
 from inference.engine.memory import Memory
 from inference.engine.optimise import mount, settled
 from inference.engine.placement import Placement
+from inference.engine.preview import Previews
 from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult
 from inference.engine.roofs import roof_for
@@ -121,6 +122,7 @@ class Engine:
         should_stop: Callable[[], bool] = _never,
         deadline: float = math.inf,
         max_engine_s: float = math.inf,
+        previews: Previews | None = None,
     ) -> Future[GenerationResult]:
         """Queue `request` and return at once; the future raises an EngineError if it fails.
 
@@ -128,7 +130,7 @@ class Engine:
         steps, so they must be quick; steps count over all outputs of the request. `deadline` is
         in epoch seconds, `max_engine_s` counts the request's share of the device's time. Of
         `tenant`s that compete, who has had least of the device goes first; a higher `priority`
-        goes before a lower one.
+        goes before a lower one. `previews` says who watches; what is drawn does not depend on it.
         """
         ticket = Ticket(
             model=model,
@@ -140,6 +142,7 @@ class Engine:
             should_stop=should_stop,
             deadline=deadline,
             max_engine_s=max_engine_s,
+            previews=previews,
         )
         self._inbox.put(ticket)
         return ticket.future
@@ -151,6 +154,11 @@ class Engine:
         All requests fail with a DeviceLostError then.
         """
         return self._stages is not None and self._stages.lost is not None
+
+    @property
+    def samples(self) -> int:
+        """How many samples are being denoised at this moment, whoever asks."""
+        return self._stages.samples if self._stages is not None else 0
 
     def call(self, function: Callable[[], T]) -> Future[T]:
         """Run `function` on the engine thread, between two turns."""

@@ -24,6 +24,7 @@ from inference.engine.loaded import Loaded
 from inference.engine.loader import Loader
 from inference.engine.lora.mount import wear
 from inference.engine.lora.store import LoraStore
+from inference.engine.preview import Previewer
 from inference.engine.readiness import Readiness
 from inference.engine.request import Media
 from inference.engine.sample import Sample
@@ -60,6 +61,7 @@ class Stages:
         self._limit = limit
         self._is_ready = Readiness(weights, loader, loras, self._fail)
         self._fairness = Fairness()
+        self._previewer = Previewer()
         self._tickets: list[Ticket] = []
         self._owner: dict[Sample, Ticket] = {}
         self._active: list[Sample] = []
@@ -80,6 +82,11 @@ class Stages:
     def busy(self) -> bool:
         """Whether the next turn has work for the device."""
         return bool(self._active or self._decoding)
+
+    @property
+    def samples(self) -> int:
+        """How many samples are being denoised; any thread may ask."""
+        return len(self._active)
 
     @property
     def waiting(self) -> bool:
@@ -265,6 +272,7 @@ class Stages:
         batch = choose(ordered, self._budget.of(ordered[0]), self._admission.free())
         # A step changes what the next one costs.
         costs = {sample: cost(sample) for sample in batch}
+        shown = self._previewer.due(batch, self._owner)
         began, bound = time.monotonic(), self._budget.lowered
         moved = self._step(batch)
         self._device.synchronize()
@@ -283,6 +291,7 @@ class Stages:
                 self._decoding[sample] = sample.loaded.family.decode(sample)
         for ticket in {self._owner[sample]: None for sample in moved if sample in self._owner}:
             self._tell(ticket)
+        self._previewer.show(shown, self._owner)
         return took
 
     def _step(self, batch: list[Sample]) -> list[Sample]:
@@ -353,6 +362,7 @@ class Stages:
             next(self._decoding[sample])
         except StopIteration as end:
             ticket.outputs[sample] = end.value
+            self._previewer.learn(ticket, sample, end.value)
             del self._decoding[sample]
             sample.memory.clear()
         except Exception as error:

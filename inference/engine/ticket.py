@@ -11,6 +11,7 @@ from inference.engine.errors import CancelledError, DeadlineExceededError, Engin
 from inference.engine.estimate import Estimate
 from inference.engine.loaded import Loaded
 from inference.engine.lora.mount import Outfit
+from inference.engine.preview import Previews
 from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult, Media, Video
 from inference.engine.sample import Condition, Sample
@@ -35,6 +36,9 @@ class Ticket:
     should_stop: Callable[[], bool]
     deadline: float
     max_engine_s: float
+    previews: Previews | None = None
+    previewed: tuple[int, float] = (0, 0.0)
+    """The step after which it was last shown, and when."""
     future: Future[GenerationResult] = field(default_factory=Future)
     submitted: float = field(default_factory=time.monotonic)
     load_s: float = 0.0
@@ -64,7 +68,11 @@ class Ticket:
 
     def progress(self) -> None:
         """Tell the caller how many steps are done, over all outputs."""
-        self.on_progress(sum(s.step for s in self.samples), sum(s.steps for s in self.samples))
+        self.on_progress(*self.done_of())
+
+    def done_of(self) -> tuple[int, int]:
+        """Return how many steps are done of how many, over all outputs."""
+        return sum(s.step for s in self.samples), sum(s.steps for s in self.samples)
 
     @property
     def complete(self) -> bool:

@@ -157,8 +157,9 @@ def _start(**_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def _ready(**_: Any) -> None:
+def _ready(sender: Any = None, **_: Any) -> None:
     assert process is not None
+    process.heartbeat.drain.consumer = sender
     process.heartbeat.start()
     log.info(
         "worker ready",

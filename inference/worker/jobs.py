@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from inference.engine.encode import encode
+from inference.engine.encode import encode, encode_preview
 from inference.engine.errors import EngineError, InvalidProfileError, InvalidRequestError
+from inference.engine.preview import Preview, Previews
 from inference.engine.profile import Profile
 from inference.engine.request import GenerationRequest, GenerationResult
 from inference.engine.weights import Model
@@ -60,15 +61,26 @@ class WorkerShutdownError(EngineError):
 
 @dataclass(slots=True)
 class _Progress:
-    """The latest step, handed from the engine thread to the job's own."""
+    """The latest step and preview, handed from the engine thread to the job's own."""
 
     step: int = 0
     steps: int = 0
+    preview: Preview | None = None
     news: threading.Event = field(default_factory=threading.Event)
 
     def __call__(self, step: int, steps: int) -> None:
         self.step, self.steps = step, steps
         self.news.set()
+
+    def show(self, preview: Preview) -> None:
+        """Take a preview; one that was not sent yet is out of date."""
+        self.preview = preview
+        self.news.set()
+
+    def take_preview(self) -> Preview | None:
+        """Return the preview that was not sent yet."""
+        preview, self.preview = self.preview, None
+        return preview
 
 
 def _profile(job: RunJob) -> Profile:
@@ -152,6 +164,10 @@ class JobRunner:
         """Return the ids of the jobs that hold a slot."""
         with self._lock:
             return [job_id for job_id, _ in self._running]
+
+    def samples(self) -> int:
+        """Return how many samples are under way on the device."""
+        return self._engine.samples
 
     def loaded(self) -> list[str]:
         """Return the ids of the versions whose weights are on the device."""
@@ -273,7 +289,8 @@ class JobRunner:
         model = Model(uri=version.weights_uri, digest=version.weights_digest, family=version.family)
         self._versions[model] = version.id
         if model not in self._engine.loaded():
-            channel.send("log", level="info", message="loading the model's weights")
+            said = "loading the model's weights"
+            channel.send("log", level="info", message=said, stage="load")
         progress = _Progress()
         future = self._engine.submit(
             model,
@@ -285,6 +302,7 @@ class JobRunner:
             should_stop=lambda: channel.cancelled or self.abort.is_set(),
             deadline=job.deadline,
             max_engine_s=job.max_engine_s,
+            previews=Previews(wanted=lambda: channel.watched, put=progress.show),
         )
         future.add_done_callback(lambda _: progress.news.set())
         sent = 0
@@ -296,7 +314,10 @@ class JobRunner:
             if not step and time.monotonic() - told >= FETCH_TOLD_EVERY_S:
                 told = time.monotonic()
                 if (fetch := self._engine.fetching(model)) is not None:
-                    channel.send("log", level="info", message=str(fetch))
+                    far = {"bytes": fetch.bytes, "total": fetch.total}
+                    channel.send("log", level="info", message=str(fetch), stage="load", **far)
+            if (preview := progress.take_preview()) is not None:
+                channel.preview(preview.step, preview.steps, encode_preview(preview.pixels))
             if step == sent:
                 channel.listen()
             elif channel.progress(step, progress.steps):

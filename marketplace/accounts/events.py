@@ -7,8 +7,10 @@ from typing import Any
 
 from django.db import transaction
 
+from marketplace.accounts import audit
 from marketplace.accounts.models import AccountEvent, Organisation
-from marketplace.core.ids import derived_id
+from marketplace.core.errors import WrongState
+from marketplace.core.ids import derived_id, new_id
 from marketplace.core.webhooks import payload_of, url_check
 
 
@@ -39,6 +41,20 @@ def webhook_url_set(*, org: Organisation, url: str) -> None:
         url_check(url)
     org.webhook_url = url
     org.save(update_fields=["webhook_url"])
+    audit.record(org=org, action="webhook.url", target=url)
+
+
+def event_test(*, org: Organisation) -> None:
+    """Send an event that says nothing, to see whether the server hears it.
+
+    Raises WrongState without an address.
+    """
+    if not org.webhook_url:
+        raise WrongState("Give the address of your server first.")
+    data = {"message": "This is a test. Nothing has happened."}
+    with transaction.atomic():
+        event_create(org=org, event="webhook.test", source=new_id(), data=data)
+        audit.record(org=org, action="webhook.test", target=org.webhook_url)
 
 
 def events_send(budget_s: float = 30.0) -> int:

@@ -1,10 +1,11 @@
-"""Tells which organisation a signed-in person is acting for."""
+"""Tells which organisation a signed-in person is acting for, and the audit log who acts."""
 
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import SimpleLazyObject
 
+from marketplace.accounts import audit
 from marketplace.accounts.models import Organisation
 from marketplace.accounts.selectors import organisations_of
 
@@ -29,6 +30,7 @@ def current_organisation(
     def middleware(request: HttpRequest) -> HttpResponse:
         request.organisations = SimpleLazyObject(lambda: _mine(request))  # type: ignore[attr-defined]
         request.org = SimpleLazyObject(lambda: _choose(request))  # type: ignore[attr-defined]
-        return get_response(request)
+        with audit.acting(audit.Actor(request)):
+            return get_response(request)
 
     return middleware

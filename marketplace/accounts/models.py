@@ -76,11 +76,22 @@ class Organisation(models.Model):
     website = models.URLField(blank=True)
     country = models.CharField(max_length=2, blank=True, help_text="ISO 3166 code.")
     webhook_secret = models.CharField(max_length=80, blank=True, editable=False)
+    webhook_secret_shown_at = models.DateTimeField(null=True, blank=True, editable=False)
+    webhook_secret_before = models.CharField(
+        max_length=80, blank=True, editable=False, db_default=""
+    )
+    webhook_secret_before_until = models.DateTimeField(null=True, blank=True, editable=False)
     webhook_url = models.URLField(
         blank=True, max_length=2000, help_text="Is told of alerts and other events of the account."
     )
     monthly_budget_nano = models.BigIntegerField(
         null=True, blank=True, help_text="Most that all its jobs may cost in a UTC month."
+    )
+    keep_days = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="How long inputs and outputs are kept. Empty: as set here."
+    )
+    suspended_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since then it neither calls nor sells."
     )
     created_at = models.DateTimeField(default=now, editable=False)
     members = models.ManyToManyField(User, through="Membership", related_name="organisations")
@@ -94,6 +105,13 @@ class Organisation(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def webhook_secrets(self) -> list[str]:
+        """Return what webhooks are signed with: the secret, and for a while the one before it."""
+        until = self.webhook_secret_before_until
+        before = [self.webhook_secret_before] if until is not None and until > now() else []
+        return [self.webhook_secret, *before]
 
 
 class AccountEvent(WebhookRow):
@@ -112,13 +130,14 @@ class AccountEvent(WebhookRow):
                 fields=["next_attempt_at"],
                 condition=models.Q(delivery="pending"),
                 name="account_event_due",
-            )
+            ),
+            models.Index(fields=["org", "-created_at", "-id"], name="account_event_newest"),
         ]
 
     @property
-    def secret(self) -> str:
-        """Return the organisation's signing secret."""
-        return self.org.webhook_secret
+    def secrets(self) -> list[str]:
+        """Return the organisation's signing secrets."""
+        return self.org.webhook_secrets
 
 
 class Role(models.TextChoices):
@@ -219,6 +238,13 @@ class ApiKey(models.Model):
     name = models.CharField(max_length=80)
     prefix = models.CharField(max_length=20, help_text="The visible beginning of the key.")
     digest = models.CharField(max_length=64, unique=True, editable=False)
+    # After a rotation, the secret before it, until its grace is over. Null where there is none.
+    before_digest = models.CharField(  # noqa: DJ001
+        max_length=64, unique=True, null=True, editable=False
+    )
+    before_prefix = models.CharField(max_length=20, blank=True, editable=False, db_default="")
+    before_until = models.DateTimeField(null=True, blank=True, editable=False)
+    rotated_at = models.DateTimeField(null=True, blank=True, editable=False)
     scopes = ArrayField(models.CharField(max_length=10, choices=Scope))
     monthly_budget_nano = models.BigIntegerField(
         null=True, blank=True, help_text="Most that jobs of this key may cost in a UTC month."
@@ -258,3 +284,37 @@ class ApiKey(models.Model):
     def is_usable(self) -> bool:
         """Tell whether the key is neither revoked nor expired."""
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > now())
+
+    @property
+    def is_rotating(self) -> bool:
+        """Tell whether the secret before the last rotation still works."""
+        return self.is_usable and self.before_until is not None and self.before_until > now()
+
+
+class AuditEvent(models.Model):
+    """Who changed what in an organisation, and when: written with the change, never altered."""
+
+    org = models.ForeignKey(Organisation, models.CASCADE, related_name="audit_events")
+    at = models.DateTimeField(default=now, editable=False)
+    user = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, related_name="+")
+    api_key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, blank=True, related_name="+")
+    actor = models.CharField(max_length=200, help_text="As it was called then.")
+    action = models.CharField(max_length=40, help_text="Such as key.rotate.")
+    target = models.CharField(max_length=200, blank=True)
+    detail = models.JSONField(default=dict, blank=True)
+    trace_id = models.CharField(max_length=64, blank=True)
+    objects = OrgQuerySet.as_manager()
+
+    class Meta:
+        """Newest first; ids rise with time, so a page goes on from an id."""
+
+        ordering: ClassVar[list[str]] = ["-id"]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["org", "-id"], name="audit_newest"),
+            models.Index(fields=["org", "action", "-id"], name="audit_action"),
+            models.Index(fields=["org", "actor", "-id"], name="audit_actor"),
+            models.Index(fields=["org", "at"], name="audit_period"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.action} {self.target}".strip()

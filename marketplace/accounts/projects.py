@@ -4,6 +4,7 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 
+from marketplace.accounts import audit
 from marketplace.accounts.models import ApiKey, Organisation, Project
 from marketplace.accounts.selectors import project_get
 from marketplace.core.clock import now
@@ -35,6 +36,7 @@ def _save(project: Project) -> Project:
     return project
 
 
+@transaction.atomic
 def project_create(
     *,
     org: Organisation,
@@ -46,7 +48,11 @@ def project_create(
     _check_key(by)
     name = name.strip()
     _check(name, monthly_budget_nano)
-    return _save(Project(org=org, name=name, monthly_budget_nano=monthly_budget_nano))
+    made = _save(Project(org=org, name=name, monthly_budget_nano=monthly_budget_nano))
+    audit.record(
+        org=org, action="project.create", target=made.name, budget_nano=monthly_budget_nano
+    )
+    return made
 
 
 @transaction.atomic
@@ -68,7 +74,14 @@ def project_update(
     if monthly_budget_nano is not KEEP:
         project.monthly_budget_nano = monthly_budget_nano
     _check(project.name, project.monthly_budget_nano)
-    return _save(project)
+    saved = _save(project)
+    audit.record(
+        org=org,
+        action="project.update",
+        target=saved.name,
+        budget_nano=saved.monthly_budget_nano,
+    )
+    return saved
 
 
 @transaction.atomic
@@ -79,17 +92,20 @@ def project_archive(*, org: Organisation, project_id: object, by: ApiKey | None 
     if project.archived_at is None:
         project.archived_at = now()
         project.save(update_fields=["archived_at"])
+        audit.record(org=org, action="project.archive", target=project.name)
     ApiKey.objects.for_org(org).filter(project=project, revoked_at__isnull=True).update(
         revoked_at=project.archived_at
     )
     return project
 
 
+@transaction.atomic
 def organisation_budget_set(*, org: Organisation, monthly_budget_nano: int | None) -> None:
     """Set or (None) lift the monthly budget of everything an organisation runs."""
     _check("-", monthly_budget_nano)
     org.monthly_budget_nano = monthly_budget_nano
     org.save(update_fields=["monthly_budget_nano"])
+    audit.record(org=org, action="organisation.budget", budget_nano=monthly_budget_nano)
 
 
 def _check_key(key: ApiKey | None) -> None:

@@ -16,21 +16,29 @@ _LAST_USED_EVERY = timedelta(minutes=1)
 def api_key_authenticate(token: str) -> ApiKey:
     """Return the key with its organisation. Raises NotAuthenticated saying what is wrong.
 
-    One indexed query; `last_used_at` is written at most once a minute.
+    The secret before a rotation works until its grace is over. One indexed query;
+    `last_used_at` is written at most once a minute.
     """
     if not tokens.is_well_formed(token):
         raise NotAuthenticated(
             "This is not an API key: its form or checksum is wrong. Was it copied whole?",
             code="malformed_key",
         )
+    shown = tokens.digest(token)
     key = (
-        ApiKey.objects.select_related("org", "project").filter(digest=tokens.digest(token)).first()
+        ApiKey.objects.select_related("org", "project")
+        .filter(Q(digest=shown) | Q(before_digest=shown))
+        .first()
     )
     if key is None:
         raise NotAuthenticated("This API key does not exist here.", code="unknown_key")
     if key.revoked_at is not None:
         raise NotAuthenticated("This API key was revoked.", code="revoked_key")
     moment = now()
+    if key.digest != shown and (key.before_until is None or key.before_until <= moment):
+        raise NotAuthenticated(
+            "This API key was rotated, and its old secret has ended.", code="rotated_key"
+        )
     if key.expires_at is not None and key.expires_at <= moment:
         raise NotAuthenticated("This API key has expired.", code="expired_key")
     if key.last_used_at is None or key.last_used_at < moment - _LAST_USED_EVERY:

@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from django.core.mail import send_mail
 from django.db import IntegrityError, transaction
 
-from marketplace.accounts import tokens
+from marketplace.accounts import audit, tokens
 from marketplace.accounts.models import (
     SLUG,
     ApiKey,
@@ -35,7 +35,9 @@ GIVERS = {
 }
 """Scopes that only members of these roles may give to a key, and whose keys end with the role."""
 FIXED_FIELDS = (
-    "id", "slug", "webhook_secret", "webhook_url", "monthly_budget_nano", "created_at"
+    "id", "slug", "webhook_secret", "webhook_url", "monthly_budget_nano", "created_at",
+    "keep_days", "webhook_secret_shown_at", "webhook_secret_before", "webhook_secret_before_until",
+    "suspended_at",
 )  # fmt: skip
 _RESERVED = {"admin", "api", "v1", "console", "dashboard", "vendor", "files", "docs", "static"} | {
     "accounts", "models", "requests", "workflows", "comfy", "mercato", "healthz", "metrics"
@@ -72,6 +74,7 @@ def organisation_create(*, name: str, owner: User, slug: str = "") -> Organisati
             "This address was taken a moment ago: try again.", fields={"slug": ["It is taken."]}
         ) from error
     Membership.objects.create(org=org, user=owner, role=Role.OWNER)
+    audit.record(org=org, action="organisation.create", target=org.slug)
     return org
 
 
@@ -104,6 +107,7 @@ def invitation_create(
         invited_by=invited_by,
         expires_at=now() + timedelta(days=settings.INVITATION_DAYS),
     )
+    audit.record(org=org, action="member.invite", target=invitation.email, role=str(role))
     link = f"{settings.PUBLIC_URL}/dashboard/invitations/{token}/"
     transaction.on_commit(
         lambda: send_mail(
@@ -137,6 +141,7 @@ def invitation_accept(*, token: str, user: User) -> Membership:
     membership, _ = Membership.objects.get_or_create(
         org=invitation.org, user=user, defaults={"role": invitation.role}
     )
+    audit.record(org=invitation.org, action="member.join", target=user, role=invitation.role)
     return membership
 
 
@@ -160,6 +165,7 @@ def membership_remove(*, org: Organisation, user: User, removed_by: User) -> Non
         raise WrongState("An organisation needs an owner: name another one first.")
     leaving.delete()
     _keys_end(org, user, "")
+    audit.record(org=org, action="member.remove", target=user)
 
 
 @transaction.atomic
@@ -180,12 +186,14 @@ def membership_set_role(
     owners = [m for m in locked if m.role == Role.OWNER]
     if role != Role.OWNER and owners == [membership]:
         raise WrongState("An organisation needs an owner: name another one first.")
-    membership.role = role
+    was, membership.role = membership.role, role
     membership.save(update_fields=["role"])
     _keys_end(org, user, role)
+    audit.record(org=org, action="member.role", target=user, before=str(was), after=str(role))
     return membership
 
 
+@transaction.atomic
 def organisation_update(*, org: Organisation, **changes: str) -> Organisation:
     """Change what the public profile says (name, about, website, country)."""
     if unknown := changes.keys() - {"name", "about", "website", "country"}:
@@ -200,7 +208,32 @@ def organisation_update(*, org: Organisation, **changes: str) -> Organisation:
     except ValidationError as error:
         raise InvalidInput("Some fields are wrong.", fields=error.message_dict) from error
     org.save(update_fields=["name", "about", "website", "country"])
+    audit.record(org=org, action="organisation.update", fields=sorted(changes))
     return org
+
+
+def organisation_suspend(*, org: Organisation) -> bool:
+    """Stop an organisation: its calls are refused, its models hidden. Returns whether it is new.
+
+    Jobs that run go on and are charged; money that it holds or is owed stays where it is.
+    """
+    rows = Organisation.objects.filter(pk=org.pk, suspended_at__isnull=True)
+    return bool(rows.update(suspended_at=now()))
+
+
+def organisation_restore(*, org: Organisation) -> bool:
+    """Let a suspended organisation call and sell again. Returns whether it was suspended."""
+    rows = Organisation.objects.filter(pk=org.pk, suspended_at__isnull=False)
+    return bool(rows.update(suspended_at=None))
+
+
+def active_require(org: Organisation) -> None:
+    """Raise NotAllowed for a suspended organisation, as the database has it now."""
+    if Organisation.objects.filter(pk=org.pk, suspended_at__isnull=False).exists():
+        raise NotAllowed(
+            "This organisation is suspended: write to the market’s staff.",
+            code="organisation_suspended",
+        )
 
 
 def _refused(role: str, scopes: Sequence[str]) -> list[str]:
@@ -233,6 +266,7 @@ def _beyond(
     return fields
 
 
+@transaction.atomic
 def api_key_create(
     *,
     org: Organisation,
@@ -289,6 +323,9 @@ def api_key_create(
         monthly_budget_nano=monthly_budget_nano,
         allowed_models=list(allowed_models),
     )
+    audit.record(
+        org=org, action="key.create", target=key.name, prefix=key.prefix, scopes=key.scopes
+    )
     return key, token
 
 
@@ -298,6 +335,7 @@ def key_unlimited_require(key: ApiKey, what: str) -> None:
         raise NotAllowed(f"A key with a project or a budget may not {what}.", code="key_is_limited")
 
 
+@transaction.atomic
 def api_key_revoke(*, org: Organisation, key_id: object, by: ApiKey | None = None) -> ApiKey:
     """Revoke a key at once; revoking it again changes nothing. Raises NotFound.
 
@@ -311,6 +349,7 @@ def api_key_revoke(*, org: Organisation, key_id: object, by: ApiKey | None = Non
     if key.revoked_at is None:
         key.revoked_at = now()
         key.save(update_fields=["revoked_at"])
+        audit.record(org=org, action="key.revoke", target=key.name, prefix=key.prefix)
     return key
 
 

@@ -6,6 +6,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
+from marketplace.accounts import audit
 from marketplace.accounts.models import ApiKey, Organisation, Scope
 from marketplace.accounts.selectors import api_key_authenticate
 from marketplace.accounts.services import key_unlimited_require
@@ -56,6 +57,7 @@ class ApiKeyAuthentication(BaseAuthentication):
         except NotAuthenticated:
             throttle.failed(request)
             raise
+        audit.name_key(key)
         return Caller(key), key
 
     def authenticate_header(self, request: Request) -> str:

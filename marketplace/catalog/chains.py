@@ -83,6 +83,12 @@ def chain_check(version: Version, parents: Sequence[Version] | None = None) -> C
     return Chain(version, tuple(found), tuple(split.shares_of(works, root)))
 
 
+def made_from(version: Version, parents: Sequence[Version] | None = None) -> list[Version]:
+    """Return all that `version` was made from, whether or not that can be paid."""
+    works, rows = _graph(version, parents)
+    return [rows[ancestor] for ancestor in split.ancestors(works, str(version.pk))]
+
+
 def chain_of(version: Version) -> Chain:
     """Return the chain of a written version. Raises WrongState if it cannot be paid."""
     try:

@@ -9,7 +9,9 @@ from django.db.models import F, Q
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
 from marketplace.catalog import (  # (tables of this app too)
+    listing_models,  # noqa: F401
     promotion_models,  # noqa: F401
+    rollout_models,  # noqa: F401
     sample_models,  # noqa: F401
     standing_models,  # noqa: F401
 )
@@ -39,6 +41,18 @@ class Task(models.TextChoices):
     IMAGE_TO_IMAGE = "image-to-image"
     TEXT_TO_VIDEO = "text-to-video"
     IMAGE_TO_VIDEO = "image-to-video"
+
+
+class Category(models.TextChoices):
+    """What people look for it for."""
+
+    GENERAL = "general"
+    PHOTOGRAPHY = "photography"
+    ILLUSTRATION = "illustration"
+    DESIGN = "design"
+    CHARACTERS = "characters"
+    EDITING = "editing"
+    FILM = "film"
 
 
 class Status(models.TextChoices):
@@ -167,6 +181,7 @@ class Model(models.Model):
     summary = models.CharField(max_length=240, blank=True)
     description = models.TextField(blank=True, max_length=20_000)
     task = models.CharField(max_length=20, choices=Task)
+    category = models.CharField(max_length=16, choices=Category, default=Category.GENERAL)
     visibility = models.CharField(max_length=10, choices=Visibility, default=Visibility.PRIVATE)
     created_at = models.DateTimeField(default=now, editable=False)
     objects = ModelQuerySet.as_manager()

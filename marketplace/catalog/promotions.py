@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q
 
 from billing.services import credit_grant
+from marketplace.accounts import audit
 from marketplace.accounts.models import Organisation, User
 from marketplace.catalog.promotion_models import Promotion, PromotionUse
 from marketplace.core import limits
@@ -59,6 +60,7 @@ def promotion_redeem(*, org: Organisation, code: str, user: User | None = None) 
             if user is not None:
                 _once(promotion, org, user)
             PromotionUse.objects.create(promotion=promotion, org=org, user=user)
+            audit.record(org=org, action="billing.code", target=promotion.code)
             left = Promotion.objects.filter(
                 Q(max_uses__isnull=True) | Q(uses__lt=F("max_uses")), pk=promotion.pk
             ).update(uses=F("uses") + 1)

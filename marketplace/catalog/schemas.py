@@ -12,14 +12,14 @@ from marketplace.core.errors import InvalidInput
 _MAX_SCHEMA_DEPTH = 12
 _MAX_SCHEMA_BYTES = 64 * 1024
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_FORBIDDEN = {"$ref", "$dynamicRef", "pattern", "patternProperties"}
+FORBIDDEN = {"$ref", "$dynamicRef", "pattern", "patternProperties"}
 
 
 def _walk(node: Any, depth: int = 0) -> None:
     if depth > _MAX_SCHEMA_DEPTH:
         raise InvalidInput("The schema is nested too deeply.", fields={"input_schema": ["Depth."]})
     if isinstance(node, dict):
-        if bad := _FORBIDDEN & node.keys():
+        if bad := FORBIDDEN & node.keys():
             raise InvalidInput(
                 f"The schema uses {sorted(bad)[0]}, which is not supported.",
                 fields={"input_schema": [f"{sorted(bad)[0]} is not supported."]},
@@ -86,6 +86,15 @@ def with_order(schema: dict[str, Any]) -> dict[str, Any]:
         for position, (name, node) in enumerate(schema["properties"].items())
     }
     return {**schema, "properties": ordered}
+
+
+def plain(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema as its vendor wrote it: in order, without `x-order`."""
+    properties = {
+        name: {key: value for key, value in node.items() if key != "x-order"}
+        for name, node in in_order(schema)
+    }
+    return {**schema, "properties": properties}
 
 
 def in_order(schema: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -13,10 +13,13 @@ from billing.models import Grant
 from billing.rating import PriceTerms
 from billing.split import Share
 from marketplace.accounts.models import Organisation
-from marketplace.catalog import chains
+from marketplace.catalog import chains, rollouts
 from marketplace.catalog.models import Licence, Model, Price, Status, Version
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound, WrongState
+
+_RESOLVED = 50
+"""How many of a model's newest callable versions a bare name can mean."""
 
 
 def _newest_for(version: Any, org: Any) -> Any:
@@ -71,11 +74,13 @@ def terms(price: Price) -> PriceTerms:
 
 
 def _with_versions(queryset: Any, org: Any | None = None) -> Any:
-    versions = Version.objects.select_related("licence", "base__model__org").annotate(
+    versions = Version.objects.select_related("licence", "base__model__org", "retirement").annotate(
         price_id=_price_id(OuterRef("pk"), org)
     )
     versions = versions.prefetch_related("parent_links__parent__model__org")
-    return queryset.select_related("org").prefetch_related(Prefetch("versions", versions))
+    return queryset.select_related("org", "rollout").prefetch_related(
+        Prefetch("versions", versions)
+    )
 
 
 def models_public() -> "QuerySet[Model]":
@@ -104,8 +109,16 @@ def model_get(*, vendor: str, name: str, org: Any | None) -> Model:
 
 
 def listed_version(model: Model) -> Version | None:
-    """Return the newest listed version of a model whose versions are loaded."""
-    return next((v for v in model.versions.all() if v.status == Status.LISTED), None)
+    """Return the version that a loaded model means to most callers: its stable or newest one."""
+    moment = now()
+    listed = [v for v in model.versions.all() if v.status == Status.LISTED]
+    callable_ = [v for v in listed if not (end := _end_of(v)) or end > moment]
+    return rollouts.choose(callable_, getattr(model, "rollout", None), None)
+
+
+def _end_of(version: Version) -> Any:
+    retirement = getattr(version, "retirement", None)
+    return retirement.ends_at if retirement else None
 
 
 def prices_of(models: "Iterable[Model]") -> dict[Any, Price]:
@@ -140,22 +153,30 @@ def licences_of(org: Any) -> "QuerySet[Licence]":
 
 
 def version_runnable(*, ref: str, org: Any) -> Version:
-    """Return the version that `vendor/name` or `vendor/name:number` names. Raises NotFound."""
+    """Return the version that `vendor/name` or `vendor/name:number` names. Raises NotFound.
+
+    Without a number it is the one that the model's rollout gives `org`.
+    """
     path, _, number = ref.partition(":")
     vendor, _, name = path.partition("/")
     versions = (
         Version.objects.runnable_by(org)
         .filter(model__org__slug=vendor, model__name=name)
-        .select_related("model__org", "licence", "base")
+        .select_related("model__org", "model__rollout", "licence", "base")
         .order_by("-number")
     )
-    if number:
+    version: Version | None
+    if not number:
+        found = list(versions[:_RESOLVED])
+        rollout = getattr(found[0].model, "rollout", None) if found else None
+        version = rollouts.choose(found, rollout, getattr(org, "pk", org))
+    else:
         versions = (
             versions.filter(number=int(number))
             if number.isdecimal() and len(number) < 10
             else versions.none()
         )
-    version: Version | None = versions.first()
+        version = versions.first()
     if version is None:
         raise NotFound(f"There is no model {ref!r} that you can run.", code="model_not_found")
     return version

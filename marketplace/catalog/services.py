@@ -1,7 +1,6 @@
 """Everything that changes listings: models, versions, prices, licences and their review."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -14,16 +13,16 @@ from django.db.models import Max
 
 from billing.rating import FLAT, GRADUATED, MAX_QUANTITY, PriceTerms, RatingError
 from billing.split import ChainError
-from inference.protocol import MP4, PROFILE_KEYS, check_profile, output_type
 from marketplace.accounts.models import Organisation, User
-from marketplace.catalog import chains, schemas, selectors, weights
+from marketplace.accounts.services import active_require
+from marketplace.catalog import chains, schemas, selectors, version_checks, weights
 from marketplace.catalog.models import (
+    Category,
     Licence,
     Model,
     Price,
     ReviewDecision,
     Status,
-    Task,
     Unit,
     Version,
     VersionParent,
@@ -31,12 +30,12 @@ from marketplace.catalog.models import (
 )
 from marketplace.catalog.negotiated import now_dearer, require_no_dearer
 from marketplace.catalog.rows import save_checked
+from marketplace.core import flags
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
 from marketplace.core.ids import parse_id
 
-MAX_PARENTS = 16
-_HARDWARE = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
+_EDITABLE = {"title", "summary", "description", "visibility", "category"}
 _ALLOWED_MOVES = {
     (Status.SUBMITTED, Status.LISTED),
     (Status.SUBMITTED, Status.DRAFT),
@@ -86,6 +85,7 @@ def model_create(
     summary: str = "",
     description: str = "",
     visibility: str = Visibility.PRIVATE,
+    category: str = Category.GENERAL,
 ) -> Model:
     """Create a listing without versions. Raises InvalidInput naming the field."""
     if name == "new":
@@ -98,14 +98,15 @@ def model_create(
         summary=summary,
         description=description,
         visibility=visibility,
+        category=category,
     )
     save_checked(model, "name")
     return model
 
 
 def model_update(*, model: Model, **changes: Any) -> Model:
-    """Change what a person reads of a listing (title, summary, description, visibility)."""
-    if unknown := changes.keys() - {"title", "summary", "description", "visibility"}:
+    """Change what a person reads of a listing (its texts, visibility, category)."""
+    if unknown := changes.keys() - _EDITABLE:
         raise InvalidInput("This cannot be changed.", fields={sorted(unknown)[0]: ["Fixed."]})
     for field, value in changes.items():
         setattr(model, field, value)
@@ -115,69 +116,6 @@ def model_update(*, model: Model, **changes: Any) -> Model:
         raise InvalidInput("Some fields are wrong.", fields=error.message_dict) from error
     model.save(update_fields=list(changes))
     return model
-
-
-def _check_task(task: str, family: str) -> None:
-    """Raise InvalidInput where the listing promises a clip and gets a picture, or the reverse."""
-    makes_clips = output_type(family) == MP4
-    if makes_clips != (task in (Task.TEXT_TO_VIDEO, Task.IMAGE_TO_VIDEO)):
-        made = "videos" if makes_clips else "images"
-        raise InvalidInput(
-            f"This family makes {made}, and the model's task is {task}.",
-            fields={"family": [f"It makes {made}, unlike the model's task."]},
-        )
-
-
-def _check_profile(profile: dict[str, Any]) -> None:
-    """Raise InvalidInput unless workers can read the profile; a typo must not pass for nothing."""
-    try:
-        check_profile(profile)
-        if unknown := sorted(set(profile) - set(PROFILE_KEYS)):
-            raise ValueError(f"profile has no {unknown[0]}; it has {', '.join(PROFILE_KEYS)}")
-    except ValueError as error:
-        raise InvalidInput(str(error), fields={"profile": [str(error)]}) from error
-
-
-def _check_lora(lora: bool, family: str, base: Version | None) -> None:
-    """Raise InvalidInput where a LoRA lacks the model that it changes."""
-    if base is not None and base.lora:
-        why = "A LoRA cannot be a base; name the version that it changes."
-        raise InvalidInput(why, fields={"base": [why]})
-    if lora and base is None:
-        why = "A LoRA needs the version that it changes as its base."
-        raise InvalidInput(why, fields={"base": [why]})
-    if lora and base is not None and base.family != family:
-        why = f"A LoRA has the family of its base, {base.family}."
-        raise InvalidInput(why, fields={"family": [why]})
-
-
-def _check_parents(org: Organisation, base: Version | None, parents: Sequence[Version]) -> None:
-    """Raise InvalidInput unless `org` may build on these, each named once."""
-    runnable = Version.objects.runnable_by(org)
-    if base is not None and not runnable.filter(pk=base.pk).exists():
-        raise InvalidInput("There is no such base version.", fields={"base": ["Not found."]})
-    ids = [parent.pk for parent in parents]
-    if len(ids) > MAX_PARENTS:
-        why = f"Name at most {MAX_PARENTS} versions."
-        raise InvalidInput(why, fields={"parents": [why]})
-    if len({*ids, *([base.pk] if base else [])}) < len(ids) + bool(base):
-        why = "Name each version that it is made from once, and not the base again."
-        raise InvalidInput(why, fields={"parents": [why]})
-    if runnable.filter(pk__in=ids).count() < len(ids):
-        raise InvalidInput("There is no such version.", fields={"parents": ["Not found."]})
-
-
-def _check_machine(family: str, weights_uri: str, hardware_class: str, max_engine_s: int) -> None:
-    """Raise InvalidInput unless workers can run it."""
-    if not _HARDWARE.fullmatch(hardware_class):
-        raise InvalidInput(
-            "There is no such hardware class.",
-            fields={"hardware_class": ["Lower-case letters, digits and hyphens, such as small."]},
-        )
-    if (family == "noop") != (weights_uri == "noop:"):
-        raise InvalidInput("Family and weights do not fit.", fields={"family": ["No such pair."]})
-    if not 1 <= max_engine_s <= 3600:
-        raise InvalidInput("The time limit is out of range.", fields={"max_engine_s": ["1–3600."]})
 
 
 @transaction.atomic
@@ -204,14 +142,14 @@ def version_create(
     weights.check_uri(model.org, weights_uri, lora=lora)
     weights.check_family(family)
     weights.check_digest(weights_digest)
-    _check_task(model.task, family)
-    _check_profile(profile or {})
+    version_checks.check_task(model.task, family)
+    version_checks.check_profile(profile or {})
     schemas.check_schema(input_schema)
     if licence.org_id != model.org_id:
         raise InvalidInput("The licence is not yours.", fields={"licence": ["Not yours."]})
-    _check_machine(family, weights_uri, hardware_class, max_engine_s)
-    _check_parents(model.org, base, parents)
-    _check_lora(lora, family, base)
+    version_checks.check_machine(family, weights_uri, hardware_class, max_engine_s)
+    version_checks.check_parents(model.org, base, parents)
+    version_checks.check_lora(lora, family, base)
     made_from = [*([base] if base else []), *parents]
     weights.check_owner(model.org, weights_uri, weights_digest, made_from)
     Model.objects.select_for_update().get(pk=model.pk)
@@ -366,6 +304,9 @@ def version_submit(*, version: Version, by: User | None = None) -> Version:
         raise WrongState(f"Only a draft can be submitted; this version is {version.status}.")
     if selectors.price_current(version) is None:
         raise WrongState("Set a price first.")
+    if not flags.is_on(flags.LISTINGS):
+        raise WrongState("New versions are not taken just now; try again later.")
+    active_require(version.model.org)
     return _move(version, Status.SUBMITTED, by, "")
 
 

@@ -5,8 +5,10 @@ to the vendor whose version was listed first, and others name that version as th
 takes no digest: nobody has reviewed it, and it does not run.
 """
 
+import posixpath
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
@@ -14,6 +16,7 @@ from django.db import connection
 from inference.protocol import FAMILIES
 from marketplace.accounts.models import Organisation
 from marketplace.catalog import chains
+from marketplace.catalog.listing_models import UploadState, WeightsUpload
 from marketplace.catalog.models import Version
 from marketplace.core.errors import InvalidInput
 
@@ -61,9 +64,32 @@ def _check_hub(uri: str) -> None:
         raise _refuse("weights_uri", f"Of the hub, this market reads repositories of {known} only.")
 
 
+def uploads_root() -> str:
+    """Return how the addresses of uploaded weights begin."""
+    if settings.S3_BUCKET:
+        return f"s3://{settings.S3_BUCKET}/weights/"
+    return f"file://{Path(settings.MEDIA_DIR).absolute()}/weights/"
+
+
+def _is_upload(org: Organisation, uri: str) -> bool:
+    """Tell whether `uri` is an upload of `org`. Raises InvalidInput for one of somebody else."""
+    scheme, _, rest = uri.partition("://")
+    plain = f"{scheme}://{posixpath.normpath('/' + rest.strip('/')).lstrip('/')}"
+    root = uploads_root().replace(":///", "://")
+    if not f"{plain}/".startswith(root):
+        return False
+    folder = plain.removeprefix(root).split("/")
+    ready = WeightsUpload.objects.for_org(org).filter(state=UploadState.READY)
+    if folder[0] == str(org.pk) and any(str(row.pk) in folder[1:2] for row in ready):
+        return True
+    raise _refuse("weights_uri", "There is no such upload of yours.")
+
+
 def check_uri(org: Organisation, uri: str, *, lora: bool = False) -> None:
     """Raise InvalidInput unless workers may load from `uri` on behalf of `org`."""
     scheme = uri.partition(":")[0]
+    if scheme in ("s3", "file") and _is_upload(org, uri) and not (lora and scheme == "s3"):
+        return
     if lora and scheme in ("s3", "hub"):
         raise _refuse("weights_uri", "A LoRA is at starter:NAME or file:///…, or is uploaded.")
     if scheme == "s3":

@@ -4,12 +4,13 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 
 from billing.models import Account, Hold, Incident, MeterBatch, Transfer
 from billing.selectors import balance_of, shard_count_of
 from marketplace.accounts.models import ApiKey, Membership, Organisation, User
-from marketplace.catalog.models import Licence, Model, Price, ReviewDecision, Status, Version
+from marketplace.catalog.models import Licence, Model, Status, Version
 from marketplace.catalog.services import version_decide
 from marketplace.console import (
     charges_admin,
@@ -20,9 +21,10 @@ from marketplace.console import (
     wallets_admin,
 )
 from marketplace.console.credit import CreditForm
-from marketplace.console.rows import NoteForm, OutboxAdmin, ReadOnly
+from marketplace.console.rows import Audited, NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
+from marketplace.core.ids import parse_id
 from marketplace.core.money import format_usd
 from marketplace.core.outbox import Delivery
 from marketplace.jobs.models import Job, WebhookDelivery
@@ -39,7 +41,7 @@ __all__ = [
 
 
 @admin.register(User)
-class UserAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class UserAdmin(Audited):
     """People."""
 
     list_display = ("email", "name", "is_staff", "is_active", "date_joined")
@@ -68,11 +70,17 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
 
     model = Membership
     extra = 0
-    raw_id_fields = ("user",)
+    can_delete = False
+    fields = ("user", "role", "created_at")
+    readonly_fields = fields
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Members are invited by their own."""
+        return False
 
 
 @admin.register(Organisation)
-class OrganisationAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class OrganisationAdmin(Audited):
     """Tenants and their credit."""
 
     form = CreditForm
@@ -121,48 +129,24 @@ class ApiKeyAdmin(ReadOnly):
     exclude = ("digest",)
 
 
-class PriceInline(admin.TabularInline):  # type: ignore[type-arg]
-    """The price history of a version."""
-
-    model = Price
-    extra = 0
-    can_delete = False
-    fields = (
-        "created_at", "org", "ends_at", "unit", "scheme", "unit_price", "package_size", "tiers",
-        "minimum", "free_quota", "created_by",
-    )  # fmt: skip
-    readonly_fields = fields
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Vendors set prices."""
-        return False
-
-
-class DecisionInline(admin.TabularInline):  # type: ignore[type-arg]
-    """The review history of a version."""
-
-    model = ReviewDecision
-    extra = 0
-    can_delete = False
-    fields = ("created_at", "before", "after", "note", "by")
-    readonly_fields = fields
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Decisions are made by the actions."""
-        return False
-
-
 @admin.register(Version)
 class VersionAdmin(ReadOnly):
-    """The review queue."""
+    """All versions; one of them is shown by the review's page."""
 
     list_display = ("__str__", "status", "family", "hardware_class", "licence", "created_at")
     list_filter = ("status", "family", "hardware_class")
     list_select_related = ("model__org", "licence")
     search_fields = ("model__name", "model__org__slug")
-    inlines = (PriceInline, DecisionInline)
     action_form = NoteForm
     actions = ("list_versions", "send_back", "suspend")
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
+    ) -> HttpResponse:
+        """Show the page of the review instead of the bare row."""
+        if request.method == "GET":
+            return redirect("admin:review-version", parse_id(object_id))
+        return super().change_view(request, object_id, form_url, extra_context)
 
     def _decide(
         self, request: HttpRequest, queryset: "QuerySet[Version]", after: Status, verb: str

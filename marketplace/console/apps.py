@@ -14,3 +14,9 @@ class ConsoleConfig(AppConfig):
     """Our pages and commands; an app of its own, because AdminConfig stands for Django's."""
 
     name = "marketplace.console"
+
+    def ready(self) -> None:
+        """Watch who acts as whom."""
+        from marketplace.console import acting
+
+        acting.watch()

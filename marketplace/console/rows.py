@@ -10,8 +10,51 @@ from django.db.models import Model as Row
 from django.db.models import QuerySet
 from django.http import HttpRequest
 
+from marketplace.console.access import record
 
-class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+_UNSAID = {"action", "csrfmiddlewaretoken", "index", "nonce", "select_across", "_selected_action"}
+
+
+class Audited(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A table of which every change and every action is written into the audit."""
+
+    def response_action(self, request: HttpRequest, queryset: "QuerySet[Any]") -> Any:
+        """Act, then write down what was asked for, on which rows, in which words."""
+        name, chosen = request.POST.get("action", ""), request.POST.getlist("_selected_action")
+        allowed = name in self.get_actions(request)
+        answer = super().response_action(request, queryset)
+        if allowed and chosen:
+            said = [
+                f"{field}: {value}"
+                for field, value in request.POST.items()
+                if value and field not in _UNSAID
+            ]
+            note = "; ".join([f"rows: {', '.join(chosen)}", *said])
+            record(
+                request, f"{self.opts.model_name}.{name}", str(self.opts.verbose_name), note=note
+            )
+        return answer
+
+    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Write a change by hand down."""
+        record(request, f"{self.opts.model_name}.changed", obj, note=_said(message))
+        return super().log_change(request, obj, message)
+
+    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> Any:
+        """Write a new row down."""
+        record(request, f"{self.opts.model_name}.added", obj, note=_said(message))
+        return super().log_addition(request, obj, message)
+
+
+def _said(message: Any) -> str:
+    """Return what changed, in words: Django gives the names of fields."""
+    if isinstance(message, str):
+        return message
+    parts = [part for entry in message for part in entry.get("changed", {}).get("fields", [])]
+    return ", ".join(parts)
+
+
+class ReadOnly(Audited):
     """Rows that the console shows but never changes by hand."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:

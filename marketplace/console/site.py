@@ -1,149 +1,127 @@
-"""The admin site with its own front page, health summary and ledger figures."""
+"""The staff console's site: its door, with a second factor, its own pages and Django's tables."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from allauth.account.decorators import secure_admin_login
-from django.conf import settings
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
-from django.db.models import Count
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, path, reverse
+from django.urls import URLPattern, URLResolver, path
 from django.utils.decorators import method_decorator
-from redis.exceptions import RedisError
-
-from billing import invariants
-from billing.invoicing.selectors import invoices_waiting
-from billing.models import Incident, MeterBatch, Payout, PayoutState, StripeEvent
-from billing.stripe.gateway import gateway_from_settings
-from billing.totals import six_totals
-from marketplace.catalog.models import Status, Version
-from marketplace.core.outbox import Delivery
-from marketplace.jobs.models import Job, WebhookDelivery
-from marketplace.jobs.workers import workers_alive
 
 
 class ConsoleSite(admin.AdminSite):
-    """Staff only; the front page says what needs a person."""
+    """Staff with a second factor only; the front page says what needs a person."""
 
     site_header = "Mercato console"
     site_title = "Mercato console"
-    index_title = "The market today"
+    index_title = "What needs you"
     site_url = "/"
     index_template = "console/index.html"
+    enable_nav_sidebar = False
+
+    def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
+        """Take a table, but not those that pages of our own show: flags, second factors."""
+        rows = model_or_iterable if isinstance(model_or_iterable, Iterable) else [model_or_iterable]
+        shown = [row for row in rows if row._meta.app_label not in ("waffle", "mfa")]
+        super().register(shown, admin_class, **options)
+
+    def has_permission(self, request: HttpRequest) -> bool:
+        """Let in active staff whose session was opened with a second factor."""
+        from marketplace.console.access import has_second_factor
+
+        return super().has_permission(request) and has_second_factor(request)
 
     @method_decorator(secure_admin_login)
     def login(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Send visitors to the market's own sign-in, with its second factor and rate limits.
+        """Send visitors to the market's own sign-in, and staff to their second factor.
 
         Django's form is never shown, not even to staff: it would sign another user in by
         password alone.
         """
-        return HttpResponseRedirect(reverse("admin:index", current_app=self.name))
+        from marketplace.console.access import ask_for_second_factor
+
+        if self.has_permission(request):
+            return HttpResponseRedirect(request.build_absolute_uri("/console/"))
+        return ask_for_second_factor(request)
+
+    def password_change(  # type: ignore[override]  # a redirect, where Django has a page
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Send staff to the market's own page."""
+        return redirect("account_change_password")
 
     def get_urls(self) -> list[URLPattern | URLResolver]:
-        """Add the ledger pages."""
+        """Put our pages before Django's."""
         return [
-            path("ledger/", self.admin_view(self.ledger), name="ledger"),
-            path("ledger/totals/", self.admin_view(self.totals), name="ledger-totals"),
-            path("ledger/balance.json", self.admin_view(self.balance), name="ledger-balance"),
+            *(path(place, self.admin_view(view), name=name) for place, view, name in _pages()),
             *super().get_urls(),
         ]
 
     def index(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> TemplateResponse:
-        """Show what waits for staff, the fleet and the state of Stripe."""
-        return super().index(request, {**(extra_context or {}), **_overview()})
+        """Show what waits for a person."""
+        from marketplace.console.home import overview
 
-    def balance(self, request: HttpRequest) -> JsonResponse:
-        """Return the ledger's totals and whether every invariant holds."""
-        _require_ledger(request)
-        totals = invariants.totals()
-        broken = [finding.rule for finding in invariants.audit() if finding.rows]
-        return JsonResponse(
-            {
-                "balanced": totals["debits"] == totals["credits"] and not broken,
-                "debits_nano_usd": totals["debits"],
-                "credits_nano_usd": totals["credits"],
-                "accounts_nano_usd": {
-                    name.removeprefix("balance_"): value
-                    for name, value in totals.items()
-                    if name.startswith("balance_")
-                },
-                "broken_rules": broken,
-                "meter_events_accepted": MeterBatch.objects.filter(
-                    delivery=Delivery.DELIVERED, attempts__gt=0
-                ).count(),
-                "meter_events_waiting": MeterBatch.objects.filter(
-                    delivery=Delivery.PENDING
-                ).count(),
-            }
-        )
-
-    def ledger(self, request: HttpRequest) -> HttpResponse:
-        """Show the ledger's totals and every invariant."""
-        _require_ledger(request)
-        totals = invariants.totals()
-        context = {
-            **self.each_context(request),
-            "title": "Ledger",
-            "debits": totals["debits"],
-            "credits": totals["credits"],
-            "accounts": sorted(
-                (name.removeprefix("balance_"), value)
-                for name, value in totals.items()
-                if name.startswith("balance_")
-            ),
-            "findings": invariants.audit(),
-        }
-        return TemplateResponse(request, "console/ledger.html", context)
-
-    def totals(self, request: HttpRequest) -> HttpResponse:
-        """Show usage on credit from the ledger to the bank, with what explains each gap."""
-        _require_ledger(request)
-        context = {
-            **self.each_context(request),
-            "title": "From the ledger to the bank",
-            "totals": six_totals(),
-            "waiting": invoices_waiting()[:100],
-        }
-        return TemplateResponse(request, "console/totals.html", context)
+        context = {"title": self.index_title, **overview(request), **(extra_context or {})}
+        return TemplateResponse(request, self.index_template, context)
 
 
-def _require_ledger(request: HttpRequest) -> None:
-    if not request.user.has_perm("billing.view_transfer"):
-        raise PermissionDenied
+def _pages() -> list[tuple[str, Callable[..., HttpResponse], str]]:
+    """Return our pages: place, view and name. Imported late: tables register with the site."""
+    from marketplace.console import (
+        control,
+        fleet,
+        incidents,
+        ledger,
+        organisations,
+        queues,
+        reports,
+        review,
+        search,
+        story,
+    )
 
-
-def _overview() -> dict[str, Any]:
-    gateway = gateway_from_settings()
-    try:
-        workers: Any = workers_alive()
-    except RedisError:
-        workers = []
-    return {
-        "submitted": Version.objects.filter(status=Status.SUBMITTED)
-        .select_related("model__org")
-        .order_by("created_at")[:20],
-        "incidents": Incident.objects.filter(resolved_at__isnull=True)[:20],
-        "workers": workers,
-        "jobs_by_status": Job.objects.values("status").annotate(n=Count("pk")).order_by("status"),
-        "meters_waiting": MeterBatch.objects.filter(delivery=Delivery.PENDING).count(),
-        "meters_failed": MeterBatch.objects.filter(delivery=Delivery.FAILED).count(),
-        "payouts_to_approve": Payout.objects.filter(
-            state=PayoutState.INTENT, needs_approval=True
-        ).count(),
-        "events_failed": StripeEvent.objects.filter(delivery=Delivery.FAILED).count(),
-        "webhooks_failed": WebhookDelivery.objects.filter(delivery=Delivery.FAILED).count(),
-        "stripe": {
-            "configured": gateway is not None,
-            "stand_in": bool(settings.STRIPE_API_BASE),
-        },
-    }
+    return [
+        ("search/", search.page, "search"),
+        ("review/", review.queue, "review"),
+        ("review/<uuid:version_id>/", review.version, "review-version"),
+        ("review/<uuid:version_id>/decide/", review.decide, "review-decide"),
+        ("reports/", reports.reports, "reports"),
+        ("reports/<uuid:report_id>/", reports.report_page, "report"),
+        ("reports/<uuid:report_id>/verdict/", reports.verdict, "verdict"),
+        ("incidents/", incidents.incidents, "incidents"),
+        ("incidents/<uuid:incident_id>/", incidents.incident, "incident"),
+        ("queues/", queues.overview, "queues"),
+        ("queues/<slug:name>/", queues.queue_rows, "queue"),
+        ("queues/<slug:name>/replay/", queues.replay, "queue-replay"),
+        ("queues/<slug:name>/rows/<str:key>/", queues.queue_row, "queue-row"),
+        ("fleet/", fleet.fleet, "fleet"),
+        ("fleet/<str:worker_id>/drain/", fleet.drain, "drain"),
+        ("ledger/", ledger.ledger, "ledger"),
+        ("ledger/balance.json", ledger.balance, "ledger-balance"),
+        ("ledger/totals/", ledger.totals, "ledger-totals"),
+        ("ledger/invariants/", ledger.rules, "invariants"),
+        ("ledger/accounts/", ledger.accounts, "accounts"),
+        ("ledger/accounts/<int:account_id>/", ledger.account, "account"),
+        ("ledger/transfers/", ledger.transfers, "transfers"),
+        ("story/<uuid:source_id>/", story.story, "story"),
+        ("story/<uuid:source_id>/refund/", story.refund, "refund"),
+        ("organisations/", organisations.organisations, "organisations"),
+        ("organisations/<slug:slug>/", organisations.organisation, "organisation"),
+        ("organisations/<slug:slug>/stop/", organisations.stop, "organisation-stop"),
+        ("organisations/<slug:slug>/money/", organisations.money, "organisation-money"),
+        ("people/<uuid:user_id>/", organisations.person, "person"),
+        ("flags/", control.flags_page, "flags"),
+        ("flags/<slug:name>/", control.flag_set, "flag"),
+        ("audit/", control.audit, "audit"),
+        ("tables/", control.tables, "tables"),
+    ]
 
 
 console = admin.site

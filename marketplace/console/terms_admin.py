@@ -1,14 +1,15 @@
 """What staff see and may do about terms: promotion codes, acceptances, free units."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib import admin
+from django.db.models import DateTimeField
 from django.http import HttpRequest
 
 from marketplace.catalog.models import FreeQuotaUse, LicenceAcceptance
 from marketplace.catalog.promotion_models import Promotion
-from marketplace.console.rows import ReadOnly
+from marketplace.console.rows import Audited, ReadOnly
 from marketplace.core.money import format_usd
 
 
@@ -38,13 +39,22 @@ class PromotionForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Promotion)
-class PromotionAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
+class PromotionAdmin(Audited):
     """Promotion codes. What a code is worth never changes; it can be ended."""
 
     list_display = ("code", "credit", "starts_at", "ends_at", "uses", "max_uses", "note")
     search_fields = ("code", "note")
     raw_id_fields = ("model",)
     form = PromotionForm
+    # Django's own has two fields for a moment, and no label for either.
+    formfield_overrides: ClassVar[Any] = {
+        DateTimeField: {
+            "form_class": forms.DateTimeField,
+            "widget": forms.DateTimeInput(
+                attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"
+            ),
+        }
+    }
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:
         """Ask for the amount of a new code, show that of an old one."""

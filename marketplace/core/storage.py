@@ -4,9 +4,10 @@ Workers and developers only ever see short-lived signed URLs, never credentials.
 """
 
 import hashlib
+import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -52,6 +53,9 @@ class Storage(Protocol):
 
     def copy(self, source: str, key: str, content_type: str) -> None:
         """Store the object `source` under `key` as well. Raises NotFound."""
+
+    def join(self, parts: Sequence[str], key: str) -> None:
+        """Store the objects `parts`, one after the other, as `key`. Raises NotFound."""
 
     def delete(self, key: str) -> None:
         """Remove the object; removing what is absent is no error."""
@@ -107,6 +111,12 @@ class LocalStorage:
         if size is None:
             raise NotFound("There is no such file.")
         self.write(key, self.read(source), size)
+
+    def join(self, parts: Sequence[str], key: str) -> None:
+        """See Storage."""
+        sizes = [self.size(part) or 0 for part in parts]
+        chunks = itertools.chain.from_iterable(self.read(part) for part in parts)
+        self.write(key, chunks, sum(sizes))
 
     def delete(self, key: str) -> None:
         """See Storage."""
@@ -241,6 +251,33 @@ class S3Storage:
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                 raise NotFound("There is no such file.") from error
+            raise
+
+    def join(self, parts: Sequence[str], key: str) -> None:
+        """See Storage. S3 joins them itself; all parts but the last have at least 5 MiB."""
+        if len(parts) == 1:
+            self.copy(parts[0], key, "application/octet-stream")
+            return
+        place = {"Bucket": self.bucket, "Key": key}
+        upload = self._s3.create_multipart_upload(**place)["UploadId"]
+        try:
+            done = [
+                {
+                    "PartNumber": number,
+                    "ETag": self._s3.upload_part_copy(
+                        **place,
+                        UploadId=upload,
+                        PartNumber=number,
+                        CopySource={"Bucket": self.bucket, "Key": part},
+                    )["CopyPartResult"]["ETag"],
+                }
+                for number, part in enumerate(parts, start=1)
+            ]
+            self._s3.complete_multipart_upload(
+                **place, UploadId=upload, MultipartUpload={"Parts": done}
+            )
+        except ClientError:
+            self._s3.abort_multipart_upload(**place, UploadId=upload)
             raise
 
     def delete(self, key: str) -> None:

@@ -5,6 +5,7 @@ receiver can drop repetitions.
 """
 
 import json
+from abc import abstractmethod
 from typing import Any
 
 import structlog
@@ -14,9 +15,11 @@ from standardwebhooks.webhooks import Webhook
 from marketplace.core import http
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, MarketError
-from marketplace.core.outbox import OutboxRow
+from marketplace.core.outbox import Delivery, OutboxRow
+from marketplace.core.text import printable
 
 log = structlog.get_logger("mercato.core.webhooks")
+_ANSWER_KEPT = 2000
 
 
 class WebhookRow(OutboxRow):
@@ -29,6 +32,8 @@ class WebhookRow(OutboxRow):
     url = models.URLField(max_length=2000)
     payload = models.JSONField()
     last_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    last_sent_at = models.DateTimeField(null=True, blank=True)
+    last_answer = models.TextField(blank=True, db_default="", help_text="Its body, cut.")
 
     class Meta:
         """No table of its own."""
@@ -39,9 +44,23 @@ class WebhookRow(OutboxRow):
         return f"{self.event} to {self.url}"
 
     @property
-    def secret(self) -> str:
-        """Return the secret that the receiver checks signatures with."""
-        raise NotImplementedError
+    @abstractmethod
+    def secrets(self) -> list[str]:
+        """Return the secrets of which the receiver knows one: it is signed with each."""
+
+    @classmethod
+    def send_again(cls, queryset: "models.QuerySet[Any]") -> int:
+        """Make ended rows due again, delivered ones too. Returns how many.
+
+        They keep their ids, so that a receiver can tell that it has seen them.
+        """
+        return queryset.exclude(delivery=Delivery.PENDING).update(
+            delivery=Delivery.PENDING,
+            next_attempt_at=now(),
+            replayed_at_attempt=models.F("attempts"),
+            delivered_at=None,
+            last_error="",
+        )
 
     @classmethod
     def send_due(cls, budget_s: float = 30.0) -> int:
@@ -69,8 +88,11 @@ def _send(row: WebhookRow) -> http.Answer:
         "Content-Type": "application/json",
         "webhook-id": str(row.pk),
         "webhook-timestamp": str(int(moment.timestamp())),
-        "webhook-signature": Webhook(row.secret).sign(str(row.pk), moment, body),
+        "webhook-signature": " ".join(
+            Webhook(secret).sign(str(row.pk), moment, body) for secret in row.secrets
+        ),
     }
+    type(row)._default_manager.filter(pk=row.pk).update(last_sent_at=moment)
     return http.post(row.url, body.encode(), headers)
 
 
@@ -84,7 +106,10 @@ def _deliver(row: WebhookRow) -> bool:
         log.exception("webhook not sent", delivery=str(row.pk))
         why, lasting = type(error).__name__, False
     else:
-        type(row)._default_manager.filter(pk=row.pk).update(last_status=answer.status)
+        type(row)._default_manager.filter(pk=row.pk).update(
+            last_status=answer.status,
+            last_answer=printable(answer.body[:_ANSWER_KEPT].decode(errors="replace")),
+        )
         if 200 <= answer.status < 300:
             row.mark_delivered()
             return True

@@ -16,12 +16,17 @@ from marketplace.accounts import services as accounts
 from marketplace.accounts.models import User
 from marketplace.catalog.gallery import Wish, gallery
 from marketplace.catalog.models import Task
+from marketplace.core import flags
 from marketplace.core.clock import now
 from marketplace.core.money import format_usd, to_nano
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Founds the organisation in the transaction that creates the user, and shows the way."""
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        """Tell whether new people may sign up."""
+        return flags.is_on(flags.SIGN_UPS)
 
     def save_user(self, request: HttpRequest, user: User, form: Any, commit: bool = True) -> User:
         """Save the user, found their organisation, grant the welcome credit."""

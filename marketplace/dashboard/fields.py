@@ -11,6 +11,10 @@ from marketplace.core.text import check_storable
 class CleanJSONField(forms.JSONField):
     """A JSON field with the same limits as the API's bodies."""
 
+    def prepare_value(self, value: Any) -> Any:
+        """Write JSON; nothing at all is an empty box, and not "null"."""
+        return "" if value is None else super().prepare_value(value)
+
     def to_python(self, value: Any) -> Any:
         """Return the parsed JSON. Raises ValidationError."""
         try:

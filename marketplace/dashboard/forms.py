@@ -13,7 +13,14 @@ from inference.protocol import FAMILIES
 from marketplace.accounts.models import Organisation, Project, Role, Scope
 from marketplace.accounts.selectors import organisation_get
 from marketplace.accounts.services import GIVERS
-from marketplace.catalog.models import Licence, LicenceKind, Scheme, Task, Unit, Visibility
+from marketplace.catalog.models import (
+    Category,
+    Licence,
+    LicenceKind,
+    Scheme,
+    Unit,
+    Visibility,
+)
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound
 from marketplace.dashboard.fields import CleanJSONField
@@ -147,21 +154,16 @@ class ModelForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 8}),
         help_text="Markdown. What it is good at, what it is not, how it was trained.",
     )
+    category = forms.ChoiceField(choices=Category.choices, required=False)
     visibility = forms.ChoiceField(
         choices=Visibility.choices,
         initial=Visibility.PRIVATE,
         help_text="Public: in the gallery. Unlisted: by its address. Private: only you.",
     )
 
-
-class NewModelForm(ModelForm):
-    """A new listing: its name and task cannot be changed later."""
-
-    name = forms.CharField(
-        max_length=40, help_text="Lower-case letters, digits, dots and hyphens. It is for good."
-    )
-    task = forms.ChoiceField(choices=Task.choices)
-    field_order = ("name", "title", "task", "summary", "description", "visibility")
+    def clean_category(self) -> str:
+        """Take none for the general one."""
+        return self.cleaned_data["category"] or Category.GENERAL
 
 
 class VersionForm(forms.Form):

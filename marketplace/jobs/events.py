@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
@@ -68,6 +69,25 @@ def progress_of(job_id: object) -> dict[str, Any]:
     return next((event.data for event in found if event.type == "progress"), {})
 
 
+def logs_of(job_id: object, limit: int = 100) -> list[dict[str, Any]]:
+    """Return the newest log lines, oldest first: {"at": datetime, "level": …, "message": …}.
+
+    Valkey keeps them for an hour after the last event.
+    """
+    try:
+        answer: Any = valkey.client().xrevrange(protocol.events_key(str(job_id)), count=1000)
+    except redis.exceptions.RedisError as error:
+        log.warning("cannot read events", job_id=str(job_id), error=repr(error))
+        return []
+    lines: list[dict[str, Any]] = []
+    for event in (_parse(entry) for entry in answer):
+        if event.type == "log" and len(lines) < limit:
+            at = datetime.fromtimestamp(int(event.id.partition("-")[0]) / 1000, tz=UTC)
+            level = str(event.data.get("level", "info"))
+            lines.append({"at": at, "level": level, "message": str(event.data.get("message", ""))})
+    return lines[::-1]
+
+
 def wait_done(job_id: object, timeout_s: float) -> bool:
     """Block until the job has ended or the time is up. Returns whether it has ended."""
     key, last = protocol.events_key(str(job_id)), "0"
@@ -86,13 +106,21 @@ def wait_done(job_id: object, timeout_s: float) -> bool:
     return False
 
 
-async def follow(job_id: object, after: str, idle_s: float) -> AsyncIterator[Event | None]:
-    """Yield events after the id `after`, and None whenever nothing came for `idle_s` seconds."""
+async def follow(
+    job_id: object, after: str, idle_s: float, *, previews: bool = False
+) -> AsyncIterator[Event | None]:
+    """Yield events after the id `after`, and None whenever nothing came for `idle_s` seconds.
+
+    With `previews` the worker is asked for them for as long as somebody follows.
+    """
     client = valkey.async_client()
     key, last = protocol.events_key(str(job_id)), after
     try:
         while True:
             try:
+                if previews:
+                    wanted = protocol.watched_key(str(job_id))
+                    await client.set(wanted, "1", ex=protocol.WATCHED_TTL_S)
                 answer: Any = await client.xread({key: last}, block=int(idle_s * 1000), count=100)
             except redis.exceptions.RedisError as error:
                 log.warning("cannot read events", job_id=str(job_id), error=repr(error))

@@ -30,10 +30,28 @@ def upload_create(
         key=f"inputs/{org.pk}/{file_id}",
         name=name.strip(),
         content_type=content_type,
-        expires_at=now() + timedelta(days=settings.FILE_KEEP_DAYS),
+        expires_at=now() + timedelta(days=org.keep_days or settings.FILE_KEEP_DAYS),
     )
     limit = settings.FILE_MAX_BYTES
     return file, storage().signed_put(file.key, content_type, limit, _UPLOAD_TTL_S), limit
+
+
+def upload_store(*, org: Organisation, name: str, content_type: str, body: bytes) -> File:
+    """Keep a file that came through this process. Raises InvalidInput for one that is too large."""
+    file, _, limit = upload_create(org=org, name=name, content_type=content_type)
+    if len(body) > limit:
+        raise InvalidInput(f"The file is larger than {limit} bytes.", code="file_too_large")
+    storage().put(file.key, body, content_type)
+    return file
+
+
+def picture_type(body: bytes) -> str | None:
+    """Return the content type of a picture by how its file begins, None for anything else."""
+    if body.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "image/png"
+    if body.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    return "image/webp" if body[:4] == b"RIFF" and body[8:12] == b"WEBP" else None
 
 
 def file_fields(schema: dict[str, Any]) -> list[str]:

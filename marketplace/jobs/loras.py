@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from django.db.models import Q
+
 from inference import protocol
 from marketplace.accounts.models import Organisation
 from marketplace.catalog import acceptance, chains
@@ -65,6 +67,24 @@ def _version(org: Organisation, version: Version, ref: str, where: str) -> Versi
         why = f"What it is made from asks to be paid: call {found.model.ref} itself."
         raise _refuse(where, why)
     return found
+
+
+def usable(*, org: Organisation, version: Version, limit: int = 50) -> list[Version]:
+    """Return LoRAs of the catalogue that `org` may put on `version`, by name, newest first.
+
+    Those made for the same weights. What they were made from may still ask to be paid: that is
+    checked when a job names one.
+    """
+    runs = version.base if version.lora and version.base else version
+    free = Q(licence__kind=LicenceKind.OPEN, licence__royalty_bps=0) | Q(model__org=org)
+    rows = (
+        Version.objects.runnable_by(org)
+        .filter(free, lora=True, family=runs.family, base__weights_digest=runs.weights_digest)
+        .exclude(pk=version.pk)
+        .select_related("model__org")
+        .order_by("model__org__slug", "model__name", "-number")
+    )
+    return list(rows[:limit])
 
 
 def _royalties(version: Version) -> set[uuid.UUID]:

@@ -70,6 +70,14 @@ class Job(models.Model):
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
     request_digest = models.CharField(max_length=64, blank=True)
     webhook_url = models.URLField(max_length=2000, blank=True)
+    past_attempts = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Attempts that failed: [{attempt, queued_at, started_at, ended_at, code, ...}].",
+    )
+    purged_at = models.DateTimeField(
+        null=True, blank=True, help_text="When its inputs and outputs were deleted."
+    )
     trace_id = models.CharField(max_length=64, blank=True)
     objects = OrgQuerySet.as_manager()
 
@@ -80,6 +88,21 @@ class Job(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["org", "-created_at", "-id"], name="job_org_newest"),
             models.Index(fields=["version", "-created_at"], name="job_version_newest"),
+            # A developer's list by each of its filters.
+            models.Index(fields=["org", "status", "-created_at", "-id"], name="job_org_status"),
+            models.Index(fields=["org", "version", "-created_at", "-id"], name="job_org_version"),
+            models.Index(fields=["org", "api_key", "-created_at", "-id"], name="job_org_key"),
+            # Usage by model, key and day, read from the index alone.
+            models.Index(
+                fields=["org", "finished_at"],
+                include=["version", "api_key", "charge_nano"],
+                name="job_usage",
+            ),
+            models.Index(
+                fields=["finished_at"],
+                condition=Q(purged_at__isnull=True, finished_at__isnull=False),
+                name="job_purge_due",
+            ),
             models.Index(
                 fields=["dispatch_at"], condition=Q(status="queued"), name="job_dispatch_due"
             ),
@@ -184,10 +207,11 @@ class WebhookDelivery(WebhookRow):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["next_attempt_at"], condition=Q(delivery="pending"), name="webhook_due"
-            )
+            ),
+            models.Index(fields=["org", "-created_at", "-id"], name="webhook_org_newest"),
         ]
 
     @property
-    def secret(self) -> str:
-        """Return the organisation's signing secret."""
-        return self.org.webhook_secret
+    def secrets(self) -> list[str]:
+        """Return the organisation's signing secrets."""
+        return self.org.webhook_secrets

@@ -1,16 +1,23 @@
-"""What is checked of a call before it becomes a job."""
+"""What is checked of a call before it becomes a job, and the job that it becomes."""
 
 import hashlib
 import json
+from datetime import timedelta
 from typing import Any
+
+from django.conf import settings
 
 from billing import alerts
 from billing import services as billing
 from billing.rating import Rating
+from inference import protocol
 from marketplace.accounts.models import ApiKey, Organisation
 from marketplace.catalog import schemas
+from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Version
+from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds, InvalidInput, NotAllowed
+from marketplace.core.ids import new_id
 from marketplace.core.money import format_usd
 from marketplace.jobs import quoting
 from marketplace.jobs.models import Job
@@ -85,3 +92,19 @@ def refusal_note(job: Job, error: InsufficientFunds) -> None:
             alerts.budget_refused(
                 subject_id=cap.subject_id, quote_nano=job.quote_nano, budget_nano=cap.limit_nano
             )
+
+
+def job_new(offer: catalog.Offer, **call: Any) -> Job:
+    """Return a job, not written yet, that runs what is offered on the terms of this moment."""
+    moment = now()
+    return Job(
+        id=new_id(),
+        version=offer.version,
+        price=offer.price,
+        shares=[share.to_dict() for share in offer.shares],
+        queue=protocol.gpu_queue(offer.version.hardware_class),
+        created_at=moment,
+        dispatch_at=moment + timedelta(seconds=settings.DISPATCH_RETRY_S),
+        deadline_at=moment + timedelta(seconds=settings.JOB_DEADLINE_S),
+        **call,
+    )

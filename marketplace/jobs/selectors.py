@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from marketplace.core.errors import NotFound
 from marketplace.core.ids import parse_id
 from marketplace.core.storage import storage
-from marketplace.jobs.models import File, Job, JobStatus
+from marketplace.jobs.models import File, Job, JobStatus, WebhookDelivery
 
 _LOADED = ("version__model__org", "api_key")
 
@@ -27,26 +27,6 @@ def job_get(*, org: Any, job_id: object) -> Job:
     if job is None:
         raise NotFound("There is no such job.")
     return job
-
-
-def jobs_page(
-    *, org: Any, status: str = "", before: str = "", limit: int = 20
-) -> tuple[list[Job], str]:
-    """Return up to `limit` jobs older than the job `before`, and the cursor of the next page.
-
-    An empty cursor means that there are no more. Raises NotFound for a cursor that is no job.
-    """
-    rows = jobs_of(org)
-    if status:
-        rows = rows.filter(status=status)
-    if before:
-        last = job_get(org=org, job_id=before)
-        rows = rows.filter(created_at__lte=last.created_at).exclude(
-            created_at=last.created_at, pk__gte=last.pk
-        )
-    found = list(rows[: limit + 1])
-    more = len(found) > limit
-    return found[:limit], str(found[limit - 1].pk) if more else ""
 
 
 def queue_position(job: Job) -> int | None:
@@ -98,3 +78,8 @@ def free_units_drift() -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(_DRIFT)
         return list(cursor.fetchall())
+
+
+def deliveries_of(job: Job) -> "QuerySet[WebhookDelivery]":
+    """Return what a job's webhook was told, newest first."""
+    return job.webhook_deliveries.order_by("-created_at")

@@ -13,19 +13,30 @@ from billing import services as billing
 from billing.rating import Rating
 from billing.split import Share
 from inference import protocol
+from marketplace.accounts import audit
+from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.catalog import acceptance, quota
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Price, Version
-from marketplace.core import metrics
+from marketplace.core import flags, metrics
 from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds, WrongState
-from marketplace.core.ids import new_id
 from marketplace.core.storage import storage
 from marketplace.core.text import printable
 from marketplace.core.webhooks import url_check
-from marketplace.jobs import dispatch, events, files, loras, quoting, requests, webhooks
-from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
+from marketplace.jobs import (
+    attempts,
+    dispatch,
+    events,
+    files,
+    loras,
+    quoting,
+    requests,
+    retention,
+    webhooks,
+)
+from marketplace.jobs.models import LIVE, Job, JobStatus
 
 log = structlog.get_logger("mercato.jobs")
 
@@ -47,7 +58,7 @@ def quote_make(
 
 
 @transaction.atomic
-def _insert(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> None:
+def job_insert(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> None:
     """Write a job with the free units and the money that it holds, and its dispatch.
 
     The quote follows from the free units that are there now, so it is made here. Raises
@@ -98,6 +109,10 @@ def job_submit(
     digest = requests.digest_of(ref, given, webhook_url)
     if idempotency_key and (earlier := requests.replay(org, idempotency_key, digest)):
         return earlier, True
+    if not flags.is_on(flags.CALLS):
+        raise WrongState("The market takes no calls just now; try again soon.", code="calls_off")
+    if org.suspended_at is not None:
+        accounts.active_require(org)
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
     acceptance.require(org, offer.licences)
@@ -107,27 +122,19 @@ def job_submit(
     values = loras.pin(org=org, version=version, values=values, allowed=allowed)
     if webhook_url:
         url_check(webhook_url)
-    moment = now()
-    job = Job(
-        id=new_id(),
+    job = requests.job_new(
+        offer,
         org=org,
         api_key=api_key,
         user=user,
-        version=version,
-        price=offer.price,
-        shares=[share.to_dict() for share in offer.shares],
         input=values,
-        queue=protocol.gpu_queue(version.hardware_class),
-        created_at=moment,
-        dispatch_at=moment + timedelta(seconds=settings.DISPATCH_RETRY_S),
-        deadline_at=moment + timedelta(seconds=settings.JOB_DEADLINE_S),
         idempotency_key=idempotency_key or None,
         request_digest=digest,
         webhook_url=webhook_url,
         trace_id=trace_id or uuid.uuid4().hex,
     )
     try:
-        _insert(job, bound, max_charge_nano)
+        job_insert(job, bound, max_charge_nano)
     except InsufficientFunds as error:
         requests.refusal_note(job, error)
         raise
@@ -197,7 +204,7 @@ def _end(job: Job, status: JobStatus, **changes: Any) -> None:
     job.finished_at = now()
     for field, value in changes.items():
         setattr(job, field, value)
-    job.save(update_fields=["status", "finished_at", *changes])
+    job.save(update_fields={"status", "finished_at", *changes})
     webhooks.delivery_create(job)
     transaction.on_commit(lambda: events.emit(job.pk, events.DONE, {"status": str(status)}))
 
@@ -212,27 +219,6 @@ def _count_free(job: Job, used: Decimal) -> None:
             held=job.free_quantity,
             used=used,
         )
-
-
-def _keep(job: Job, outputs: list[protocol.Output], moment: datetime) -> None:
-    """Write the rows of a job's files."""
-    File.objects.bulk_create(
-        File(
-            org=job.org,
-            purpose=Purpose.OUTPUT,
-            job=job,
-            index=output.index,
-            key=output.key,
-            content_type=output.content_type,
-            size=output.size,
-            sha256=output.sha256[:64],
-            width=output.width,
-            height=output.height,
-            seconds=output.seconds,
-            expires_at=moment + timedelta(days=settings.FILE_KEEP_DAYS),
-        )
-        for output in outputs
-    )
 
 
 def job_finished(message: protocol.JobFinished) -> bool:
@@ -265,7 +251,7 @@ def job_finished(message: protocol.JobFinished) -> bool:
         counted = quoting.quantity(terms, usage)
         _count_free(job, counted)
         moment = now()
-        _keep(job, message.outputs, moment)
+        retention.outputs_keep(job, message.outputs, moment)
         _end(
             job,
             JobStatus.SUCCEEDED,
@@ -275,6 +261,7 @@ def job_finished(message: protocol.JobFinished) -> bool:
             timings_ms=message.timings_ms,
             worker_id=message.worker_id[:120],
             started_at=job.started_at or moment,
+            finished_at=moment,  # when it was charged: usage and invoices agree on the month
         )
         settled = billing.charge_settle(
             source_id=job.pk,
@@ -314,13 +301,15 @@ def _fail(job: Job, code: str, *, retryable: bool, message: str = "") -> None:
         and job.deadline_at > now()
     )
     if again:
+        attempts.note_failed(job, code)
         job.attempt += 1
         job.status = JobStatus.QUEUED
         job.started_at, job.worker_id, job.dispatches = None, "", 0
         job.dispatch_at = now() + timedelta(seconds=settings.DISPATCH_RETRY_S)
         job.save(
             update_fields=[
-                "attempt", "status", "started_at", "worker_id", "dispatches", "dispatch_at"
+                "attempt", "status", "started_at", "worker_id", "dispatches", "dispatch_at",
+                "past_attempts",
             ]
         )  # fmt: skip
         text = f"attempt {job.attempt - 1} failed ({code}); trying again"
@@ -385,6 +374,7 @@ def job_cancel(*, org: Organisation, job: Job) -> Job:
             raise WrongState(f"The job has {locked.status} already.", code="already_ended")
         locked.cancel_requested_at = locked.cancel_requested_at or now()
         locked.save(update_fields=["cancel_requested_at"])
+        audit.record(org=org, action="job.cancel", target=locked.pk)
         ttl = int((locked.deadline_at - now()).total_seconds()) + 60
         # Before the commit on purpose: a cancelled job must find the mark when it is delivered.
         events.request_cancel(locked.pk, ttl)

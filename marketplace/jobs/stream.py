@@ -44,12 +44,14 @@ def _read(org: Any, job_id: object, describe: Describe) -> tuple[dict[str, Any],
         connection.close()
 
 
-async def _frames(org: Any, job_id: object, after: str, describe: Describe) -> AsyncIterator[str]:
+async def _frames(
+    org: Any, job_id: object, after: str, describe: Describe, previews: bool
+) -> AsyncIterator[str]:
     until = time.monotonic() + _MAX_FOLLOW_S
     job, ended = await _read(org, job_id, describe)
     yield _frame("status", job)
     if not ended:
-        async for event in events.follow(job_id, after, _IDLE_S):
+        async for event in events.follow(job_id, after, _IDLE_S, previews=previews):
             if event is None or event.type == events.DONE:
                 # Nothing came for a while, or the end was announced: the row is the truth.
                 seen = job["status"], job.get("queue_position")
@@ -66,10 +68,13 @@ async def _frames(org: Any, job_id: object, after: str, describe: Describe) -> A
         yield _frame("done", job)
 
 
-def stream(*, org: Any, job: Job, last_event_id: str, describe: Describe) -> StreamingHttpResponse:
+def stream(
+    *, org: Any, job: Job, last_event_id: str, describe: Describe, previews: bool = False
+) -> StreamingHttpResponse:
     """Return the event stream of a job, which `describe` turns into JSON.
 
     `last_event_id` continues after a lost connection; one that is no event's id starts anew.
+    With `previews` the worker makes some while the stream is open, and each is an event.
     Raises TooManyRequests beyond STREAMS_PER_ORG open streams of the organisation here.
     """
     held, mine = _open[str(org.pk)], object()
@@ -81,7 +86,8 @@ def stream(*, org: Any, job: Job, last_event_id: str, describe: Describe) -> Str
         )
     after = last_event_id if _EVENT_ID.fullmatch(last_event_id) else "0"
     response = StreamingHttpResponse(
-        _frames(org, job.pk, after, describe), content_type="text/event-stream; charset=utf-8"
+        _frames(org, job.pk, after, describe, previews),
+        content_type="text/event-stream; charset=utf-8",
     )
     held.add(mine)
     # Django closes an answer that it sent or gave up; one that it never sent is collected.

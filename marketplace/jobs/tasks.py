@@ -10,7 +10,7 @@ from celery import shared_task
 from django.db import InterfaceError, OperationalError
 
 from inference import protocol
-from marketplace.jobs import dispatch, services, standings, sweeper, webhooks
+from marketplace.jobs import dispatch, retention, services, standings, sweeper, webhooks
 
 log = structlog.get_logger("mercato.jobs.tasks")
 _AWAY = (OperationalError, InterfaceError, BotoCoreError, ClientError, OSError)
@@ -85,3 +85,9 @@ def expire_files() -> None:
 def refresh_standings() -> None:
     """Measure what the gallery sorts by."""
     standings.standings_refresh()
+
+
+@shared_task(name="jobs.purge")
+def purge() -> None:
+    """Blank the inputs of jobs whose time is up."""
+    retention.jobs_purge()

@@ -28,6 +28,36 @@ def workers_alive() -> list[protocol.Heartbeat]:
     return beats
 
 
+def drain(beat: protocol.Heartbeat, *, undo: bool = False) -> None:
+    """Ask a worker to take no more jobs and end when it is empty; or to go on after all.
+
+    It hears of it at its next heartbeat. The word is for this very process: the one that takes
+    its place does not drain.
+    """
+    client: Any = valkey.client()
+    value = protocol.DRAIN_UNDONE if undo else str(beat.started_at)
+    client.set(protocol.drain_key(beat.worker_id), value, ex=protocol.DRAIN_TTL_S)
+
+
+def drains_asked(beats: list[protocol.Heartbeat]) -> set[str]:
+    """Return the ids of the workers that were asked to drain, whether or not they heard it."""
+    if not beats:
+        return set()
+    client: Any = valkey.client()
+    values = client.mget([protocol.drain_key(beat.worker_id) for beat in beats])
+    pairs = zip(beats, values, strict=True)
+    return {beat.worker_id for beat, value in pairs if value == str(beat.started_at)}
+
+
+def waiting_at_broker(queues: list[str]) -> dict[str, int]:
+    """Return how many messages lie in each queue of the broker, if it is Valkey itself."""
+    client: Any = valkey.client()
+    pipe = client.pipeline(transaction=False)
+    for name in queues:
+        pipe.llen(name)
+    return dict(zip(queues, pipe.execute(), strict=True))
+
+
 def reported(jobs: list[Job]) -> set[object]:
     """Return the ids of those jobs whose worker has sent its last word on the attempt."""
     if not jobs:

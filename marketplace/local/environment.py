@@ -19,6 +19,7 @@ WORKER_VARIABLES = frozenset(
         "LANG",
         "LD_LIBRARY_PATH",
         "LOG_LEVEL",
+        "MERCATO_WEIGHTS_DIRS",
         "PATH",
         "PYTHONUNBUFFERED",
         "SSL_CERT_DIR",

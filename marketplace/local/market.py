@@ -121,6 +121,8 @@ class Market:
             self.env["LOCAL_STACK"] = "1"
         # The first picture need not wait for torch and the weights.
         self.env.setdefault("WORKER_PRELOAD", "starter:starter-image")
+        # Weights that vendors upload lie in the store, which is a directory here.
+        self.env.setdefault("MERCATO_WEIGHTS_DIRS", str(self.var / "media" / "weights"))
         # Idle OpenMP threads that spin would take the cores from the other processes.
         self.env.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         if not self.env.get("SECRET_KEY"):

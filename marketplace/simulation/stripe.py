@@ -11,7 +11,7 @@ from django.db.models.functions import Coalesce
 
 from billing import connect, topups
 from billing.customers import PaymentsAway, customer_of, gateway_required
-from billing.meters import EVENT_NAMES
+from billing.meter_ids import EVENT_NAMES
 from billing.models import Funding, Incident, MeterBatch, Payout, PayoutState, TopUp, Wallet
 from billing.payouts import payout_approve
 from billing.stripe.errors import GatewayError

@@ -1,13 +1,14 @@
 """The audit rates jobs again, and staff hear of charges and batches that hang."""
 
+import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 
 from billing import meters, tasks
 from billing.invariants import audit
-from billing.models import Charge, Incident, MeterBatch
+from billing.models import Charge, Incident, MeterBatch, Transfer
 from marketplace.catalog.models import FreeQuotaUse
 from marketplace.core import clock
 from marketplace.jobs import checks, services
@@ -62,6 +63,28 @@ def test_a_share_that_is_not_its_part_of_the_charge_is_found(cast, monkeypatch):
         assert broken() == {"every share is its part of the charge, rounded down"}
         transaction.set_rollback(True)
     assert not Charge.objects.exists()
+
+
+def test_a_transfer_to_no_account_is_found(job):
+    with transaction.atomic():
+        row = Transfer.objects.filter(kind="share").get()
+        Transfer.objects.create(
+            id=uuid.uuid4(), debit_id=row.debit_id, credit_id=0, amount_nano=1, kind="payout_return",
+            source_id=uuid.uuid4(), occurred_at=row.occurred_at,
+        )  # fmt: skip
+        assert "every transfer is between accounts that are there" in broken()
+        transaction.set_rollback(True)
+
+
+def test_a_charge_for_no_vendor_or_of_another_payer_is_found(job):
+    rule = "a charge is its hold's payer's, for a vendor that is there"
+    for change in ({"vendor_id": uuid.uuid4()}, {"org_id": job.version.model.org_id}):
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("ALTER TABLE billing_charge DISABLE TRIGGER USER")
+            Charge.objects.update(**change)
+            assert rule in broken()
+            transaction.set_rollback(True)
 
 
 def test_a_charge_that_is_not_sealed_for_an_hour_is_an_incident(job):

@@ -21,8 +21,8 @@ from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
 from marketplace.core.ids import new_id
 from marketplace.core.money import to_nano
+from tests.at_once import at_once
 from tests.billing.payin import events_of, gateway, hear, pay, process, save_card, tell
-from tests.billing.test_two_at_once import at_once
 from tests.cast import make_cast
 
 pytestmark = pytest.mark.django_db

@@ -3,7 +3,7 @@
 import pytest
 from django.db import DatabaseError, connection, transaction
 
-from billing.models import Charge, Transfer
+from billing.models import Account, Charge, Transfer
 from marketplace.catalog.models import Licence, Price, Version
 from marketplace.jobs import services
 from tests.cast import report_finished
@@ -21,6 +21,8 @@ def settled(cast):
     [
         lambda: Transfer.objects.update(amount_nano=1),
         lambda: Transfer.objects.all()._raw_delete("default"),
+        lambda: Account.objects.update(kind="loss"),
+        lambda: Account.objects.all()._raw_delete("default"),
         lambda: Charge.objects.update(amount_nano=0, prepaid_nano=0, vendors_nano=0, fee_nano=0),
         lambda: Price.objects.update(unit_price=0),
         lambda: Version.objects.update(weights_digest="sha256:" + "1" * 64),

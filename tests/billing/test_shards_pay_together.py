@@ -17,7 +17,7 @@ from billing.services import Cap
 from billing.split import Share
 from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds
-from tests.billing.test_two_at_once import at_once, kinds
+from tests.at_once import at_once, kinds
 from tests.cast import Cast, make_cast
 
 PRICE = 1_000
@@ -75,6 +75,21 @@ def test_eight_shards_start_exactly_what_they_cover_together(calls: int) -> None
     expected = {"UUID": min(calls, 30)} | ({"InsufficientFunds": 10} if calls == 40 else {})
     assert kinds(results) == expected
     assert balance_of(cast.stranger.pk).held_nano == min(calls, 30) * PRICE
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_ends_at_once_use_prepaid_money_to_the_last_before_debt() -> None:
+    cast = make_cast()
+    fund(cast, 5 * PRICE + PRICE // 2, 1)
+    wallets.credit_limit_set(org_id=cast.stranger.pk, limit_nano=20 * PRICE)
+    sources = [reserve(cast) for _ in range(12)]
+    assert (
+        in_turns([lambda source=source: settle(cast, source) for source in sources]) == [True] * 12
+    )
+    assert sum(Charge.objects.values_list("prepaid_nano", flat=True)) == 5 * PRICE + PRICE // 2
+    assert sum(Charge.objects.values_list("postpaid_nano", flat=True)) == 6 * PRICE + PRICE // 2
+    shard = WalletShard.objects.get(org=cast.stranger)
+    assert (shard.prepaid_nano, shard.owed_nano, shard.held_nano) == (0, 6 * PRICE + PRICE // 2, 0)
 
 
 @pytest.mark.usefixtures("transactional_db")

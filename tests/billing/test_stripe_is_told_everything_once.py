@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 from django.db import connection
 
-from billing import customers, meters
-from billing.models import Charge, Incident, MeterBatch, Wallet
+from billing import customers, meter_ids, meters
+from billing.models import Charge, Funding, Incident, MeterBatch, Wallet
 from billing.selectors import balance_of
 from billing.wallets import credit_limit_set
 from marketplace.core import clock
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 def _configured(settings, standin: Handle):
     settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", standin.url
     settings.METER_SEAL_AFTER_S = 0
-    meters._ensure_meters.cache_clear()
+    meter_ids.meters_ensure.cache_clear()
 
 
 def spend(cast, count=1, ref=None):
@@ -35,7 +35,7 @@ def spend(cast, count=1, ref=None):
 def told(standin, cast, funding="prepaid"):
     """Return the sum that the stand-in holds for the developer's customer and one meter."""
     customer = Wallet.objects.get(org=cast.developer).stripe_customer_id
-    name = meters.EVENT_NAMES[meters.Funding(funding)]
+    name = meter_ids.EVENT_NAMES[Funding(funding)]
     events = [
         event
         for event in standin.state(events=True)["events"]
@@ -148,7 +148,7 @@ def test_what_stripes_count_does_not_tell_is_left_to_a_person(cast, standin):
     meters.batches_relay()
     batch = MeterBatch.objects.get()
     customers.gateway_shared().meter_event_send(
-        meters.EVENT_NAMES[meters.Funding.PREPAID],
+        meter_ids.EVENT_NAMES[Funding.PREPAID],
         "not ours",
         Wallet.objects.get(org=cast.developer).stripe_customer_id,
         5,
@@ -221,9 +221,15 @@ def test_sealing_takes_as_many_statements_however_many_minutes(cast, django_asse
 
 @pytest.mark.parametrize(("funding", "index"), [("prepaid", "pre"), ("postpaid", "post")])
 def test_what_is_to_be_sealed_is_found_by_its_index(cast, funding, index):
-    rows = meters.unsealed(Charge.objects.all(), meters.Funding(funding), now())
+    rows = meters.unsealed(Charge.objects.all(), Funding(funding), now())
     with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off")
+        # In a table without rows, looking for those without a batch is as cheap.
+        cursor.execute(
+            "SELECT indexname FROM pg_indexes WHERE tablename = 'billing_charge' AND indexname LIKE"
+            f" 'billing_charge_{funding}_batch_id%'"
+        )
+        ((other,),) = cursor.fetchall()
+        cursor.execute(f"SET LOCAL enable_seqscan = off; DROP INDEX {other}")
     assert f"charge_unsealed_{index} " in rows.explain()
 
 

@@ -15,8 +15,8 @@ from billing.selectors import balance_of
 from billing.stripe import inbox
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
+from tests.at_once import at_once
 from tests.billing.payin import cash_nano, credited, events_of, gateway, hear, pay, process, tell
-from tests.billing.test_two_at_once import at_once
 from tests.cast import make_cast
 
 pytestmark = pytest.mark.django_db

@@ -1,53 +1,24 @@
 """Many connections at once: no wallet, budget or key is used beyond what it covers."""
 
-import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.db import connection
 
 from billing.models import Hold, SpendCap, WalletShard
 from marketplace.accounts import services as accounts
 from marketplace.core.errors import InsufficientFunds, WrongState
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
+from tests.at_once import at_once, kinds
 from tests.cast import Cast, make_cast, report_finished
 
 PRICE_NANO = 4_000_000  # one picture of the cast's model
 
 
-def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
-    """Run each call in a thread with its own connection; return results or expected refusals."""
-    results: list[Any] = [None] * len(calls)
-    ready = threading.Barrier(len(calls))
-
-    def run(index: int) -> None:
-        try:
-            connection.ensure_connection()
-            ready.wait(30)
-            results[index] = calls[index]()
-        except Exception as error:  # a deadlock must show in the result, not in a dead thread
-            results[index] = error
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=[index]) for index in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    return results
-
-
 def submit(cast: Cast, **extra: Any) -> Job:
     return jobs.job_submit(org=cast.developer, ref=cast.ref, given={"prompt": "x"}, **extra)[0]
-
-
-def kinds(results: list[Any]) -> Counter[str]:
-    return Counter(type(result).__name__ for result in results)
 
 
 @pytest.mark.usefixtures("transactional_db")

@@ -12,10 +12,10 @@ from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.money import to_nano
+from tests.at_once import at_once
 from tests.billing.payin import cash_nano, events_of, gateway, hear, pay, process, tell
 from tests.billing.test_balances_recharge_themselves import set_up, spend_all
 from tests.billing.test_disputes_move_the_money_once import dispute
-from tests.billing.test_two_at_once import at_once
 from tests.cast import make_cast
 
 pytestmark = pytest.mark.django_db

@@ -21,7 +21,7 @@ FAULTS = (
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_stripe_hears_of_every_micro_dollar_once(market: World):
     standin = market.standin()
     chance = random.Random(SEED)

@@ -307,3 +307,20 @@ class Family(ABC):
     @abstractmethod
     def decode(self, sample: Sample) -> Generator[None, None, Media]:
         """Yield between slices of work; return the picture or the clip at the end."""
+
+    def latent_picture(self, sample: Sample) -> torch.Tensor:
+        """Return the latents as a picture, [channels, height, width]; of a clip, its middle."""
+        return middle(sample.latents)
+
+    def preview_frame(self, sample: Sample) -> torch.Tensor | None:
+        """Decode a picture, or the middle of a clip: [1, 3, height, width] in -1 to 1.
+
+        None where that needs more than the latents. It must leave the sample as it is.
+        """
+        return None
+
+
+def middle(latents: torch.Tensor) -> torch.Tensor:
+    """Return [channels, height, width] of one sample's latents, those of a clip in between."""
+    found = latents[0]
+    return found[:, found.shape[1] // 2] if found.ndim == 4 else found

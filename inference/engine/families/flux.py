@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from inference.engine.families.base import middle
 from inference.engine.families.still import StillFamily, pooled_rows
 from inference.engine.request import IMAGE_TO_IMAGE, INPAINT, TEXT_TO_IMAGE, GenerationRequest
 from inference.engine.sample import Inputs, Sample
@@ -145,6 +146,15 @@ class Flux(StillFamily):
         if "guidance" in sample.fixed:
             inputs["guidance"] = sample.fixed["guidance"]
         return inputs
+
+    def latent_picture(self, sample: Sample) -> torch.Tensor:
+        """Unpack the latents."""
+        request, pipeline = sample.request, sample.loaded.base
+        return middle(
+            pipeline._unpack_latents(
+                sample.latents, request.height, request.width, pipeline.vae_scale_factor
+            )
+        )
 
     def decode_latents(self, sample: Sample) -> torch.Tensor:
         """Unpack the latents and return pixels in -1 to 1, [1, 3, height, width]."""

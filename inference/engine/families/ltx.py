@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Hashable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from inference.engine.families.base import Family
+from inference.engine.families.base import Family, middle
 from inference.engine.families.clips import first_frame, latents_wanted
 from inference.engine.families.streaming import to_bytes
 from inference.engine.request import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, GenerationRequest, Video
@@ -163,6 +163,18 @@ class LTX(Family):
         latents = sample.scheduler.step(predicted, sample.time, latents, return_dict=False)[0]
         sample.latents = torch.cat([kept, latents.to(kept.dtype)], dim=1)
         sample.step += 1
+
+    def latent_picture(self, sample: Sample) -> torch.Tensor:
+        """Unpack the latents."""
+        pipeline = sample.loaded.base
+        return middle(
+            pipeline._unpack_latents(
+                sample.latents,
+                *self.latent_size(sample),
+                pipeline.transformer_spatial_patch_size,
+                pipeline.transformer_temporal_patch_size,
+            )
+        )
 
     def decode(self, sample: Sample) -> Generator[None, None, Media]:
         """Unpack and decode in one slice."""

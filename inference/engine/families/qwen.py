@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from inference.engine.families.base import middle
 from inference.engine.families.still import StillFamily
 from inference.engine.request import IMAGE_TO_IMAGE, INPAINT, TEXT_TO_IMAGE, GenerationRequest
 from inference.engine.sample import NEGATIVE, POSITIVE, Condition, Inputs, Sample
@@ -136,6 +137,15 @@ class QwenImage(StillFamily):
             return combined
         length = predictions[POSITIVE].norm(dim=-1, keepdim=True)
         return combined * (length / combined.norm(dim=-1, keepdim=True))
+
+    def latent_picture(self, sample: Sample) -> torch.Tensor:
+        """Unpack the latents."""
+        request, pipeline = sample.request, sample.loaded.base
+        return middle(
+            pipeline._unpack_latents(
+                sample.latents, request.height, request.width, pipeline.vae_scale_factor
+            )
+        )
 
     def decode_latents(self, sample: Sample) -> torch.Tensor:
         """Unpack the latents and return pixels in -1 to 1, [1, 3, height, width]."""

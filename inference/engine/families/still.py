@@ -114,6 +114,10 @@ class StillFamily(Family):
         media: Media = processor.postprocess(pixels, output_type="pil")[0]
         return media
 
+    def preview_frame(self, sample: Sample) -> torch.Tensor:
+        """Decode the picture."""
+        return self.decode_latents(sample)
+
     @abstractmethod
     def decode_latents(self, sample: Sample) -> torch.Tensor:
         """Return the sample's pixels in -1 to 1, [1, 3, height, width]."""

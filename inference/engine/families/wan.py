@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from inference.engine.errors import InvalidRequestError
-from inference.engine.families.base import Family
+from inference.engine.families.base import Family, middle
 from inference.engine.families.clips import first_frame, latents_wanted
 from inference.engine.families.streaming import can_stream, decode_frames, to_bytes
 from inference.engine.request import IMAGE_TO_VIDEO, TEXT_TO_VIDEO, GenerationRequest, Video
@@ -199,6 +199,18 @@ class Wan(Family):
         """The generator, for schedulers that draw noise."""
         arguments: dict[str, Any] = sample.fixed.get("step", {})
         return arguments
+
+    def latent_picture(self, sample: Sample) -> torch.Tensor:
+        """The latents with the given picture in."""
+        return middle(self.filled(sample))
+
+    def preview_frame(self, sample: Sample) -> torch.Tensor:
+        """Decode the latent frame in the middle by itself."""
+        vae, latents = sample.loaded.vae, self.filled(sample)
+        at = latents.shape[2] // 2
+        clip = vae.decode(self.unscaled(vae, latents[:, :, at : at + 1]), return_dict=False)[0]
+        frame: torch.Tensor = clip[:, :, 0]
+        return frame
 
     def decode(self, sample: Sample) -> Generator[None, None, Media]:
         """Decode a latent frame a slice, or all in one where the autoencoder works in tiles."""

@@ -9,6 +9,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from billing import selectors as billing
+from marketplace.accounts import rotation
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey, Scope
 from marketplace.accounts.selectors import projects_of
@@ -78,6 +79,30 @@ class KeyDetail(APIView):
         caller = caller_of(request)
         key = accounts.api_key_revoke(org=caller.org, key_id=key_id, by=caller.key)
         return Response(present.key(key))
+
+
+class KeyRotate(APIView):
+    """A new secret for a key."""
+
+    scopes: ClassVar[Scopes] = {"POST": (Scope.ADMIN,)}
+
+    @extend_schema(
+        operation_id="keys_rotate",
+        request=serializers.KeyRotate,
+        responses={200: serializers.NewKey, 422: serializers.Error},
+    )
+    def post(self, request: Request, key_id: str) -> Response:
+        """Give a key a new secret, in this answer only; the old one works for a while more.
+
+        A key that has a project or a budget rotates only itself.
+        """
+        body = serializers.KeyRotate(data=request.data)
+        body.is_valid(raise_exception=True)
+        caller = caller_of(request)
+        key, secret = rotation.api_key_rotate(
+            org=caller.org, key_id=key_id, grace_h=body.validated_data["grace_hours"], by=caller.key
+        )
+        return Response(present.key(key) | {"key": secret})
 
 
 class FileList(APIView):

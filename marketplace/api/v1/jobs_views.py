@@ -4,7 +4,7 @@ import re
 from typing import ClassVar
 
 from django.conf import settings
-from django.http import HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.request import Request
@@ -15,9 +15,10 @@ from marketplace.accounts.models import Scope
 from marketplace.api.auth import Scopes, caller_of
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
+from marketplace.core import flags
 from marketplace.core.database import give_back
-from marketplace.core.errors import InvalidInput
-from marketplace.jobs import selectors, services, stream
+from marketplace.core.errors import InvalidInput, NotFound
+from marketplace.jobs import live, retention, selectors, services, stream
 from marketplace.jobs.events import wait_done
 from marketplace.jobs.models import Job, JobStatus
 
@@ -157,6 +158,23 @@ class JobCancel(APIView):
         return _answer(job, 200 if job.is_ended else 202)
 
 
+class JobPurge(APIView):
+    """Delete what a job was given and made."""
+
+    scopes: ClassVar[Scopes] = {"POST": (Scope.RUN,)}
+
+    @extend_schema(
+        operation_id="jobs_purge",
+        request=None,
+        responses={200: serializers.Job, 409: serializers.Error},
+    )
+    def post(self, request: Request, job_id: str) -> Response:
+        """Delete an ended job's inputs and outputs now. What it cost stays explained."""
+        org = caller_of(request).org
+        retention.job_purge(org=org, job=selectors.job_get(org=org, job_id=job_id))
+        return _answer(selectors.job_get(org=org, job_id=job_id), 200)
+
+
 class JobEvents(APIView):
     """Progress as it happens."""
 
@@ -164,19 +182,54 @@ class JobEvents(APIView):
 
     @extend_schema(
         operation_id="jobs_events",
-        parameters=[OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER)],
+        parameters=[
+            OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER),
+            OpenApiParameter(
+                "previews", bool, description="Have previews made while this stream is open."
+            ),
+        ],
         responses={
             (200, "text/event-stream"): OpenApiResponse(
-                OpenApiTypes.STR, description="Events: status, started, progress, log, done."
+                OpenApiTypes.STR,
+                description="Events: status, started, progress, preview, log, done.",
             )
         },
     )
     def get(self, request: Request, job_id: str) -> HttpResponseBase:
-        """Follow a job: `status` first, `progress` with step and steps, `done` at the end."""
+        """Follow a job: `status` first, `progress` with step and steps, `done` at the end.
+
+        With `previews=1` an event `preview` says that there is a new one at `…/preview`.
+        """
         org = caller_of(request).org
         return stream.stream(
             org=org,
             job=selectors.job_get(org=org, job_id=job_id),
             last_event_id=request.headers.get("Last-Event-ID", ""),
             describe=lambda job: present.job(job, with_position=True, with_lines=True),
+            previews=request.query_params.get("previews", "") in ("1", "true")
+            and flags.is_on(flags.PREVIEWS, request),
         )
+
+
+class JobPreview(APIView):
+    """A picture of what a job is making."""
+
+    scopes: ClassVar[Scopes] = {"GET": (Scope.READ, Scope.RUN)}
+
+    @extend_schema(
+        operation_id="jobs_preview",
+        responses={
+            (200, "image/webp"): OpenApiResponse(OpenApiTypes.BINARY),
+            404: serializers.Error,
+        },
+    )
+    def get(self, request: Request, job_id: str) -> HttpResponseBase:
+        """Return the newest preview, which is kept for a minute; 404 where there is none."""
+        job = selectors.job_get(org=caller_of(request).org, job_id=job_id)
+        found = live.preview_of(job.pk)
+        if found is None:
+            raise NotFound("This job has no preview now.")
+        response = HttpResponse(found.body, content_type=found.content_type)
+        response["Cache-Control"] = "private, no-store"
+        response["Content-Security-Policy"] = "sandbox; default-src 'none'"
+        return response

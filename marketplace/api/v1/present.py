@@ -129,6 +129,7 @@ def job(row: Job, *, with_position: bool = False, with_lines: bool = False) -> d
         "created_at": row.created_at,
         "started_at": row.started_at,
         "finished_at": row.finished_at,
+        "purged_at": row.purged_at,
         "deadline_at": row.deadline_at,
         "urls": {"get": base, "cancel": f"{base}/cancel", "events": f"{base}/events"},
     }
@@ -147,6 +148,8 @@ def key(row: ApiKey) -> dict[str, Any]:
         "expires_at": row.expires_at,
         "revoked_at": row.revoked_at,
         "last_used_at": row.last_used_at,
+        "rotated_at": row.rotated_at,
+        "old_secret_until": row.before_until if row.is_rotating else None,
         "created_at": row.created_at,
     }
 

@@ -4,6 +4,7 @@ from drf_spectacular.utils import inline_serializer
 from rest_framework import serializers
 
 from marketplace.accounts.models import Scope
+from marketplace.accounts.rotation import MOST_GRACE_H
 from marketplace.catalog.models import DeclaredUse, LicenceKind, Scheme, Task, Unit
 from marketplace.jobs.models import JobStatus
 
@@ -243,6 +244,9 @@ class Job(serializers.Serializer):  # type: ignore[type-arg]
     created_at = serializers.DateTimeField()
     started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
+    purged_at = serializers.DateTimeField(
+        allow_null=True, help_text="When its inputs and outputs were deleted."
+    )
     deadline_at = serializers.DateTimeField()
     urls = JobUrls()
 
@@ -260,7 +264,22 @@ class Key(serializers.Serializer):  # type: ignore[type-arg]
     expires_at = serializers.DateTimeField(allow_null=True)
     revoked_at = serializers.DateTimeField(allow_null=True)
     last_used_at = serializers.DateTimeField(allow_null=True)
+    rotated_at = serializers.DateTimeField(allow_null=True)
+    old_secret_until = serializers.DateTimeField(
+        allow_null=True, help_text="Until then the secret before the rotation works too."
+    )
     created_at = serializers.DateTimeField()
+
+
+class KeyRotate(Strict):
+    """How to replace a key's secret."""
+
+    grace_hours = serializers.IntegerField(
+        min_value=0,
+        max_value=MOST_GRACE_H,
+        default=24,
+        help_text="How much longer the old secret works; 0 ends it at once.",
+    )
 
 
 class NewKey(Key):

@@ -23,6 +23,8 @@ urlpatterns = [
     path("jobs", jobs_views.JobList.as_view()),
     path("jobs/<str:job_id>", jobs_views.JobDetail.as_view()),
     path("jobs/<str:job_id>/cancel", jobs_views.JobCancel.as_view()),
+    path("jobs/<str:job_id>/purge", jobs_views.JobPurge.as_view()),
+    path("jobs/<str:job_id>/preview", jobs_views.JobPreview.as_view()),
     path("jobs/<str:job_id>/events", jobs_views.JobEvents.as_view()),
     path("files", account_views.FileList.as_view()),
     path("files/<str:file_id>", account_views.FileDetail.as_view()),
@@ -45,4 +47,5 @@ urlpatterns = [
     path("billing/recharge", billing_views.Recharge.as_view()),
     path("keys", account_views.KeyList.as_view()),
     path("keys/<str:key_id>", account_views.KeyDetail.as_view()),
+    path("keys/<str:key_id>/rotate", account_views.KeyRotate.as_view()),
 ]

@@ -14,13 +14,12 @@ from billing import selectors as billing
 from billing.models import SpendCap
 from billing.services import month_of
 from marketplace.accounts import projects, selectors
-from marketplace.accounts.events import webhook_url_set
 from marketplace.accounts.models import Role
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.money import to_usd
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
-from marketplace.dashboard.budget_forms import AlertForm, BudgetForm, ProjectForm, WebhookForm
+from marketplace.dashboard.budget_forms import AlertForm, BudgetForm, ProjectForm
 
 _NAMES = {"monthly_budget_nano": "amount_usd", "alert_below_nano": "amount_usd"}
 
@@ -174,19 +173,3 @@ def project_archive(request: MemberRequest, project_id: str) -> HttpResponseBase
     gone = projects.project_archive(org=request.org, project_id=project_id)
     messages.success(request, f"The project {gone} is archived, and its keys are revoked.")
     return redirect("budgets")
-
-
-@member()
-@require_POST
-def webhook(request: MemberRequest) -> HttpResponseBase:
-    """Say where events of the account go."""
-    form = WebhookForm(request.POST)
-    if form.is_valid():
-        try:
-            webhook_url_set(org=request.org, url=form.cleaned_data["webhook_url"])
-            messages.success(request, "Saved.")
-        except MarketError as error:
-            messages.error(request, f"Not saved: {error.message}")
-    else:
-        messages.error(request, "Not saved: that is no URL.")
-    return redirect("settings")

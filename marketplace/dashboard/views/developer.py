@@ -1,194 +1,180 @@
-"""A developer's pages: overview, jobs, keys, usage, billing."""
+"""A developer's overview, usage and billing."""
 
-from datetime import datetime, timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
-from django.conf import settings
-from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase
-from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_safe
 
+from billing import recharge
 from billing import selectors as billing
+from billing.models import TopUp, TopUpState
+from billing.profiles import profile_of
+from billing.selectors import Day
 from marketplace.accounts import selectors as accounts
-from marketplace.accounts.models import Role
-from marketplace.accounts.services import api_key_create, api_key_revoke
+from marketplace.accounts.models import Organisation, Role
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.schemas import in_order
 from marketplace.core.clock import now
-from marketplace.core.errors import MarketError
+from marketplace.core.money import to_usd
 from marketplace.dashboard import charts
-from marketplace.dashboard.access import MemberRequest, may, member, show_error
-from marketplace.dashboard.forms import KeyForm, PromotionForm
+from marketplace.dashboard.access import MemberRequest, heavy, may, member
+from marketplace.dashboard.csv_pages import stream_csv
+from marketplace.dashboard.forms import PromotionForm
+from marketplace.dashboard.periods import NAMED, Period, month_start, period_of
+from marketplace.dashboard.runway import runway_of
+from marketplace.dashboard.sparks import spark
+from marketplace.dashboard.views.jobs import row_of
 from marketplace.dashboard.views.payments import money_context
-from marketplace.jobs import events
-from marketplace.jobs import selectors as jobs
-from marketplace.jobs.models import Job, JobStatus
-from marketplace.jobs.services import job_cancel
+from marketplace.jobs import listing
+from marketplace.jobs import usage as used
+from marketplace.jobs.listing import JobFilter
 
 _DAYS = 30
-_PER_PAGE = 20
+_RECENT = 6
 
 
-def _month_ago() -> datetime:
-    """Return the first moment of the days that charts show."""
-    midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(days=_DAYS - 1)
+def _spent(days: list[Day], first: date, last: date) -> tuple[int, int]:
+    """Return (calls, nano-USD) of the days from `first` to `last`."""
+    rows = [day for day in days if first <= day.day <= last]
+    return sum(day.count for day in rows), sum(day.amount_nano for day in rows)
 
 
-def _row(job: Job) -> dict[str, Any]:
-    """Return a job with the URL of its first picture or clip, as lists show it."""
-    pictures = [file for file in job.outputs.all() if file.deleted_at is None]
-    url = jobs.file_url(pictures[0], settings.FILE_URL_TTL_S) if pictures else None
+def _filled(days: list[Day], first: date, last: date) -> list[Day]:
+    """Return a row for each day, also for those on which nothing ended."""
+    found = {day.day: day for day in days}
+    span = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    return [found.get(day, Day(day, 0, 0)) for day in span]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One of the first steps of a new organisation."""
+
+    name: str
+    about: str
+    url: str
+    done: bool
+
+
+def _steps(org: Organisation) -> list[Step]:
+    """Return the first steps, done or not; empty once all are."""
+    paid = TopUp.objects.for_org(org).filter(state=TopUpState.PAID).exists()
+    steps = [
+        Step(
+            "Make an API key",
+            "Programs call models with it. It can have a budget.",
+            reverse("keys"),
+            accounts.keys_of(org).exists(),
+        ),
+        Step(
+            "Make the first call",
+            "The quick start has the lines; your credit covers the first pictures.",
+            reverse("doc", args=["quickstart"]),
+            used.has_ended(org.pk, by_key=True),
+        ),
+        Step(
+            "Add money",
+            "So that calls go on when the credit is used up.",
+            reverse("billing"),
+            paid,
+        ),
+        Step(
+            "Be told by webhook",
+            "Your server hears of budgets that run out, and of jobs that end.",
+            reverse("webhooks"),
+            bool(org.webhook_url),
+        ),
+    ]
+    return [] if all(step.done for step in steps) else steps
+
+
+def _spending(org: Organisation, today: date) -> dict[str, Any]:
+    """Return what was spent: today, this month beside the last one, and by day."""
+    start = month_start(today)
+    before = month_start(start - timedelta(days=1))
+    since = min(before, today - timedelta(days=_DAYS - 1))
+    days = billing.spending_by_day(org.pk, datetime.combine(since, time.min, UTC))
+    shown = _filled(days, today - timedelta(days=_DAYS - 1), today)
+    # Up to the same day of the last month: a part of a month is not compared with a whole one.
+    then = min(before + (today - start), start - timedelta(days=1))
+    balance = billing.balance_of(org.pk)
+    month, last = _spent(days, start, today), _spent(days, before, then)
     return {
-        "job": job,
-        "picture": url,
-        "is_video": bool(pictures) and pictures[0].is_video,
-        "prompt": str(job.input.get("prompt", ""))[:200],
+        "today": _spent(days, today, today),
+        "month": month,
+        "last_month": last,
+        "change": round((month[1] - last[1]) / last[1] * 100) if last[1] > 0 else None,
+        "days": shown,
+        "chart": charts.daily(days, today, _DAYS, height=96),
+        "calls": sum(day.count for day in shown),
+        "spark_spent": spark([day.amount_nano for day in shown]),
+        "spark_calls": spark([day.count for day in shown]),
+        "balance": balance,
+        "runway": runway_of(balance, days, today),
     }
 
 
 @member()
 @require_safe
 def overview(request: MemberRequest) -> HttpResponse:
-    """Show the balance, the last jobs and what was spent."""
-    days = billing.spending_by_day(request.org.pk, _month_ago())
-    recent, _ = jobs.jobs_page(org=request.org, limit=6)
-    return render(
-        request,
-        "dashboard/overview.html",
-        {
-            "balance": billing.balance_of(request.org.pk),
-            "chart": charts.daily(days, now().date(), _DAYS, height=64),
-            "rows": [_row(job) for job in recent],
-            "has_keys": accounts.keys_of(request.org).exists() if not recent else True,
-        },
-    )
-
-
-@member()
-@require_safe
-def job_list(request: MemberRequest) -> HttpResponse:
-    """List jobs, newest first, a page at a time."""
-    status = request.GET.get("status", "")
-    status = status if status in JobStatus.values else ""
-    before = request.GET.get("before", "")
-    found, following = jobs.jobs_page(
-        org=request.org, status=status, before=before, limit=_PER_PAGE
-    )
+    """Show what was spent, how calls go, and how long the balance lasts."""
+    today = now().date()
+    recent, _ = listing.jobs_page(org=request.org, wanted=JobFilter(), limit=_RECENT)
+    profile = profile_of(request.org)
+    errors = used.errors_of(request.org.pk, now() - timedelta(days=_DAYS))
     context = {
-        "rows": [_row(job) for job in found],
-        "next": following,
-        "before": before,
-        "status": status,
-        "statuses": JobStatus.choices,
+        **_spending(request.org, today),
+        "rows": [row_of(job) for job in recent],
+        "latency": used.latency_of(request.org.pk),
+        "errors": errors,
+        "failed": sum(count for _, count in errors),
+        "profile": profile,
+        "recharge_stopped": recharge.why_not_now(profile)
+        if profile.recharge_below_nano is not None
+        else "",
+        "steps": _steps(request.org),
     }
-    return render(request, "dashboard/jobs.html", context)
-
-
-def _job_context(job: Job) -> dict[str, Any]:
-    files = [(file, jobs.file_url(file, settings.FILE_URL_TTL_S)) for file in job.outputs.all()]
-    timings = [(name, ms / 1000) for name, ms in sorted(job.timings_ms.items())]
-    return {
-        "job": job,
-        "outputs": [(file, url) for file, url in files if url],
-        "expired": bool(files) and not any(url for _, url in files),
-        "progress": events.progress_of(job.pk) if job.status == JobStatus.RUNNING else {},
-        "position": jobs.queue_position(job),
-        "charge": billing.charge_of(job.pk) if job.is_ended else None,
-        "timings": timings,
-        "inputs": [
-            (name, job.input[name])
-            for name, _ in in_order(job.version.input_schema)
-            if name in job.input
-        ],
-    }
-
-
-@member()
-@require_safe
-def job(request: MemberRequest, job_id: str) -> HttpResponse:
-    """Show a job; htmx asks again for the live part while it has not ended."""
-    context = _job_context(jobs.job_get(org=request.org, job_id=job_id))
-    if request.htmx:  # type: ignore[attr-defined]
-        return render(request, "dashboard/job_live.html", context)
-    return render(request, "dashboard/job.html", context)
-
-
-@member(write=[Role.DEVELOPER])
-@require_POST
-def job_stop(request: MemberRequest, job_id: str) -> HttpResponseBase:
-    """Cancel a job."""
-    found = jobs.job_get(org=request.org, job_id=job_id)
-    try:
-        stopped = job_cancel(org=request.org, job=found)
-    except MarketError as error:
-        messages.error(request, error.message)
-    else:
-        messages.success(
-            request,
-            "The job is cancelled. It costs nothing."
-            if stopped.is_ended
-            else "The worker will stop at its next step.",
-        )
-    return redirect("job", job_id)
-
-
-def _offered(request: MemberRequest, form: KeyForm) -> KeyForm:
-    """Offer the projects there are, and the scopes that the member's role may give."""
-    form.offer_projects(accounts.projects_of(request.org))
-    return form.offer_scopes(request.membership.role)
-
-
-@member(write=[Role.DEVELOPER])
-@require_http_methods(["GET", "HEAD", "POST"])
-def keys(request: MemberRequest) -> HttpResponse:
-    """List keys, and make one: its secret is on the answer to this very request, never again."""
-    form, secret, status = _offered(request, KeyForm()), None, 200
-    if request.method == "POST":
-        form, status = _offered(request, KeyForm(request.POST)), 422
-        if form.is_valid():
-            try:
-                _, secret = api_key_create(
-                    org=request.org, created_by=request.user, **form.arguments()
-                )
-                form, status = _offered(request, KeyForm()), 201
-            except MarketError as error:
-                show_error(
-                    form, error, {"monthly_budget_nano": "budget_usd", "expires_at": "expires"}
-                )
-    context = {
-        "form": form,
-        "secret": secret,
-        "keys": accounts.keys_of(request.org)[:200],
-        "may_write": may(request, Role.DEVELOPER),
-    }
-    return render(request, "dashboard/keys.html", context, status=status)
-
-
-@member(write=[Role.DEVELOPER])
-@require_POST
-def key_revoke(request: MemberRequest, key_id: str) -> HttpResponseBase:
-    """Revoke a key."""
-    key = api_key_revoke(org=request.org, key_id=key_id)
-    messages.success(request, f"The key {key.prefix}… is revoked and refused from now on.")
-    return redirect("keys")
+    return render(request, "dashboard/overview.html", context)
 
 
 @member()
 @require_safe
 def usage(request: MemberRequest) -> HttpResponse:
-    """Show what was spent by day and by model."""
-    since = _month_ago()
-    days = billing.spending_by_day(request.org.pk, since)
-    sums = billing.spending_by_version(request.org.pk, since)
-    named = catalog.versions_named(row.version_id for row in sums)
+    """Show what was used in a period: by day, model, key and project."""
+    period = period_of(request.GET)
+    found = used.usage_of(request.org.pk, period.since, period.until)
     context = {
-        "chart": charts.daily(days, now().date(), _DAYS),
-        "days": list(reversed(days)),
-        "by_version": [(named.get(row.version_id), row) for row in sums],
+        "period": period,
+        "periods": NAMED,
+        "usage": found,
+        "chart": charts.daily(found.days, period.last, period.length),
+        "days": _filled(found.days, period.first, period.last),
     }
     return render(request, "dashboard/usage.html", context)
+
+
+def _usage_rows(org: Organisation, period: Period) -> Iterator[list[list[Any]]]:
+    """Yield the rows of each day."""
+    for position in range(period.length):
+        day = period.since + timedelta(days=position)
+        rows = used.usage_rows(org.pk, day, day + timedelta(days=1))
+        if rows:
+            yield [[*row[:5], to_usd(int(row[5]))] for row in rows]
+
+
+@member()
+@require_safe
+@heavy
+def usage_csv(request: MemberRequest) -> HttpResponseBase:
+    """Download the usage of a period by day, model, key and project, as CSV."""
+    period = period_of(request.GET)
+    name = f"usage-{period.first}-{period.last}.csv"
+    header = ("day", "model", "key", "project", "calls", "charged_usd")
+    return stream_csv(name, header, _usage_rows(request.org, period))
 
 
 @member()

@@ -18,6 +18,7 @@ GROUPS = {
         "keys": ("API keys", "Scopes, budgets, and what to do when one leaks."),
         "jobs": ("Jobs", "Submit, follow, cancel, and be told when it is done."),
         "inputs": ("Pictures, clips and LoRAs", "What an input may hold besides a prompt."),
+        "account": ("Your organisation", "Roles, the audit log, and how long data is kept."),
         "webhooks": ("Webhooks", "Events to your own server, and how to check who sent them."),
     },
     "Pay": {
@@ -33,6 +34,7 @@ GROUPS = {
     },
     "Run your own": {
         "self-hosting": ("Self-hosting", "Run the whole market on your own machines."),
+        "console": ("The staff console", "Review, reports, fleet, ledger, refunds and flags."),
         "workers": ("Running workers", "Start, watch and stop what computes."),
         "worker-settings": ("Worker settings", "Every variable that a GPU worker reads."),
         "engine": ("The engine", "What makes models faster, and what each of it may cost."),

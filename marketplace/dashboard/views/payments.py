@@ -31,7 +31,9 @@ def money_context(request: MemberRequest, form: TopUpForm | None = None) -> dict
         "may_pay": may(request, Role.BILLING),
         "top_up_form": form or TopUpForm(),
         "presets": PRESETS,
-        "top_ups": TopUp.objects.for_org(request.org).order_by("-created_at")[:20],
+        "top_ups": TopUp.objects.for_org(request.org)
+        .select_related("by")
+        .order_by("-created_at")[:20],
         "disputes": Dispute.objects.for_org(request.org).order_by("-created_at")[:20],
         "profile": profile,
         "recharge_stopped": recharge.why_not_now(profile)

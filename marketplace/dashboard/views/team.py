@@ -3,6 +3,7 @@
 from django.conf import settings as site
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
+from django.forms import Form
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -15,8 +16,28 @@ from marketplace.accounts.middleware import SESSION_KEY
 from marketplace.accounts.models import Membership, Role
 from marketplace.core.errors import MarketError, NotFound
 from marketplace.dashboard.access import MemberRequest, answers, may, member, show_error
-from marketplace.dashboard.budget_forms import WebhookForm
+from marketplace.dashboard.desk_forms import RetentionForm
 from marketplace.dashboard.forms import InvitationForm, OrganisationForm, SettingsForm
+from marketplace.jobs.retention import keep_days_of, retention_set
+
+_HEADS = (Role.OWNER, Role.ADMIN)
+RIGHTS = (
+    ("See jobs, usage, keys without their secrets, invoices and budgets", tuple(Role)),
+    ("Run and cancel jobs, delete their data", (*_HEADS, Role.DEVELOPER)),
+    ("Make, rotate and revoke keys", (*_HEADS, Role.DEVELOPER)),
+    ("Send webhooks again, send a test event", (*_HEADS, Role.DEVELOPER)),
+    ("Edit models and versions", (*_HEADS, Role.DEVELOPER)),
+    ("Add money, change billing details and recharge", (*_HEADS, Role.BILLING)),
+    ("Set budgets and projects", (*_HEADS, Role.BILLING)),
+    ("Set prices and licences of models", (*_HEADS, Role.BILLING)),
+    ("Give a key the scope billing", (*_HEADS, Role.BILLING)),
+    ("Give a key the scope admin", _HEADS),
+    ("Invite, remove and change members", _HEADS),
+    ("Change the profile, webhooks' address and secret, retention", _HEADS),
+    ("Read the audit log", _HEADS),
+    ("Name and remove owners", (Role.OWNER,)),
+)
+"""What each role may do, as the pages and services decide it."""
 
 
 @member()
@@ -44,6 +65,8 @@ def team(request: MemberRequest) -> HttpResponse:
         "members": accounts.members_of(request.org),
         "invitations": accounts.invitations_open(request.org),
         "roles": Role.choices,
+        "role_names": Role.labels,
+        "rights": [(what, [role in roles for role in Role]) for what, roles in RIGHTS],
         "may_write": may(request),
     }
     return render(request, "team/team.html", context, status=status)
@@ -136,22 +159,44 @@ def organisation_create(request: MemberRequest) -> HttpResponseBase:
 @member()
 @require_http_methods(["GET", "HEAD", "POST"])
 def settings(request: MemberRequest) -> HttpResponseBase:
-    """Change the public profile; owners and admins see the webhook secret."""
+    """Change the public profile."""
+    org = request.org
+    if request.method != "POST":
+        return _settings_page(request)
+    form = SettingsForm(request.POST)
+    if form.is_valid():
+        try:
+            services.organisation_update(org=org, **form.cleaned_data)
+            messages.success(request, "Saved.")
+            return redirect("settings")
+        except MarketError as error:
+            show_error(form, error)
+    return _settings_page(request, 422, form=form)
+
+
+def _settings_page(request: MemberRequest, status: int = 200, **forms: Form) -> HttpResponse:
     org = request.org
     names = ("name", "about", "website", "country")
-    form, status = SettingsForm(initial={name: getattr(org, name) for name in names}), 200
-    if request.method == "POST":
-        form, status = SettingsForm(request.POST), 422
-        if form.is_valid():
-            try:
-                services.organisation_update(org=org, **form.cleaned_data)
-                messages.success(request, "Saved.")
-                return redirect("settings")
-            except MarketError as error:
-                show_error(form, error)
     context = {
-        "form": form,
-        "webhook_form": WebhookForm(initial={"webhook_url": org.webhook_url}),
+        "form": SettingsForm(initial={name: getattr(org, name) for name in names}),
+        "retention_form": RetentionForm(initial={"keep_days": org.keep_days}),
+        "keep_days": keep_days_of(org),
         "may_write": may(request),
+        **forms,
     }
     return render(request, "team/settings.html", context, status=status)
+
+
+@member()
+@require_POST
+def retention(request: MemberRequest) -> HttpResponseBase:
+    """Say how long inputs and outputs are kept."""
+    form = RetentionForm(request.POST)
+    if form.is_valid():
+        try:
+            retention_set(org=request.org, days=form.cleaned_data["keep_days"])
+            messages.success(request, f"Kept for {keep_days_of(request.org)} days from now on.")
+            return redirect("settings")
+        except MarketError as error:
+            show_error(form, error)
+    return _settings_page(request, 422, retention_form=form)

@@ -8,8 +8,10 @@ from typing import Any
 from django.conf import settings
 from django.contrib import messages
 from django.core.cache import cache
+from django.db.models import F, Q
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 from redis.exceptions import RedisError
 
@@ -21,6 +23,7 @@ from marketplace.accounts.selectors import organisation_get
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog import services
 from marketplace.catalog.chains import chain_of
+from marketplace.catalog.listing import unfinished
 from marketplace.catalog.models import Model, Status, Version
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
@@ -29,12 +32,11 @@ from marketplace.dashboard.access import MemberRequest, heavy, may, member, show
 from marketplace.dashboard.forms import (
     LicenceForm,
     ModelForm,
-    NewModelForm,
     PriceForm,
     VersionForm,
 )
 
-_EDITED = ("title", "summary", "description", "visibility")
+_EDITED = ("title", "summary", "description", "category", "visibility")
 _DAYS = 30
 _STATEMENTS = 36
 _KEPT_S = 60
@@ -54,31 +56,17 @@ def models(request: MemberRequest) -> HttpResponse:
     """List the organisation's models with the state of their newest version."""
     rows = list(catalog.models_of(request.org)[:200])
     prices = catalog.prices_of(rows)
+    begun = unfinished(request.org)
     listed = []
     for row in rows:
         versions = list(row.versions.all())
         current = catalog.listed_version(row) or (versions[0] if versions else None)
         price = present.price_words(prices.get(current.pk)) if current else ""
-        listed.append({"model": row, "version": current, "count": len(versions), "price": price})
+        listed.append(
+            {"model": row, "version": current, "price": price, "unfinished": row.pk in begun}
+        )
     context = {"rows": listed, "may_write": may(request, Role.DEVELOPER)}
     return render(request, "vendor/models.html", context)
-
-
-@member(write=[Role.DEVELOPER])
-@require_http_methods(["GET", "HEAD", "POST"])
-def model_create(request: MemberRequest) -> HttpResponseBase:
-    """Create a listing."""
-    form, status = NewModelForm(), 200
-    if request.method == "POST":
-        form, status = NewModelForm(request.POST), 422
-        if form.is_valid():
-            try:
-                made = services.model_create(org=request.org, **form.cleaned_data)
-                messages.success(request, f"{made} is created. Add its first version.")
-                return redirect("vendor-model", made.name)
-            except MarketError as error:
-                show_error(form, error)
-    return render(request, "vendor/model_create.html", {"form": form}, status=status)
 
 
 @member(write=[Role.DEVELOPER])
@@ -102,6 +90,7 @@ def model(request: MemberRequest, name: str) -> HttpResponseBase:
         "model": found,
         "form": form,
         "versions": versions,
+        "unfinished": found.pk in unfinished(request.org),
         "may_write": may(request, Role.DEVELOPER),
     }
     return render(request, "vendor/model.html", context, status=status)
@@ -146,7 +135,9 @@ def version_create(request: MemberRequest, name: str) -> HttpResponseBase:
 def _version_page(
     request: MemberRequest, found: Version, form: PriceForm, status: int = 200
 ) -> HttpResponse:
-    prices = list(found.prices.select_related("org"))
+    # The price of test runs is the vendor's own, of nothing, and explains only themselves.
+    trials = Q(org=request.org, unit_price=0, ends_at__lte=F("version__created_at"))
+    prices = list(found.prices.exclude(trials).select_related("org"))
     public = next((price for price in prices if price.org is None), None)
     context: dict[str, Any] = {
         "version": found,
@@ -219,6 +210,12 @@ def version_submit(request: MemberRequest, name: str, number: int) -> HttpRespon
     return redirect("vendor-version", name, number)
 
 
+def _back(request: MemberRequest) -> str:
+    """Return the page of ours that sent the vendor here, if one did."""
+    given = request.GET.get("next", "")
+    return given if url_has_allowed_host_and_scheme(given, allowed_hosts=None) else ""
+
+
 @member(write=[Role.BILLING])
 @require_http_methods(["GET", "HEAD", "POST"])
 def licences(request: MemberRequest) -> HttpResponseBase:
@@ -237,7 +234,7 @@ def licences(request: MemberRequest) -> HttpResponseBase:
                     **given,
                 )
                 messages.success(request, f"{made} is written.")
-                return redirect("vendor-licences")
+                return redirect(_back(request) or "vendor-licences")
             except MarketError as error:
                 names = {"revenue_share_bps": "revenue_share", "royalty_bps": "royalty"}
                 show_error(form, error, names)

@@ -135,6 +135,28 @@ def update(call: Call) -> Body:
     return invoice
 
 
+def _line_of_item(work: Work, item: Body) -> Body:
+    """Return the line that shows an item on its invoice."""
+    period = (item["period"]["start"], item["period"]["end"])
+    return {
+        **invoicing.line_item(work, item["invoice"], item["currency"], period),
+        "amount": item["amount"],
+        "description": item["description"],
+        "metadata": item["metadata"],
+        "parent": {
+            "invoice_item_details": {
+                "invoice_item": item["id"],
+                "proration": False,
+                "proration_details": None,
+                "subscription": None,
+            },
+            "subscription_item_details": None,
+            "type": "invoice_item_details",
+        },
+        "subtotal": item["amount"],
+    }
+
+
 def item_create(call: Call) -> Body:
     """POST /v1/invoiceitems: a line of so many cents on a draft."""
     work, params = call.work, call.params
@@ -175,23 +197,7 @@ def item_create(call: Call) -> Body:
         tax_rates=[],
     )
     del item["created"]
-    line = invoicing.line_item(work, invoice["id"], invoice["currency"], (now, now))
-    line |= {
-        "amount": amount,
-        "description": item["description"],
-        "metadata": item["metadata"],
-        "parent": {
-            "invoice_item_details": {
-                "invoice_item": item["id"],
-                "proration": False,
-                "proration_details": None,
-                "subscription": None,
-            },
-            "subscription_item_details": None,
-            "type": "invoice_item_details",
-        },
-        "subtotal": amount,
-    }
+    line = _line_of_item(work, item)
     invoice["lines"] = invoicing.lines_of(invoice["id"], [*invoice["lines"]["data"], line])
     invoicing.refresh(work, invoice)
     work.put(invoice)

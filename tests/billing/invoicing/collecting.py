@@ -1,44 +1,26 @@
-"""What tests of collecting share: a stand-in of Stripe and an organisation that owes."""
+"""What tests of collecting share: time that passes, and what Stripe is told and has."""
 
 from datetime import timedelta
 
 import pytest
 
-from billing import customers, meters
-from billing.invoicing import subscriptions
+from billing import customers, meter_ids, meters
 from billing.invoicing.months import this_month
 from billing.models import Invoice, Wallet
 from billing.months import month_end
-from billing.wallets import credit_limit_set
 from marketplace.core.clock import now
-from marketplace.core.money import to_nano
-from tests.invoicing import at, charge
-
-
-@pytest.fixture(autouse=True)
-def _configured(settings, own_standin):
-    settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", own_standin.url
-    settings.METER_SEAL_AFTER_S = 0
-    customers._gateway_for.cache_clear()
-    meters._ensure_meters.cache_clear()
-
-
-@pytest.fixture
-def gateway(_configured):
-    return customers.gateway_shared()
-
-
-@pytest.fixture
-def spender(cast):
-    """The developer with a limit and a subscription, who owes 2 dollars of 3."""
-    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
-    assert subscriptions.subscriptions_ensure() == 1
-    cast.charged = charge(cast.developer, cast.vendor, to_nano("3"), at=now() + SOON)
-    return cast
-
+from tests.invoicing import at
 
 SOON = timedelta(seconds=100)
 """Calls end after the subscription's first minute: what is before it, Stripe does not bill."""
+
+
+def stripe_at(settings, url):
+    """Set this installation up to bill through the stand-in at `url`."""
+    settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", url
+    settings.METER_SEAL_AFTER_S = 0
+    customers._gateway_for.cache_clear()
+    meter_ids.meters_ensure.cache_clear()
 
 
 def seal():

@@ -2,38 +2,19 @@
 
 import pytest
 
-from billing import customers, meter_checks, meters
+from billing import meter_checks, meters
 from billing.invoicing import mails, payment
-from billing.invoicing.close import close
 from billing.models import Incident, Invoice, InvoiceStatus, MeterBatch, StripeEvent, WalletShard
 from billing.selectors import balance_of
 from billing.stripe.gateway import GatewayUnavailable, MeterFailure
 from billing.stripe.inbox import HANDLERS, events_process
 from billing.totals import six_totals
-from billing.wallets import credit_limit_set
 from marketplace.core.clock import now
 from marketplace.core.errors import WrongState
 from marketplace.core.money import to_nano
 from tests.invoicing import OCTOBER, charge
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def invoice(cast):
-    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
-    charge(cast.developer, cast.vendor, to_nano("3.005"))
-    close(OCTOBER)
-    return Invoice.objects.get()
-
-
-@pytest.fixture
-def stripe(settings, standin):
-    settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", standin.url
-    settings.METER_SEAL_AFTER_S = 0
-    customers._gateway_for.cache_clear()
-    meters._ensure_meters.cache_clear()
-    return standin
 
 
 def test_each_invoice_is_mailed_once(invoice, cast, mailoutbox):

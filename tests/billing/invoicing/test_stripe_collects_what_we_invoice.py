@@ -4,10 +4,19 @@ from datetime import timedelta
 
 import pytest
 
-from billing import fees, meter_checks, meters
+from billing import fees, meter_checks, meter_ids, meters
 from billing.invoicing import collect, credit_notes, follow, payment
 from billing.invoicing.close import approve, close
-from billing.models import CreditNote, Incident, Invoice, MeterBatch, MeterHour, Transfer, Wallet
+from billing.models import (
+    CreditNote,
+    Funding,
+    Incident,
+    Invoice,
+    MeterBatch,
+    MeterHour,
+    Transfer,
+    Wallet,
+)
 from billing.months import month_end
 from billing.refunds import charge_refund
 from billing.selectors import balance_of
@@ -17,18 +26,14 @@ from marketplace.core.clock import now
 from marketplace.core.money import to_nano
 from tests.billing.invoicing.collecting import (
     SOON,
-    _configured,
     card,
-    gateway,
     month_over,
     seal,
-    spender,
     tell,
     theirs,
 )
 from tests.invoicing import charge
 
-__all__ = ["_configured", "gateway", "spender"]
 pytestmark = pytest.mark.django_db
 
 
@@ -86,7 +91,7 @@ def test_what_stripe_counts_but_was_never_sent_stops_the_close(
 ):
     tell()
     wallet = Wallet.objects.get(org=spender.developer)
-    name = meters.EVENT_NAMES[meters.Funding.POSTPAID]
+    name = meter_ids.EVENT_NAMES[Funding.POSTPAID]
     stamp = int(now().timestamp())
     gateway.meter_event_send(name, "stray", wallet.stripe_customer_id, 30_000, stamp, "stray")
     assert close(month_over(monkeypatch, own_standin)).held == 1
@@ -178,7 +183,7 @@ def test_hours_are_compared_and_a_drift_is_an_incident(spender, gateway, own_sta
     assert not Incident.objects.exists()
     batch = MeterBatch.objects.get(funding="postpaid")
     customer = Wallet.objects.get(org=spender.developer).stripe_customer_id
-    name = meters.EVENT_NAMES[meters.Funding.POSTPAID]
+    name = meter_ids.EVENT_NAMES[Funding.POSTPAID]
     gateway.meter_event_send(name, "stray", customer, 7, int(batch.minute.timestamp()), "stray")
     meter_checks.reconcile()
     hour = MeterHour.objects.get(funding="postpaid")

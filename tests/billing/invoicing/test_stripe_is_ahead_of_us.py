@@ -16,17 +16,13 @@ from marketplace.core.clock import now
 from marketplace.core.money import to_nano
 from tests.billing.invoicing.collecting import (
     SOON,
-    _configured,
     card,
-    gateway,
     month_over,
-    spender,
     tell,
     theirs,
 )
 from tests.invoicing import at, charge
 
-__all__ = ["_configured", "gateway", "spender"]
 pytestmark = pytest.mark.django_db
 
 
@@ -118,13 +114,12 @@ class TestWithTax:
     """Stripe adds a fifth; none of it is ours."""
 
     @pytest.fixture(autouse=True)
-    def _taxed(self, settings, own_standin, cast, _configured):
+    def _taxed(self, settings, own_standin, cast, gateway):
         settings.STRIPE_AUTOMATIC_TAX = True
         credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
         assert subscriptions.subscriptions_ensure() == 0  # Stripe must know the address first
         assert Incident.objects.get().rule == "no subscription: builders"
         Incident.objects.all().delete()
-        gateway = customers.gateway_required()
         customer = customers.customer_of(gateway, cast.developer.pk)
         gateway.customer_update(customer, address={"line1": "Gate 1", "country": "NO"})
         own_standin.control("POST", "settings", {"tax_percent": 20})

@@ -4,7 +4,7 @@ from tests.billing.mutation.invoice_mutants import INVOICE_MUTANTS
 from tests.billing.mutation.mutant import Mutant
 from tests.billing.mutation.vendor_mutants import VENDOR_MUTANTS
 
-WALLET, SETTLE = "billing/sql/wallet.sql", "billing/sql/settle.sql"
+CALLS = "billing/sql/0009_few_statements.sql"
 METERS = "billing/meters.py"
 TOLD = ("tests/billing/test_stripe_is_told_everything_once.py",)
 ORDER = ("tests/billing/test_wallet_under_any_order.py",)
@@ -48,54 +48,71 @@ MUTANTS = (
         TOLD,
     ),
     Mutant(
+        "what is given back is told as if it were charged",
+        METERS,
+        "((Charge, 1), (Refund, -1))",
+        "((Charge, 1), (Refund, 1))",
+        ("tests/billing/test_batches_lose_nothing.py",),
+    ),
+    Mutant(
+        "an error that Stripe keeps for a day stops a top-up for a day",
+        "billing/stripe/attempts.py",
+        "failures += not error.is_replay",
+        "failures += 1",
+        ("tests/billing/stripe/test_gateway_takes_payments.py",),
+    ),
+    Mutant(
         "a hold ends twice",
-        SETTLE,
+        CALLS,
         "WHERE source_id = p_source AND state = 'open'\n",
         "WHERE source_id = p_source\n",
         ORDER,
     ),
     Mutant(
         "a hold is not checked against what is there",
-        WALLET,
-        """              AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount;
-        RETURN CASE WHEN FOUND THEN v_shard END;
-    END IF;""",
-        """;
-        RETURN CASE WHEN FOUND THEN v_shard END;
-    END IF;""",
+        CALLS,
+        "              AND prepaid_nano + limit_nano - owed_nano - held_nano >= v_need;\n",
+        ";\n",
         RUSH,
     ),
     Mutant(
         "a budget forgets what is held",
-        SETTLE,
+        CALLS,
         "AND spent_nano + held_nano + p_amount <= v_cap.most",
         "AND spent_nano + p_amount <= v_cap.most",
         RUSH,
     ),
     Mutant(
         "what a hold did not need stays held",
-        WALLET,
-        "SET held_nano = held_nano - p_held,",
+        CALLS,
+        "SET held_nano = held_nano - v_hold.wallet_nano,",
         "SET held_nano = held_nano - p_amount,",
         ORDER,
     ),
     Mutant(
+        "a call pays with prepaid money that another one has just used",
+        CALLS,
+        "\n                  AND LEAST(prepaid_nano, v_postpaid) = v_guess;",
+        ";",
+        ("tests/billing/test_shards_pay_together.py",),
+    ),
+    Mutant(
         "an expired grant still pays",
-        SETTLE,
+        CALLS,
         "          AND (expires_at IS NULL OR expires_at > p_now)\n",
         "",
         ORDER,
     ),
     Mutant(
         "the last grant to be used is used first",
-        SETTLE,
+        CALLS,
         "ORDER BY priority, expires_at NULLS LAST, id FOR UPDATE",
         "ORDER BY priority DESC, expires_at NULLS LAST, id FOR UPDATE",
         ORDER,
     ),
     Mutant(
         "a grant for one model pays for any",
-        SETTLE,
+        CALLS,
         "          AND (model_id IS NULL OR model_id = p_model)\n",
         "",
         ORDER,

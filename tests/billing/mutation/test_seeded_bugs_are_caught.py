@@ -29,9 +29,10 @@ def copy(tmp_path_factory):
 
 
 def run(copy, tests):
+    """Run the fast ones of some tests; what takes minutes must not be needed to see a bug."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", "-qxm", "not slow", "-p", "no:cacheprovider", *tests],
         cwd=copy,
         capture_output=True,
         text=True,
@@ -46,6 +47,7 @@ def test_every_bug_still_has_its_place(mutant):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_copy_without_a_bug_passes(copy):
     tests = {test for mutant in MUTANTS for test in mutant.tests}
     done = run(copy, sorted(tests))
@@ -53,6 +55,7 @@ def test_the_copy_without_a_bug_passes(copy):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda m: m.name)
 def test_the_bug_is_caught(copy, mutant):
     place = copy / mutant.file

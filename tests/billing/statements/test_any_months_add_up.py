@@ -122,6 +122,7 @@ def sent(payout: Payout) -> Sent:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.django_db
 @settings(
     max_examples=12, deadline=None, derandomize=True,

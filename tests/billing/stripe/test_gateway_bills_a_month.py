@@ -175,24 +175,6 @@ def test_a_line_of_ours_is_added_once(own_standin: Handle) -> None:
         )
 
 
-def test_a_month_without_a_subscription_gets_an_invoice_of_its_own(standin: Handle) -> None:
-    one = subscriber(standin)
-    one.card()
-    own_id = uuid.uuid4().hex
-    standin.fault("drop_after", "/v1/invoices")
-    with pytest.raises(GatewayUnavailable):
-        one.gateway.invoice_create(one.customer, invoice_id=own_id)
-    draft = one.gateway.invoice_create(one.customer, invoice_id=own_id)
-    assert (draft.status, draft.subscription, draft.auto_advance) == ("draft", "", False)
-    found = one.gateway.invoices_list(one.customer, status="draft")
-    assert [row.metadata for row in found] == [{"mercato_id": own_id}]
-    one.gateway.invoice_item_create(
-        one.customer, draft.id, amount=750, description="October", item_id=uuid.uuid4().hex
-    )
-    final = one.gateway.invoice_finalize(draft.id)
-    assert (final.status, final.total, final.amount_paid) == ("paid", 750, 750)
-
-
 def test_an_open_invoice_can_be_declared_void(own_standin: Handle) -> None:
     one = subscriber(own_standin)
     one.use(5 * MILLION)

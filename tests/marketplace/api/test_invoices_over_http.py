@@ -2,22 +2,11 @@
 
 import pytest
 
-from billing.invoicing.close import close
-from billing.models import Invoice
-from billing.wallets import credit_limit_set
 from marketplace.core.clock import now
 from marketplace.core.money import to_nano
-from tests.invoicing import OCTOBER, charge
+from tests.invoicing import charge
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def invoice(cast):
-    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
-    charge(cast.developer, cast.vendor, to_nano("3.005"))
-    close(OCTOBER)
-    return Invoice.objects.get()
 
 
 def test_an_invoice_is_listed_and_read(api, invoice):

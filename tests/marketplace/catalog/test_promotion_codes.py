@@ -14,8 +14,8 @@ from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds, InvalidInput, TooManyRequests, WrongState
 from marketplace.core.money import to_nano
 from marketplace.jobs import services as jobs
+from tests.at_once import at_once
 from tests.cast import listed_version, make_cast, person, report_finished
-from tests.marketplace.jobs.test_free_units_are_counted_once import at_once
 
 
 def code(text="SPRING-2027", usd="2", **extra):

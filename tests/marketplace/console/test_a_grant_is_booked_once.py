@@ -6,11 +6,12 @@ import pytest
 
 from billing.models import Grant, WalletShard
 from billing.selectors import balance_of, shard_count_of
+from tests.cast import staff_sign_in
 
 
 @pytest.fixture
 def page(client, cast):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     return f"/console/accounts/organisation/{cast.developer.pk}/change/"
 
 

@@ -4,30 +4,13 @@ import pytest
 from allauth.account.models import EmailAddress
 from allauth.mfa.totp.internal.auth import TOTP, generate_totp_secret
 from django.contrib.auth.models import Permission
-from django.test import Client
 
 from billing.models import Incident
 from marketplace.catalog.models import Status, Version
 from marketplace.core import valkey
-from tests.cast import person
+from tests.cast import staff_sign_in
 
 PASSWORD = "correct horse battery"
-
-
-@pytest.fixture
-def staff(cast):
-    """Return a function that makes a signed-in client of staff with the named permissions."""
-
-    def make(*codenames):
-        user = person("stan", is_staff=True)
-        found = Permission.objects.filter(codename__in=codenames)
-        assert found.count() == len(codenames)
-        user.user_permissions.set(found)
-        client = Client()
-        client.force_login(user)
-        return client
-
-    return make
 
 
 def act(client, where, action, row):
@@ -86,7 +69,7 @@ def test_only_superusers_make_staff(cast, staff, client, field):
     assert staff("change_user").post(url, form).status_code == 302
     cast.bob.refresh_from_db()
     assert (cast.bob.name, getattr(cast.bob, field)) == ("Bob", False)
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     client.post(url, form)
     cast.bob.refresh_from_db()
     assert getattr(cast.bob, field) is True

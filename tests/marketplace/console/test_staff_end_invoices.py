@@ -2,25 +2,13 @@
 
 import pytest
 
-from billing.invoicing.close import close
-from billing.models import Invoice
-from billing.wallets import credit_limit_set
-from marketplace.core.money import to_nano
-from tests.invoicing import OCTOBER, charge
+from tests.cast import staff_sign_in
 
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def invoice(cast):
-    credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("10"))
-    charge(cast.developer, cast.vendor, to_nano("3.005"))
-    close(OCTOBER)
-    return Invoice.objects.get()
-
-
 def test_staff_approve_mark_paid_and_give_up(client, cast, invoice):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     url = "/console/billing/invoice/"
 
     def act(action):
@@ -38,7 +26,7 @@ def test_staff_approve_mark_paid_and_give_up(client, cast, invoice):
 
 @pytest.mark.parametrize("action", ["release_shares", "take_shares_back"])
 def test_staff_decide_of_the_shares_in_an_invoice_that_nobody_pays(client, cast, invoice, action):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
 
     def act(action):
         data = {"action": action, "_selected_action": [str(invoice.pk)]}

@@ -5,15 +5,16 @@ from django.test import Client
 
 from marketplace.catalog.promotion_models import Promotion
 from marketplace.core.money import to_nano
+from tests.cast import staff_sign_in
 
 PLACE = "/console/catalog/promotion/"
-TIME = {"starts_at_0": "2026-01-01", "starts_at_1": "00:00:00", "ends_at_0": "", "ends_at_1": ""}
+TIME = {"starts_at": "2026-01-01T00:00", "ends_at": ""}
 
 
 @pytest.fixture
 def staff(cast):
     client = Client()
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     return client
 
 

@@ -11,7 +11,7 @@ from django.utils import timezone
 from billing.models import Payout, Transfer
 from billing.statements.close import statement_close
 from tests.billing.statements.market import buyer, call, payout_account
-from tests.cast import person
+from tests.cast import person, staff_sign_in
 
 USD = 10**9
 
@@ -42,7 +42,7 @@ def act(client, payout, action, **fields):
 
 
 def test_staff_approve_a_large_payout(client, cast, payout):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     assert "will be sent" in act(client, payout, "approve").content.decode()
     payout.refresh_from_db()
     assert (payout.needs_approval, payout.approved_by) == (False, cast.sam)
@@ -53,7 +53,7 @@ def test_looking_is_not_acting(cast, payout):
     stan = person("stan", is_staff=True)
     stan.user_permissions.set(Permission.objects.filter(codename="view_payout"))
     client = Client()
-    client.force_login(stan)
+    staff_sign_in(client, stan)
     assert "S202611-000001" in client.get("/console/billing/payout/").content.decode()
     act(client, payout, "approve")
     payout.refresh_from_db()
@@ -61,7 +61,7 @@ def test_looking_is_not_acting(cast, payout):
 
 
 def test_what_was_not_sent_cannot_be_reversed(client, cast, payout):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     said = act(client, payout, "reverse", reverse_usd="3").content.decode()
     assert "has no key here" in said or "has not been sent" in said
     assert "say how much" in act(client, payout, "reverse").content.decode()
@@ -69,7 +69,7 @@ def test_what_was_not_sent_cannot_be_reversed(client, cast, payout):
 
 
 def test_statements_and_accounts_are_shown(client, cast, payout):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     assert "$8.00" in client.get("/console/billing/statement/").content.decode()
     page = client.get(f"/console/billing/statement/{payout.pk}/change/").content.decode()
     assert "atelier/model" in page

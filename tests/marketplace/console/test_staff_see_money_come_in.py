@@ -11,6 +11,7 @@ from billing.selectors import balance_of
 from marketplace.core.money import to_nano
 from tests.billing.conftest import payments
 from tests.billing.payin import gateway, hear, pay
+from tests.cast import staff_sign_in
 from tests.stripe_standin import shared_standin, standin
 
 __all__ = ["payments", "shared_standin", "standin"]
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def sam(cast):
     client = Client()
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     return client
 
 

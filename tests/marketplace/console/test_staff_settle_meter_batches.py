@@ -8,7 +8,7 @@ from billing import meters
 from billing.models import MeterBatch
 from marketplace.core.clock import now
 from marketplace.jobs import services
-from tests.cast import person, report_finished
+from tests.cast import person, report_finished, staff_sign_in
 
 pytestmark = pytest.mark.django_db
 PAGE = "/console/billing/meterbatch/"
@@ -32,14 +32,14 @@ def act(client, batch, action):
 
 
 def test_a_replay_remembers_that_it_was_sent(client, cast, batch):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     assert "1 rows are due again" in act(client, batch, "replay")
     assert batch.delivery == "pending"
     assert batch.first_attempt_at is not None
 
 
 def test_what_stripe_has_counts_as_delivered_and_who_said_so_is_kept(client, cast, batch):
-    client.force_login(cast.sam)
+    staff_sign_in(client, cast.sam)
     assert "1 batches count as delivered" in act(client, batch, "known_to_stripe")
     assert (batch.delivery, batch.last_error) == ("delivered", "")
     assert batch.delivered_at is not None
@@ -51,6 +51,6 @@ def test_what_stripe_has_counts_as_delivered_and_who_said_so_is_kept(client, cas
 def test_who_may_only_look_settles_nothing(client, batch):
     viewer = person("stan", is_staff=True)
     viewer.user_permissions.add(Permission.objects.get(codename="view_meterbatch"))
-    client.force_login(viewer)
+    staff_sign_in(client, viewer)
     act(client, batch, "known_to_stripe")
     assert batch.delivery == "failed"

@@ -7,6 +7,9 @@ import pytest
 from django.test import Client
 
 from tests.cast import Cast, report_failed, report_finished, report_started
+from tests.receiver import receiver
+
+__all__ = ["receiver"]
 
 
 @pytest.fixture(autouse=True)

@@ -107,11 +107,11 @@ def test_the_alerts_of_the_month_are_listed(bob, cast, project):
 
 def test_owners_say_where_events_of_the_account_go(bob, dora, cast, settings):
     settings.OUTBOUND_ALLOW_CIDRS = ["127.0.0.0/8"]
-    path = "/dashboard/settings/webhook/"
+    path = "/dashboard/webhooks/address/"
     assert dora.post(path, {"webhook_url": "http://127.0.0.1/x"}).status_code == 403
     bob.post(path, {"webhook_url": "http://127.0.0.1/x"})
     assert Organisation.objects.get(pk=cast.developer.pk).webhook_url == "http://127.0.0.1/x"
-    assert b"http://127.0.0.1/x" in bob.get("/dashboard/settings/").content
+    assert b"http://127.0.0.1/x" in bob.get("/dashboard/webhooks/").content
     answer = bob.post(path, {"webhook_url": "ftp://example.org"}, follow=True)
     assert b"Not saved" in answer.content
     bob.post(path, {"webhook_url": ""})

@@ -43,12 +43,18 @@ def test_wrong_fields_are_named_and_make_no_key(bob, cast):
 
 def test_a_revoked_key_is_refused(bob, cast, api):
     assert api.get("/v1/usage").status_code == 200
-    assert bob.post(f"/dashboard/keys/{cast.key.pk}/revoke/").status_code == 302
+    path = f"/dashboard/keys/{cast.key.pk}/revoke/"
+    asked = bob.post(path)
+    assert b"Programs that use it stop working at once" in asked.content
+    assert api.get("/v1/usage").status_code == 200, "not before it is confirmed"
+    assert bob.post(path, {"confirmed": "yes"}).status_code == 302
     assert api.get("/v1/usage").status_code == 401
 
 
 def test_a_stranger_cannot_revoke_a_key(charlie, cast):
-    assert charlie.post(f"/dashboard/keys/{cast.key.pk}/revoke/").status_code == 404
+    path = f"/dashboard/keys/{cast.key.pk}/revoke/"
+    assert charlie.post(path).status_code == 404
+    assert charlie.post(path, {"confirmed": "yes"}).status_code == 404
     cast.key.refresh_from_db()
     assert cast.key.revoked_at is None
 
@@ -63,3 +69,32 @@ def test_the_billing_role_reads_keys_but_makes_and_revokes_none(dora, cast):
     cast.key.refresh_from_db()
     assert ApiKey.objects.count() == before
     assert cast.key.revoked_at is None
+
+
+def test_a_rotation_shows_the_new_secret_once_and_keeps_the_old_for_its_grace(bob, cast, api):
+    path = f"/dashboard/keys/{cast.key.pk}/rotate/"
+    assert b"The old secret works for" in bob.get(path).content
+    answer = bob.post(path, {"grace_hours": "24"})
+    fresh = SECRET.search(answer.content)[0].decode()
+    assert fresh != cast.secret
+    assert b"works until" in answer.content
+    assert api.get("/v1/usage").status_code == 200
+    page = bob.get("/dashboard/keys/").content
+    assert fresh.encode() not in page
+    assert b"Rotating" in page
+
+
+def test_a_grace_that_is_not_offered_is_refused(bob, cast):
+    answer = bob.post(f"/dashboard/keys/{cast.key.pk}/rotate/", {"grace_hours": "9"})
+    assert answer.status_code == 422
+    cast.key.refresh_from_db()
+    assert cast.key.rotated_at is None
+
+
+def test_strangers_and_the_billing_role_rotate_nothing(charlie, dora, cast):
+    path = f"/dashboard/keys/{cast.key.pk}/rotate/"
+    assert charlie.get(path).status_code == 404
+    assert charlie.post(path, {"grace_hours": "0"}).status_code == 404
+    assert dora.post(path, {"grace_hours": "0"}).status_code == 403
+    cast.key.refresh_from_db()
+    assert cast.key.rotated_at is None

@@ -32,7 +32,13 @@ def crowd(cast, make_job):
         "/dashboard/",
         "/dashboard/jobs/",
         "/dashboard/keys/",
+        "/dashboard/jobs/?status=failed&source=api&model=atelier/sketch",
         "/dashboard/usage/",
+        "/dashboard/webhooks/",
+        "/dashboard/budgets/",
+        "/dashboard/invoices/",
+        "/dashboard/audit/",
+        "/dashboard/settings/",
         "/dashboard/billing/",
         "/dashboard/team/",
     ],
@@ -61,6 +67,10 @@ def test_a_vendors_pages(alice, crowd, path):
 
 
 def test_a_job_and_its_fragment(bob, make_job):
+    ended = make_job("succeeded")
+    with CaptureQueriesContext(connection) as queries:
+        bob.get(f"/dashboard/jobs/{ended.pk}/")
+    assert len(queries) <= MOST
     path = f"/dashboard/jobs/{make_job('running').pk}/"
     with CaptureQueriesContext(connection) as queries:
         bob.get(path)

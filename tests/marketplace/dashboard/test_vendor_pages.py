@@ -31,9 +31,15 @@ def test_a_vendor_lists_a_model_from_licence_to_gallery(charlie, visitor, cast):
     assert licence.revenue_share_bps == 8250
     made = charlie.post(
         "/vendor/models/new/",
-        {"name": "dusk", "title": "Dusk", "task": "text-to-image", "visibility": "public"},
+        {
+            "name": "dusk",
+            "title": "Dusk",
+            "task": "text-to-image",
+            "category": "general",
+            "visibility": "public",
+        },
     )
-    assert made["Location"] == "/vendor/models/dusk/"
+    assert made["Location"] == "/vendor/models/dusk/listing/weights/"
     made = charlie.post("/vendor/models/dusk/versions/new/", version_form(licence, base=cast.ref))
     here = "/vendor/models/dusk/versions/1/"
     assert made["Location"] == here
@@ -103,7 +109,13 @@ def test_a_stranger_can_neither_price_nor_submit(charlie, cast):
 def test_a_taken_name_is_said_at_its_field(alice, cast):
     answer = alice.post(
         "/vendor/models/new/",
-        {"name": "sketch", "title": "Again", "task": "text-to-image", "visibility": "private"},
+        {
+            "name": "sketch",
+            "title": "Again",
+            "task": "text-to-image",
+            "category": "general",
+            "visibility": "private",
+        },
     )
     assert answer.status_code == 422
     assert b'id="id_name_error"' in answer.content

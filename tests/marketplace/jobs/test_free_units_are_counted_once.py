@@ -1,12 +1,9 @@
 """A free quota: held at submission, counted at the end, exact whoever comes at once."""
 
-import threading
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 
 import pytest
-from django.db import connection
 
 from billing.models import Charge
 from billing.selectors import balance_of
@@ -14,9 +11,10 @@ from marketplace.catalog import services as catalog
 from marketplace.catalog.models import FreeQuotaUse
 from marketplace.core.errors import InsufficientFunds, InvalidInput
 from marketplace.core.money import to_nano
-from marketplace.jobs import dispatch, services
+from marketplace.jobs import dispatch, requests, services
 from marketplace.jobs.models import Job
 from marketplace.jobs.selectors import free_units_drift
+from tests.at_once import at_once
 from tests.cast import make_cast, report_failed, report_finished, report_started
 
 PRICE = to_nano("0.004")
@@ -140,7 +138,7 @@ def test_a_new_price_is_no_second_quota(cast):
 def test_a_new_month_is_a_new_quota(cast, monkeypatch):
     offer_free(cast, 1)
     old = submit(cast)
-    monkeypatch.setattr(services, "now", lambda: datetime(2031, 1, 1, tzinfo=UTC))
+    monkeypatch.setattr(requests, "now", lambda: datetime(2031, 1, 1, tzinfo=UTC))
     assert submit(cast).quote_nano == 0
     monkeypatch.undo()
     services.job_finished(report_finished(old))
@@ -155,29 +153,6 @@ def test_a_quote_counts_what_is_free_and_holds_nothing(api, cast):
     assert answer["quote_nano_usd"] == PRICE
     assert answer["lines"][0]["what"] == "image, free this month"
     assert not FreeQuotaUse.objects.exists()
-
-
-def at_once(calls) -> list[Any]:
-    results: list[Any] = [None] * len(calls)
-    ready = threading.Barrier(len(calls))
-
-    def run(index):
-        try:
-            connection.ensure_connection()
-            ready.wait(30)
-            results[index] = calls[index]()
-        except Exception as error:  # a deadlock must show in the result, not in a dead thread
-            results[index] = error
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=[index]) for index in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    return results
 
 
 @pytest.mark.usefixtures("transactional_db")

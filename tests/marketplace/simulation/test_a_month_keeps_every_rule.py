@@ -37,6 +37,7 @@ def test_a_small_month_with_faults():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", range(3))
 def test_months_with_faults(seed):
     code, output = simulate("--jobs", 300, "--customers", 12, "--seed", seed, "--faults")
@@ -45,6 +46,7 @@ def test_months_with_faults(seed):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_process_that_dies_at_every_failpoint_in_turn():
     code, output = simulate("--jobs", 25, "--customers", 4, "--seed", 5, "--exhaust")
     assert code == 0, output

@@ -1,0 +1,144 @@
+"""Calls do less: fewer statements, indexes, and locks on rows that all calls share."""
+
+from pathlib import Path
+
+import django.db.models.deletion
+from django.db import migrations, models
+
+
+SQL = Path(__file__).parent.parent / "sql"
+FUNCTIONS = (SQL / "0009_few_statements.sql").read_text()
+BEFORE = (SQL / "settle.sql").read_text()
+ACCOUNTS = """
+CREATE TRIGGER billing_account_immutable BEFORE UPDATE OR DELETE ON billing_account
+    FOR EACH ROW EXECUTE FUNCTION mercato_immutable('{}');
+REVOKE DELETE, TRUNCATE ON billing_account FROM PUBLIC, CURRENT_USER;
+"""
+
+
+class Migration(migrations.Migration):
+    dependencies = [
+        ("accounts", "0003_billing_scope"),
+        ("billing", "0008_issued_invoices_stay"),
+    ]
+
+    operations = [
+        # First: transfers no longer ask whether their accounts are there.
+        migrations.RunSQL(ACCOUNTS, "DROP TRIGGER billing_account_immutable ON billing_account;"),
+        migrations.AlterField(
+            model_name="charge",
+            name="invoice",
+            field=models.ForeignKey(
+                db_index=False,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="charges",
+                to="billing.invoice",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="charge",
+            name="org",
+            field=models.ForeignKey(
+                db_constraint=False,
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="charges",
+                to="accounts.organisation",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="charge",
+            name="postpaid_batch",
+            field=models.ForeignKey(
+                db_index=False,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="postpaid_charges",
+                to="billing.meterbatch",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="charge",
+            name="prepaid_batch",
+            field=models.ForeignKey(
+                db_index=False,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="prepaid_charges",
+                to="billing.meterbatch",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="charge",
+            name="vendor",
+            field=models.ForeignKey(
+                db_constraint=False,
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="sales",
+                to="accounts.organisation",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="hold",
+            name="org",
+            field=models.ForeignKey(
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="holds",
+                to="accounts.organisation",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="transfer",
+            name="credit",
+            field=models.ForeignKey(
+                db_constraint=False,
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="credits",
+                to="billing.account",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="transfer",
+            name="debit",
+            field=models.ForeignKey(
+                db_constraint=False,
+                db_index=False,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="debits",
+                to="billing.account",
+            ),
+        ),
+        migrations.AlterField(
+            model_name="transfer",
+            name="reverses",
+            field=models.ForeignKey(
+                blank=True,
+                db_index=False,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="reversals",
+                to="billing.transfer",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="charge",
+            index=models.Index(
+                condition=models.Q(("invoice__isnull", False)),
+                fields=["invoice"],
+                name="charge_invoiced",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="transfer",
+            index=models.Index(
+                condition=models.Q(("reverses__isnull", False)),
+                fields=["reverses"],
+                name="transfer_reverses",
+            ),
+        ),
+        migrations.RunSQL(FUNCTIONS, BEFORE),
+    ]

@@ -1,0 +1,37 @@
+"""Forms of the developer's desk: rotation, retention, webhooks. Services decide what is allowed."""
+
+from django import forms
+from django.conf import settings
+
+GRACES = [
+    ("0", "No longer: it ends now"),
+    ("1", "1 hour"),
+    ("24", "1 day"),
+    ("168", "7 days"),
+    ("720", "30 days"),
+]
+
+
+class RotateForm(forms.Form):
+    """How to replace a key's secret."""
+
+    grace_hours = forms.ChoiceField(
+        choices=GRACES,
+        initial="24",
+        label="The old secret works for",
+        help_text="Long enough to put the new one everywhere the key is used.",
+    )
+
+
+class RetentionForm(forms.Form):
+    """How long inputs and outputs are kept."""
+
+    keep_days = forms.IntegerField(required=False, label="Keep inputs and outputs for, in days")
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        least, most = settings.FILE_KEEP_DAYS_BOUNDS
+        self.fields["keep_days"].help_text = (
+            f"{least} to {most}. Empty: {settings.FILE_KEEP_DAYS}, as {settings.SITE_NAME} does. "
+            "It counts for old jobs too; what is deleted does not come back."
+        )

@@ -1,0 +1,147 @@
+"""Deletes what jobs were given and made when its time is up, or at once when somebody asks.
+
+Charges are kept: what a job cost, and why, stays explained without its inputs and outputs.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import DateTimeField, ExpressionWrapper, F, Q, QuerySet
+
+from inference import protocol
+from marketplace.accounts import audit
+from marketplace.accounts.models import Organisation
+from marketplace.core.clock import now
+from marketplace.core.errors import InvalidInput, WrongState
+from marketplace.core.ids import parse_id
+from marketplace.core.storage import storage
+from marketplace.jobs.files import file_fields
+from marketplace.jobs.models import LIVE, File, Job, Purpose, WebhookDelivery
+
+log = structlog.get_logger("mercato.jobs.retention")
+
+
+def keep_days_of(org: Organisation) -> int:
+    """Return for how many days an organisation's inputs and outputs are kept."""
+    return int(settings.FILE_KEEP_DAYS if org.keep_days is None else org.keep_days)
+
+
+def outputs_keep(job: Job, outputs: list[protocol.Output], moment: datetime) -> None:
+    """Write the rows of a job's files, which go when the organisation's time is up."""
+    File.objects.bulk_create(
+        File(
+            org=job.org,
+            purpose=Purpose.OUTPUT,
+            job=job,
+            index=output.index,
+            key=output.key,
+            content_type=output.content_type,
+            size=output.size,
+            sha256=output.sha256[:64],
+            width=output.width,
+            height=output.height,
+            seconds=output.seconds,
+            expires_at=moment + timedelta(days=keep_days_of(job.org)),
+        )
+        for output in outputs
+    )
+
+
+def goes_at(job: Job) -> datetime | None:
+    """Return when an ended job's inputs and outputs are deleted; None while it lives, or after."""
+    if job.finished_at is None or job.purged_at is not None:
+        return None
+    return job.finished_at + timedelta(days=keep_days_of(job.org))
+
+
+@transaction.atomic
+def retention_set(*, org: Organisation, days: int | None) -> None:
+    """Say how long inputs and outputs are kept; None: as the market does. Old ones count too.
+
+    Raises InvalidInput out of the bounds that the market sets.
+    """
+    least, most = settings.FILE_KEEP_DAYS_BOUNDS
+    if days is not None and not least <= days <= most:
+        why = f"{least} to {most} days."
+        raise InvalidInput("This is out of range.", fields={"keep_days": [why]})
+    org.keep_days = days
+    org.save(update_fields=["keep_days"])
+    age = timedelta(days=keep_days_of(org))
+    File.objects.for_org(org).filter(deleted_at__isnull=True).update(
+        expires_at=ExpressionWrapper(F("created_at") + age, output_field=DateTimeField())
+    )
+    audit.record(org=org, action="retention.set", target=f"{keep_days_of(org)} days", days=days)
+
+
+def _strip(jobs: list[Job]) -> int:
+    """Blank the inputs and results of ended jobs, in their rows and in what webhooks told."""
+    moment = now()
+    with transaction.atomic():
+        for row in WebhookDelivery.objects.filter(job__in=jobs).select_for_update():
+            if isinstance(row.payload.get("data"), dict):
+                row.payload["data"]["result"] = {}
+                row.save(update_fields=["payload"])
+        return Job.objects.filter(pk__in=[job.pk for job in jobs], purged_at__isnull=True).update(
+            input={}, result={}, purged_at=moment
+        )
+
+
+def _due(limit: int) -> "list[Job]":
+    """Return ended jobs whose time is up, by how long their organisations keep them."""
+    own = Organisation.objects.filter(keep_days__isnull=False)
+    found: list[Job] = []
+    for days in {None, *own.values_list("keep_days", flat=True).distinct()}:
+        age = timedelta(days=settings.FILE_KEEP_DAYS if days is None else days)
+        rows = Job.objects.filter(purged_at__isnull=True, finished_at__lte=now() - age)
+        whose = Q(org__keep_days=days) if days is not None else Q(org__keep_days__isnull=True)
+        found += rows.filter(whose).order_by("finished_at").only("pk")[: limit - len(found)]
+        if len(found) >= limit:
+            break
+    return found
+
+
+def jobs_purge(limit: int = 1000) -> int:
+    """Blank the inputs of jobs whose time is up. Returns how many. Files go by `files_expire`."""
+    due = _due(limit)
+    done = _strip(due) if due else 0
+    if done:
+        log.info("purged", jobs=done)
+    return done
+
+
+def _uploads(job: Job) -> "QuerySet[File]":
+    """Return the uploads that a job was given, less those that another live job needs."""
+    wanted = {
+        str(job.input[name])
+        for name in file_fields(job.version.input_schema)
+        if job.input.get(name) is not None
+    }
+    if wanted:
+        live: Any = Job.objects.for_org(job.org_id).filter(status__in=LIVE).exclude(pk=job.pk)
+        for given in live.values_list("input", flat=True)[:10_000]:
+            wanted -= {str(value) for value in given.values() if isinstance(value, str)}
+    ids = [parse_id(value) for value in wanted]
+    found: QuerySet[File] = File.objects.for_org(job.org_id).filter(pk__in=ids)
+    return found
+
+
+def job_purge(*, org: Organisation, job: Job) -> None:
+    """Delete an ended job's inputs and outputs now; again changes nothing.
+
+    Uploads that another live job needs stay until their time is up. Raises WrongState for a job
+    that has not ended, and lets through what the store raises: nothing is marked then.
+    """
+    if not job.is_ended:
+        raise WrongState("The job has not ended. Cancel it first.", code="not_ended")
+    if job.purged_at is not None:
+        return
+    files = [*File.objects.for_org(org).filter(job=job), *_uploads(job)]
+    for file in files:
+        storage().delete(file.key)
+    with transaction.atomic():
+        File.objects.filter(pk__in=[file.pk for file in files]).update(deleted_at=now())
+        _strip([job])
+        audit.record(org=org, action="job.purge", target=job.pk, files=len(files))

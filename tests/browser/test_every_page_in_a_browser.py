@@ -1,0 +1,101 @@
+"""Every page in Chromium: axe-core finds nothing, the console is silent, nothing sticks out."""
+
+import pytest
+from django.test import override_settings
+from pytest_django.live_server_helper import LiveServer
+
+from marketplace.core.storage import storage
+from tests.browser.visits import DESKTOP, PHONE, Visitor, survey
+from tests.pages.fixtures import market
+from tests.pages.routes import Site
+
+__all__ = ["market"]
+pytestmark = [pytest.mark.django_db, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def url(market, browser):
+    """The address of a server of the populated market."""
+    server = LiveServer("localhost")
+    with override_settings(PUBLIC_URL=server.url, CSRF_TRUSTED_ORIGINS=[server.url]):
+        server._live_server_modified_settings.enable()
+        storage.cache_clear()  # its links begin with PUBLIC_URL
+        yield server.url
+        server.stop()
+        server._live_server_modified_settings.disable()
+        storage.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def site(market):
+    return Site(market)
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    """Every page for each audience, sorted so that one signs in after the other."""
+    return sorted(site.find()[0], key=lambda page: page.audience)
+
+
+@pytest.fixture(scope="module")
+def main_pages(pages, site):
+    """Each address once; of the console's many like tables, a few of each kind."""
+    order = ["visitor", "bob", "alice", "sam", "charlie", "dora"]
+    ranked = sorted(pages, key=lambda page: order.index(page.audience), reverse=True)
+    once = {page.path: page for page in ranked}.values()
+    return sorted((page for page in once if not _is_like_others(page)), key=lambda p: p.audience)
+
+
+TABLES = ("billing_charge", "accounts_organisation", "catalog_version", "jobs_job")
+
+
+def _is_like_others(page):
+    """Tell whether it is a table or a row that Django's admin site draws like all others."""
+    table = page.name.removeprefix("admin:").rpartition("_")
+    drawn = table[2] in ("changelist", "change", "history", "add", "delete")
+    return page.name.startswith("admin:") and drawn and table[0] not in TABLES
+
+
+@pytest.fixture
+def visitor(browser, url, site, request):
+    opened = Visitor(browser, url, site, **getattr(request, "param", {}))
+    yield opened
+    opened.close()
+
+
+def fit(visitor):
+    """Look at a page on a desktop, and whether it fits on a phone."""
+    found = visitor.axe() + visitor.too_wide(DESKTOP) + visitor.too_wide(PHONE)
+    visitor.page.set_viewport_size(DESKTOP)
+    return found
+
+
+def test_main_pages_are_accessible_silent_and_fit_a_phone(visitor, main_pages):
+    faults = survey(visitor, main_pages, fit)
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("visitor", [{"java_script_enabled": False}], indirect=True)
+def test_every_page_reads_without_scripts(visitor, main_pages):
+    faults = survey(visitor, main_pages, Visitor.unreadable)
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.slow
+def test_every_page_for_everyone(visitor, pages):
+    faults = survey(visitor, pages, fit)
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("visitor", [{"color_scheme": "dark"}], indirect=True)
+def test_every_page_in_the_dark(visitor, pages):
+    faults = survey(visitor, pages, fit)
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.slow
+def test_every_page_on_a_phone(visitor, pages):
+    visitor.page.set_viewport_size(PHONE)
+    faults = survey(visitor, pages, Visitor.axe)
+    assert not faults, "\n".join(faults)

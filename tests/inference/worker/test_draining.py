@@ -1,0 +1,62 @@
+"""A worker that staff drain takes nothing new and ends when empty; it can be undone until then."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+
+from inference.engine.weights import Model
+from inference.protocol import DRAIN_UNDONE, Heartbeat, drain_key, worker_key
+from tests.inference.control import Control
+from tests.inference.process import WorkerProcess
+
+
+def _beat(control: Control, worker: WorkerProcess) -> Heartbeat:
+    return Heartbeat.from_dict(json.loads(control.valkey.get(worker_key(worker.worker_id))))
+
+
+def _wait(is_so: Callable[[], bool], seconds: float = 15) -> None:
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_a_drained_worker_takes_nothing_new_and_ends_when_empty_unless_it_is_undone(
+    control: Control, start_worker: Callable[..., WorkerProcess], tiny_model: Model
+) -> None:
+    worker = start_worker("emptied", WORKER_PRELOAD=tiny_model.uri)
+    key, started_at = drain_key(worker.worker_id), _beat(control, worker).started_at
+    long = {"prompt": "a", "steps": 200, "num_images": 64}
+    running = control.send(control.job(tiny_model, "emptied", input=long))
+    control.wait_for_event(running, "started")
+
+    control.valkey.set(key, str(started_at))
+    _wait(lambda: _beat(control, worker).draining)
+    time.sleep(2)  # Celery's thread has let go of the queue by now
+    left = control.send(control.job(hardware_class="emptied"))
+    time.sleep(2)
+    assert control.valkey.llen(left.queue) == 1
+    assert running.job_id in _beat(control, worker).busy
+
+    control.valkey.set(key, DRAIN_UNDONE)
+    control.finished(left)
+    assert not _beat(control, worker).draining
+
+    control.valkey.set(key, str(started_at))
+    _wait(lambda: _beat(control, worker).draining)
+    control.cancel(running)
+    control.end(running)
+    assert worker.wait() == 0
+    assert control.unacknowledged() == 0
+
+
+def test_a_word_to_an_earlier_process_of_the_same_name_is_not_heard(
+    control: Control, start_worker: Callable[..., WorkerProcess]
+) -> None:
+    control.valkey.set(drain_key("restarted"), "1700000000.0")
+    worker = start_worker("restarted", WORKER_ID="restarted")
+    time.sleep(5)
+    assert not _beat(control, worker).draining
+    control.finished(control.send(control.job(hardware_class="restarted")))

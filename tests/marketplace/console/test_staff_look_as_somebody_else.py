@@ -1,0 +1,86 @@
+"""Staff look as a customer: with a banner, for a reason, changing nothing, and it is audited."""
+
+import pytest
+from django.test import Client
+
+from marketplace.accounts.models import ApiKey, AuditEvent
+from marketplace.console.models import StaffAct
+from tests.cast import person
+
+pytestmark = pytest.mark.django_db
+
+
+def begin(browser, user, why="They cannot find their invoice."):
+    return browser.post("/acting/begin/", {"user_pk": user.pk, "why": why, "next": "/dashboard/"})
+
+
+def test_the_banner_is_on_every_page_and_the_audit_has_both_ends(sam, cast):
+    assert begin(sam, cast.bob)["Location"] == "/dashboard/"
+    for place in ("/", "/dashboard/", "/dashboard/jobs/", "/pricing/"):
+        page = sam.get(place).content.decode()
+        assert "You are looking as bob@example.org." in page, place
+    sam.post("/acting/stop/", {"next": "/"})
+    assert "You are looking as" not in sam.get("/").content.decode()
+    ended, began = StaffAct.objects.all()
+    assert (began.verb, began.by, began.subject) == ("acting.began", cast.sam, cast.bob.email)
+    assert began.note == "They cannot find their invoice."
+    assert (ended.verb, ended.by) == ("acting.ended", cast.sam)
+    told = AuditEvent.objects.for_org(cast.developer).values_list("action", "actor")
+    assert list(told) == [
+        ("staff.acting.ended", "the platform"),
+        ("staff.acting.began", "the platform"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "/dashboard/keys/", "/dashboard/billing/top-ups/", "/dashboard/billing/recharge/",
+        "/dashboard/team/", "/dashboard/budgets/organisation/", "/vendor/payouts/connect/",
+        "/models/atelier/sketch/run/", "/accounts/2fa/totp/activate/", "/accounts/email/",
+        "/accounts/password/change/", "/dashboard/organisations/new/",
+    ],
+)  # fmt: skip
+def test_nothing_can_be_changed(sam, cast, place):
+    begin(sam, cast.bob)
+    keys = ApiKey.objects.count()
+    assert sam.post(place, {"name": "mine", "scopes": ["run"]}).status_code == 403
+    assert ApiKey.objects.count() == keys
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/accounts/2fa/", "/accounts/2fa/recovery-codes/", "/dashboard/settings/", "/console/"],
+)
+def test_secrets_and_the_console_stay_closed(sam, cast, place):
+    begin(sam, cast.bob)
+    assert sam.get(place).status_code == 403
+    assert sam.get(place).content.decode().count("whsec_") == 0
+
+
+def test_nobody_acts_as_staff_or_as_the_deactivated(sam, cast):
+    for user in (person("eve", is_staff=True), person("gone", is_active=False), cast.sam):
+        assert begin(sam, user).status_code == 403
+    assert not StaffAct.objects.exists()
+
+
+def test_it_needs_the_permission_a_second_factor_and_a_reason(staff, sam, cast):
+    assert begin(staff("view_user"), cast.bob).status_code == 403
+    plain = Client()
+    plain.force_login(cast.sam)
+    assert begin(plain, cast.bob).status_code == 403
+    assert begin(sam, cast.bob, why="")["Location"].startswith("/console/people/")
+    assert begin(staff("view_user", "act_as"), cast.bob)["Location"] == "/dashboard/"
+
+
+def test_who_has_not_begun_cannot_stop(cast):
+    bob = Client()
+    bob.force_login(cast.bob)
+    assert bob.post("/acting/stop/").status_code == 403
+
+
+def test_after_it_the_console_asks_for_the_second_factor_again(sam, cast):
+    begin(sam, cast.bob)
+    sam.post("/acting/stop/", {"next": "/"})
+    assert sam.get("/console/").status_code == 302
+    assert StaffAct.objects.count() == 2

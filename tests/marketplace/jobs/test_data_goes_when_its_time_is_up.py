@@ -1,0 +1,128 @@
+"""Inputs and outputs go by the organisation's own number of days; charges stay explained."""
+
+from datetime import timedelta
+
+import pytest
+
+from billing.models import Charge
+from marketplace.accounts.models import AuditEvent
+from marketplace.core.clock import now
+from marketplace.core.errors import InvalidInput, WrongState
+from marketplace.core.storage import storage
+from marketplace.jobs import retention, services, sweeper
+from marketplace.jobs.models import File, Job, Purpose, WebhookDelivery
+from tests.cast import SCHEMA, listed_version, report_finished
+
+
+@pytest.fixture
+def make(cast):
+    def ended(org=None, days_ago=0, ref=None, **given):
+        job, _ = services.job_submit(
+            org=org or cast.developer,
+            ref=ref or cast.ref,
+            given={"prompt": "secret", **given},
+            webhook_url="https://example.org/hook",
+        )
+        services.job_finished(report_finished(job))
+        Job.objects.filter(pk=job.pk).update(finished_at=now() - timedelta(days=days_ago))
+        job.refresh_from_db()
+        return job
+
+    return ended
+
+
+def test_old_jobs_lose_their_inputs_and_keep_their_charge(cast, make):
+    old, new = make(days_ago=31), make(days_ago=29)
+    assert retention.jobs_purge() == 1
+    old.refresh_from_db()
+    new.refresh_from_db()
+    assert (old.input, old.result) == ({}, {})
+    assert old.purged_at is not None
+    assert new.input["prompt"] == "secret"
+    assert Charge.objects.get(pk=old.pk).lines[0]["amount_usd"]
+    told = WebhookDelivery.objects.get(job=old)
+    assert told.payload["data"]["result"] == {}
+    assert retention.jobs_purge() == 0
+
+
+def test_an_organisation_keeps_its_own_number_of_days(cast, make):
+    job = make(days_ago=3)
+    assert retention.jobs_purge() == 0
+    retention.retention_set(org=cast.developer, days=2)
+    assert retention.jobs_purge() == 1
+    job.refresh_from_db()
+    assert job.input == {}
+    assert AuditEvent.objects.get(action="retention.set").detail == {"days": 2}
+
+
+def test_a_longer_time_than_usual_holds_too(cast, make):
+    retention.retention_set(org=cast.developer, days=60)
+    make(days_ago=40)
+    assert retention.jobs_purge() == 0
+
+
+def test_files_there_already_go_by_the_new_number(cast, make):
+    job = make()
+    retention.retention_set(org=cast.developer, days=5)
+    file = job.outputs.get()
+    assert file.expires_at == file.created_at + timedelta(days=5)
+    later = make()
+    assert later.outputs.get().expires_at < now() + timedelta(days=5, minutes=1)
+    File.objects.update(created_at=now() - timedelta(days=6))
+    retention.retention_set(org=cast.developer, days=4)
+    assert sweeper.files_expire() == 2
+    assert storage().size(file.key) is None
+
+
+@pytest.mark.parametrize("days", [0, 366])
+def test_bounds_are_the_markets(cast, days):
+    with pytest.raises(InvalidInput) as error:
+        retention.retention_set(org=cast.developer, days=days)
+    assert "keep_days" in error.value.fields
+
+
+def test_one_jobs_data_goes_at_once(cast, make):
+    job, other = make(), make()
+    key = job.outputs.get().key
+    assert storage().size(key) is not None
+    retention.job_purge(org=cast.developer, job=job)
+    job.refresh_from_db()
+    other.refresh_from_db()
+    assert storage().size(key) is None
+    assert job.outputs.get().deleted_at is not None
+    assert (job.input, other.input["prompt"]) == ({}, "secret")
+    assert AuditEvent.objects.get(action="job.purge").target == str(job.pk)
+
+
+def test_a_live_job_keeps_its_data(cast):
+    job, _ = services.job_submit(org=cast.developer, ref=cast.ref, given={"prompt": "x"})
+    with pytest.raises(WrongState):
+        retention.job_purge(org=cast.developer, job=job)
+
+
+def test_an_upload_goes_with_its_job_unless_another_needs_it(cast, make):
+    schema = {
+        **SCHEMA,
+        "properties": {**SCHEMA["properties"], "image": {"type": "string", "format": "file-id"}},
+    }
+    version = listed_version(cast.vendor, cast.licence, cast.sam, name="edit", input_schema=schema)
+    store = storage()
+    files = []
+    for name in ("shared", "alone"):
+        store.write(f"test/{cast.developer.pk}/{name}", [b"x"], 10)
+        files.append(
+            File.objects.create(
+                org=cast.developer, purpose=Purpose.INPUT, name=name, content_type="image/png",
+                key=f"test/{cast.developer.pk}/{name}", size=1,
+                expires_at=now() + timedelta(days=1),
+            )
+        )  # fmt: skip
+    shared, alone = files
+    ended = [make(ref=version.model.ref, image=str(file.pk)) for file in files]
+    services.job_submit(
+        org=cast.developer, ref=version.model.ref, given={"prompt": "x", "image": str(shared.pk)}
+    )
+    for job in ended:
+        retention.job_purge(org=cast.developer, job=job)
+    assert storage().size(shared.key) == 1
+    assert storage().size(alone.key) is None
