@@ -159,3 +159,11 @@ def test_the_api_refuses_what_is_no_amount(client, market):
     answer = client.get("/v1/models?max_output_usd=cheap")
     assert answer.status_code == 422
     assert "max_output_usd" in answer.json()["error"]["fields"]
+
+
+def test_prices_are_shown_before_and_after_the_first_measurement(visitor, cast):
+    assert b"by input" in visitor.get("/pricing/").content
+    standings.standings_refresh()
+    page = visitor.get("/pricing/").content
+    assert b'<td class="num">$0.004</td>' in page
+    assert b'<td class="num">$4.00</td>' in page
