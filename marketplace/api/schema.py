@@ -24,7 +24,7 @@ class Schema(AutoSchema):
 
     def get_auth(self) -> list[dict[str, Any]]:
         """Return the ways to authenticate; an empty one means that none is needed."""
-        found: list[dict[str, Any]] = super().get_auth()  # type: ignore[no-untyped-call]
+        found: list[dict[str, Any]] = super().get_auth()
         if any(isinstance(each, PublicRead) for each in self.view.get_permissions()):
             found.append({})
         return found

@@ -110,10 +110,11 @@ def _field(name: str, node: dict[str, Any]) -> forms.Field:
             required=False,
         )
     if isinstance(node.get("enum"), list):
+        kinds = {str(value): value for value in node["enum"]}
         return forms.TypedChoiceField(
             label=label,
             choices=[(value, value) for value in node["enum"]],
-            coerce=type(node["enum"][0]),
+            coerce=lambda text: kinds[str(text)],
             initial=node.get("default", node["enum"][0]),
             required=False,
             empty_value=None,

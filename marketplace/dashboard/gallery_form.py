@@ -98,7 +98,8 @@ class Search:
         found = []
         for name in self.asked.keys() - {"sort", "page"}:
             field, value = self.form.fields[name], self.asked[name]
-            labels = dict(field.choices) if isinstance(field, forms.ChoiceField) else {}
+            choices: Any = field.choices if isinstance(field, forms.ChoiceField) else ()
+            labels = dict(choices)
             words = f"“{value}”" if name == "q" else str(labels[value])
             if name == "price":
                 words = f"Output {words}" if value != "0" else words

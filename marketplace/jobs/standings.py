@@ -50,7 +50,8 @@ GROUP BY v.id
 def _rows(sql: str, **given: Any) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, given)
-        return cursor.fetchall()
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+        return rows
 
 
 def _demand(moment: datetime) -> dict[Any, float]:

@@ -14,7 +14,7 @@ from marketplace.local.market import Market
 from marketplace.local.processes import LocalError
 from marketplace.local.valkey import free_port
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 LINK = re.compile(r"http\S+/accounts/confirm-email/\S+")
 MOST_S = 120
 
@@ -46,12 +46,12 @@ def link_in_mail(market: Market) -> str:
 
 
 def test_from_visitor_to_picture_in_two_minutes(browser: Any, market: Market) -> None:
-    context = browser.new_context(base_url=f"http://127.0.0.1:{market.port}")
+    context = browser.new_context(base_url=market.url)
     page = context.new_page()
     complaints: list[str] = []
     page.on("console", lambda line: line.type == "error" and complaints.append(line.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(60_000)
 
     page.goto("/")
     assert page.locator(".stall-goods img, .stall-goods video").count() == 4

@@ -31,13 +31,13 @@ def test_from_visitor_to_picture_to_key(page, cast, monkeypatch):
     page.wait_for_url("**/models/atelier/sketch/#try")
     assert page.get_by_text("You have $1.00 of free credit").is_visible()
 
-    page.get_by_label("Prompt").fill("a red circle")
-    page.get_by_text("Settings", exact=True).click()
-    page.get_by_label("Num images").fill("3")
+    page.get_by_label("Prompt", exact=True).fill("a red circle")
+    page.get_by_label("Num images", exact=True).fill("3")
     page.locator("#quote").get_by_text("$0.012").wait_for()
-    page.get_by_role("button", name="Run").click()
-    page.wait_for_url("**/dashboard/jobs/*/")
-    assert page.get_by_text("Waiting for a free worker").is_visible()
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_text("waiting for a free worker").wait_for()
+    page.goto(f"/dashboard/jobs/{Job.objects.get().pk}/")
+    page.get_by_text("Waiting for a free worker").wait_for()
 
     from marketplace.jobs import services
 

@@ -13,9 +13,20 @@ from marketplace.api.auth import PublicRead, Scopes, caller_of, org_of
 from marketplace.api.pagination import CursorPagination
 from marketplace.api.v1 import present, serializers
 from marketplace.catalog import selectors
+from marketplace.catalog.gallery import Use, Wish, gallery
 from marketplace.catalog.models import Status, Task
-from marketplace.core.money import format_usd
+from marketplace.core.errors import InvalidInput
+from marketplace.core.money import format_usd, to_nano
 from marketplace.jobs.services import quote_make
+
+
+def _nano(text: str) -> int:
+    """Return an amount of the query in nano-USD. Raises InvalidInput."""
+    try:
+        return to_nano(text)
+    except ValueError as error:
+        why = f"{text!r} is not an amount in USD."
+        raise InvalidInput(why, fields={"max_output_usd": [why]}) from error
 
 
 class ModelList(APIView):
@@ -28,6 +39,10 @@ class ModelList(APIView):
         parameters=[
             OpenApiParameter("search", str, description="In name, title and summary."),
             OpenApiParameter("task", str, enum=Task.values),
+            OpenApiParameter("licence", str, enum=Use.values, description="What it must allow."),
+            OpenApiParameter(
+                "max_output_usd", str, description="Most that one output may cost at the defaults."
+            ),
             OpenApiParameter("cursor", str),
             OpenApiParameter("limit", int),
         ],
@@ -35,11 +50,15 @@ class ModelList(APIView):
     )
     def get(self, request: Request) -> Response:
         """List public models, newest first."""
-        rows = selectors.models_public()
-        if text := request.query_params.get("search", "").replace("\x00", "")[:100]:
-            rows = selectors.search(rows, text)
-        if task := request.query_params.get("task"):
-            rows = rows.filter(task=task.replace("\x00", ""))
+        asked = {key: str(value).replace("\x00", "") for key, value in request.query_params.items()}
+        rows = gallery(
+            Wish(
+                text=asked.get("search", "")[:100],
+                task=asked.get("task", ""),
+                use=asked.get("licence", ""),
+                most_nano=_nano(asked["max_output_usd"]) if "max_output_usd" in asked else None,
+            )
+        )
         pages = CursorPagination()
         page: Sequence[Any] = pages.paginate_queryset(rows, request, self) or []
         prices = selectors.prices_of(page)

@@ -106,5 +106,6 @@ def pricing(request: HttpRequest) -> HttpResponse:
     cards = _cards(gallery_find(Wish(order=Order.CHEAPEST))[:12])
     for card in cards:
         each = card["standing"].output_nano if card["standing"] else None
+        card["output_nano"] = each
         card["thousand_nano"] = None if each is None else each * 1000
     return render(request, "public/pricing.html", {"cards": cards})

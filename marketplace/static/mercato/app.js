@@ -86,6 +86,29 @@ document.addEventListener("submit", (event) => {
   if (question && !window.confirm(question)) event.preventDefault();
 });
 
+// A passing message at the corner; read out at once. What it says must not be the only trace.
+function toast(text, tone) {
+  let box = document.querySelector(".toasts");
+  if (!box) {
+    box = document.createElement("div");
+    box.className = "toasts";
+    box.setAttribute("role", "alert");
+    document.body.append(box);
+  }
+  const note = document.createElement("p");
+  note.className = `notice toast ${tone}`;
+  note.textContent = text;
+  box.replaceChildren(note);
+  setTimeout(() => note.remove(), 8000);
+}
+
+// A part of the page that could not be fetched: what was there stays, and this says so.
+document.addEventListener("htmx:sendError", () => toast("The server cannot be reached. Try again in a moment.", "error"));
+document.addEventListener("htmx:responseError", (event) => {
+  const status = event.detail.xhr.status;
+  toast(status === 429 ? "Too many requests. Try again in a moment." : "That did not work. Reload the page and try again.", "error");
+});
+
 function prepare(root) { prepareCopying(root); prepareTabs(root); }
 prepare(document);
 document.documentElement.classList.add("scripted");

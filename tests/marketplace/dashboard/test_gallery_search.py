@@ -138,3 +138,32 @@ def test_pages_keep_what_was_asked(visitor, cast):
 def test_a_search_for_script_is_text(visitor, market):
     page = visitor.get("/?q=<script>alert(1)</script>").content
     assert b"<script>alert" not in page
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", ["motion", "doodles", "portraits", "sketch"]),
+        ("?search=portraits", ["portraits"]),
+        ("?licence=open", ["sketch"]),
+        ("?max_output_usd=0.005", ["doodles", "sketch"]),
+        ("?task=text-to-video&licence=commercial", ["motion"]),
+    ],
+)
+def test_the_api_filters_alike(client, market, query, found):
+    rows = client.get(f"/v1/models{query}").json()["results"]
+    assert [row["name"] for row in rows] == found
+
+
+def test_the_api_refuses_what_is_no_amount(client, market):
+    answer = client.get("/v1/models?max_output_usd=cheap")
+    assert answer.status_code == 422
+    assert "max_output_usd" in answer.json()["error"]["fields"]
+
+
+def test_prices_are_shown_before_and_after_the_first_measurement(visitor, cast):
+    assert b"by input" in visitor.get("/pricing/").content
+    standings.standings_refresh()
+    page = visitor.get("/pricing/").content
+    assert b'<td class="num">$0.004</td>' in page
+    assert b'<td class="num">$4.00</td>' in page
