@@ -94,7 +94,7 @@ def fleet_of(org: Organisation) -> OwnFleet:
     busy = [job_id for beat in beats for job_id in beat.busy if len(job_id) == len(str(org.pk))]
     running = Job.objects.filter(pk__in=busy, version__model__org=org)
     mine = {str(pk) for pk in running.values_list("pk", flat=True)}
-    waiting: dict[str, dict[str, Any]] = {
+    waiting: dict[str, Any] = {
         row["queue"]: row
         for row in Job.objects.filter(status=JobStatus.QUEUED, version_id__in=list(versions))
         .order_by()

@@ -80,7 +80,7 @@ def _submit(
     try:
         job, _ = job_submit(
             org=request.org,
-            ref=model.ref,
+            ref=str(version),  # the one whose form this is, whatever a rollout does meanwhile
             given=given,
             user=request.user,
             idempotency_key=f"playground-{digest}",
