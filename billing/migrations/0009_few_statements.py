@@ -140,5 +140,21 @@ class Migration(migrations.Migration):
                 name="transfer_reverses",
             ),
         ),
+        migrations.AddField(
+            model_name="topup",
+            name="key_attempt",
+            field=models.PositiveIntegerField(
+                default=0,
+                help_text="Stripe replays a stored 5xx under the same key: then the next one.",
+            ),
+        ),
+        migrations.AddField(
+            model_name="topupreturn",
+            name="key_attempt",
+            field=models.PositiveIntegerField(
+                default=0,
+                help_text="As that of a top-up.",
+            ),
+        ),
         migrations.RunSQL(FUNCTIONS, BEFORE),
     ]
