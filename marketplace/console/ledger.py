@@ -101,9 +101,11 @@ def rules(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         with transaction.atomic():
             record(request, "invariants.checked", "the whole ledger")
-        broken = [found for found in invariants.audit_remember() if found.rows]
-        for found in broken:
-            invariants.incident_open(found.rule, repr(found.rows))
+        found = invariants.audit()
+        broken = [finding for finding in found if finding.rows]
+        for finding in broken:
+            invariants.incident_open(finding.rule, repr(finding.rows))
+        invariants.audit_remember(found)
         if broken:
             messages.error(request, f"{len(broken)} rule(s) are broken: an incident is open.")
         else:
