@@ -352,6 +352,8 @@ STRIPE_EVENT_KEEP_DAYS = env.int("STRIPE_EVENT_KEEP_DAYS", default=90)
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
 # Send meter events by the v2 stream, up to 100 in a request: for more than some hundred a second.
 STRIPE_METER_STREAM = env.bool("STRIPE_METER_STREAM", default=False)
+# Meter requests in flight from one relay; Stripe takes one at a time for each customer and meter.
+STRIPE_METER_LANES = env.int("STRIPE_METER_LANES", default=4)
 
 # Invoices. A month is closed this long after its end, when its last calls have been charged.
 INVOICE_SETTLE_DELAY_H = env.float("INVOICE_SETTLE_DELAY_H", default=6.0)

@@ -25,7 +25,7 @@ MUTANTS = (
         "a batch is marked before it is sent",
         METERS,
         "    sent = pool.map(",
-        "    MeterBatch.mark_all_delivered(batches)\n    sent = pool.map(",
+        "    MeterBatch.mark_all_delivered(b for b, _ in own)\n    sent = pool.map(",
         TOLD,
     ),
     Mutant(
