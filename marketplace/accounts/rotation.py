@@ -8,10 +8,10 @@ from django.conf import settings
 from django.db import transaction
 
 from marketplace.accounts import audit, tokens
-from marketplace.accounts.models import ApiKey, Organisation
-from marketplace.accounts.services import key_unlimited_require
+from marketplace.accounts.models import ApiKey, Membership, Organisation, Scope
+from marketplace.accounts.services import GIVERS, key_unlimited_require, scopes_refused
 from marketplace.core.clock import now
-from marketplace.core.errors import InvalidInput, NotFound, WrongState
+from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
 from marketplace.core.ids import parse_id
 
 MOST_GRACE_H = 24 * 30
@@ -19,13 +19,20 @@ MOST_GRACE_H = 24 * 30
 
 @transaction.atomic
 def api_key_rotate(
-    *, org: Organisation, key_id: object, grace_h: int, by: ApiKey | None = None
+    *,
+    org: Organisation,
+    key_id: object,
+    grace_h: int,
+    by: ApiKey | None = None,
+    member: Membership | None = None,
 ) -> tuple[ApiKey, str]:
     """Give a key a new secret; the one it has works for `grace_h` hours more (0: ends now).
 
     The key stays what it is: its budget, project and jobs are not begun anew. A second rotation
     ends the secret of the first at once. `by` is the key that rotates: one with a project or a
-    budget may rotate only itself. Raises NotFound, NotAllowed, InvalidInput, WrongState.
+    budget may rotate only itself. `member` is who rotates on a page: the new secret is theirs to
+    see, so the key may have no scope that their role may not give.
+    Raises NotFound, NotAllowed, InvalidInput, WrongState.
     """
     if not 0 <= grace_h <= MOST_GRACE_H:
         why = f"0 to {MOST_GRACE_H} hours."
@@ -34,6 +41,9 @@ def api_key_rotate(
     key: ApiKey | None = rows.filter(pk=parse_id(key_id)).first()
     if key is None:
         raise NotFound("There is no such key.")
+    if member is not None and (refused := scopes_refused(member.role, key.scopes)):
+        roles = " or ".join(GIVERS[Scope(refused[0])])
+        raise NotAllowed(f"Only {roles} may rotate a key with {' and '.join(refused)}.")
     if by is not None and by.pk != key.pk:
         key_unlimited_require(by, "rotate other keys")
         if not set(key.scopes) <= set(by.scopes):

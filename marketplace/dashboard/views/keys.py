@@ -8,8 +8,8 @@ from django.views.decorators.http import require_http_methods, require_POST
 from marketplace.accounts import selectors as accounts
 from marketplace.accounts.models import ApiKey, Role
 from marketplace.accounts.rotation import api_key_rotate
-from marketplace.accounts.services import api_key_create, api_key_revoke
-from marketplace.core.errors import MarketError, NotFound
+from marketplace.accounts.services import api_key_create, api_key_revoke, scopes_refused
+from marketplace.core.errors import MarketError, NotAllowed, NotFound
 from marketplace.core.ids import parse_id
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.desk_forms import RotateForm
@@ -77,12 +77,19 @@ def key_rotate(request: MemberRequest, key_id: str) -> HttpResponseBase:
         if form.is_valid():
             try:
                 rotated, secret = api_key_rotate(
-                    org=request.org, key_id=key.pk, grace_h=int(form.cleaned_data["grace_hours"])
+                    org=request.org,
+                    key_id=key.pk,
+                    grace_h=int(form.cleaned_data["grace_hours"]),
+                    member=request.membership,
                 )
                 return _page(request, secret=secret, rotated=rotated)
+            except NotAllowed:
+                raise
             except MarketError as error:
                 show_error(form, error)
-    context = {"key": key, "form": form, "may_write": may(request, Role.DEVELOPER)}
+    role = request.membership.role
+    may_write = may(request, Role.DEVELOPER) and not scopes_refused(role, key.scopes)
+    context = {"key": key, "form": form, "may_write": may_write}
     return render(request, "dashboard/key_rotate.html", context, status=status)
 
 
