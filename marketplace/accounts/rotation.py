@@ -9,7 +9,7 @@ from django.db import transaction
 
 from marketplace.accounts import audit, tokens
 from marketplace.accounts.models import ApiKey, Membership, Organisation, Scope
-from marketplace.accounts.services import GIVERS, key_unlimited_require, scopes_refused
+from marketplace.accounts.services import GIVERS, key_beyond, key_unlimited_require, scopes_refused
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
 from marketplace.core.ids import parse_id
@@ -30,9 +30,9 @@ def api_key_rotate(
 
     The key stays what it is: its budget, project and jobs are not begun anew. A second rotation
     ends the secret of the first at once. `by` is the key that rotates: one with a project or a
-    budget may rotate only itself. `member` is who rotates on a page: the new secret is theirs to
-    see, so the key may have no scope that their role may not give.
-    Raises NotFound, NotAllowed, InvalidInput, WrongState.
+    budget may rotate only itself, any other only itself and what it could make. `member` is who
+    rotates on a page: the new secret is theirs to see, so the key may have no scope that their
+    role may not give. Raises NotFound, NotAllowed, InvalidInput, WrongState.
     """
     if not 0 <= grace_h <= MOST_GRACE_H:
         why = f"0 to {MOST_GRACE_H} hours."
@@ -46,8 +46,8 @@ def api_key_rotate(
         raise NotAllowed(f"Only {roles} may rotate a key with {' and '.join(refused)}.")
     if by is not None and by.pk != key.pk:
         key_unlimited_require(by, "rotate other keys")
-        if not set(key.scopes) <= set(by.scopes):
-            raise InvalidInput("That key may do more than yours.", fields={"key": ["Not yours."]})
+        if fields := key_beyond(by, key.scopes, key.expires_at, key.allowed_models):
+            raise InvalidInput("That key may do more than yours.", fields=fields)
     if not key.is_usable:
         raise WrongState("The key is revoked or has expired. Make another one.")
     token, moment = tokens.new_token(), now()
