@@ -71,7 +71,8 @@ def _key(request: MemberRequest, key_id: str) -> ApiKey:
 @require_http_methods(["GET", "HEAD", "POST"])
 def key_rotate(request: MemberRequest, key_id: str) -> HttpResponseBase:
     """Ask how long the old secret is to work, then make a new one and show it once."""
-    key, form, status = _key(request, key_id), RotateForm(), 200
+    key, status = _key(request, key_id), 200
+    form = RotateForm.asking(key)
     if request.method == "POST":
         form, status = RotateForm(request.POST), 422
         if form.is_valid():
@@ -81,11 +82,15 @@ def key_rotate(request: MemberRequest, key_id: str) -> HttpResponseBase:
                     key_id=key.pk,
                     grace_h=int(form.cleaned_data["grace_hours"]),
                     member=request.membership,
+                    once=form.cleaned_data["once"],
+                    current=form.cleaned_data["current"],
                 )
                 return _page(request, secret=secret, rotated=rotated)
             except NotAllowed:
                 raise
             except MarketError as error:
+                key.refresh_from_db()
+                form = RotateForm.asking(key, form.cleaned_data["grace_hours"], bound=True)
                 show_error(form, error)
     role = request.membership.role
     may_write = may(request, Role.DEVELOPER) and not scopes_refused(role, key.scopes)

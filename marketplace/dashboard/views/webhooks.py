@@ -1,6 +1,7 @@
 """Webhooks: where they go, what was sent and answered, replays, a test, the signing secret."""
 
 import json
+import uuid
 from typing import Any
 
 from django.conf import settings
@@ -41,6 +42,8 @@ def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpRespons
         "may_write": may(request, Role.DEVELOPER),
         "shown": request.org.webhook_secret_shown_at is not None,
         "grace_h": settings.WEBHOOK_SECRET_GRACE_H,
+        "rotation_mark": rotation.rotation_mark(request.org),
+        "once": uuid.uuid4(),
         **more,
     }
     return render(request, "dashboard/webhooks.html", context, status=status)
@@ -133,5 +136,14 @@ def secret_show(request: MemberRequest) -> HttpResponseBase:
 @require_POST
 def secret_rotate(request: MemberRequest) -> HttpResponseBase:
     """Make a new signing secret and show it, once."""
-    secret, until = rotation.webhook_secret_rotate(org=request.org)
+    try:
+        secret, until = rotation.webhook_secret_rotate(
+            org=request.org,
+            once=request.POST.get("once", "")[:36],
+            current=request.POST.get("current", ""),
+        )
+    except MarketError as error:
+        messages.error(request, error.message)
+        return redirect("webhooks")
+    request.org.refresh_from_db()
     return _page(request, secret=secret, secret_before_until=until, shown=True)
