@@ -21,6 +21,14 @@ from marketplace.jobs import deliveries
 _KINDS = (("job", "Jobs"), ("account", "Account"))
 
 
+def _sees_all(request: MemberRequest, kind: str) -> bool:
+    """Tell whether a member may see addresses, which are often secrets, and what was answered.
+
+    Those of jobs: who may submit jobs; the account's: who may set it.
+    """
+    return may(request, Role.DEVELOPER) if kind == "job" else may(request)
+
+
 def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpResponse:
     kind, state = request.GET.get("kind", ""), request.GET.get("state", "")
     kind = kind if kind in deliveries.KINDS else ""
@@ -30,7 +38,7 @@ def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpRespons
         org=request.org, kind=kind, state=state, before=before
     )
     context = {
-        "rows": rows,
+        "rows": [(told, _sees_all(request, told.kind)) for told in rows],
         "next": following,
         "before": before,
         "kind": kind,
@@ -72,6 +80,7 @@ def delivery(request: MemberRequest, kind: str, delivery_id: str) -> HttpRespons
         "row": row,
         "headers": headers,
         "body": json.dumps(row.payload, indent=2),
+        "sees_all": _sees_all(request, kind),
         "may_write": may(request, Role.DEVELOPER),
     }
     return render(request, "dashboard/delivery.html", context)
