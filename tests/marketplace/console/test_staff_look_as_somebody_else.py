@@ -102,3 +102,25 @@ def test_a_jobs_page_names_only_the_host_of_its_webhook(sam, cast):
     page = sam.get(f"/dashboard/jobs/{job.pk}/").content.decode()
     assert "hooks.example.org" in page
     assert "token-of-bob" not in page
+
+
+@pytest.mark.parametrize(
+    ("place", "owner"),
+    [
+        ("/dashboard/billing/recharge/?saved=setup", "bob"),
+        ("/vendor/payouts/?from=stripe", "alice"),
+    ],
+)
+def test_coming_back_from_stripe_changes_nothing_for_them(sam, cast, monkeypatch, place, owner):
+    asked = []
+    monkeypatch.setattr("billing.recharge.card_saved", lambda *given: asked.append(given))
+    monkeypatch.setattr("billing.connect.account_refresh", lambda **given: asked.append(given))
+    monkeypatch.setattr("marketplace.dashboard.views.payments.gateway_shared", object)
+    monkeypatch.setattr("billing.recharge.card_of", lambda *given: None)
+    begin(sam, getattr(cast, owner))
+    assert sam.get(place).status_code in (200, 302)
+    assert asked == []
+    own = Client()
+    own.force_login(getattr(cast, owner))
+    own.get(place)
+    assert len(asked) == 1
