@@ -20,6 +20,7 @@ from marketplace.core import limits
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound, TooManyRequests, WrongState
 from marketplace.core.ids import parse_id
+from marketplace.jobs import retention
 from marketplace.jobs.models import Job
 
 PAGE = 50
@@ -75,6 +76,7 @@ def report(request: HttpRequest) -> HttpResponse:
     return render(request, "public/report.html", {"form": form}, status=status)
 
 
+@transaction.atomic
 def _take(request: HttpRequest, given: dict[str, Any]) -> None:
     model: Model = given["model"]
     address = request.META.get("REMOTE_ADDR", "")
@@ -91,6 +93,8 @@ def _take(request: HttpRequest, given: dict[str, Any]) -> None:
         email=given["email"],
         user=user,
     )
+    if fits:
+        retention.job_hold(given["job"])
 
 
 @require_safe
@@ -189,6 +193,11 @@ def report_decide(request: HttpRequest, found: Report, state: ReportState, note:
     rows = Report.objects.filter(pk=found.pk, state=ReportState.OPEN)
     if not rows.update(state=state, note=note, decided_by=by, decided_at=now()):
         raise WrongState("Somebody has decided on this report already.")
+    if found.job_id:
+        # Locked, so that of two verdicts at once the later one sees the other.
+        Job.objects.select_for_update().filter(pk=found.job_id).first()
+        if not Report.objects.filter(job_id=found.job_id, state=ReportState.OPEN).exists():
+            retention.job_release(found.job_id)
     org, model = found.model.org, found.model
     record(request, f"report.{state}", found, org=org, note=note, by=by)
     if state == ReportState.DISMISSED:

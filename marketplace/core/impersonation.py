@@ -12,8 +12,14 @@ from marketplace.core.errors import NotAllowed
 HISTORY = "hijack_history"
 """django-hijack's session key: who acts, under whose name the session now runs."""
 _SAFE = ("GET", "HEAD", "OPTIONS")
-_SECRET = ("/accounts/", "/console/", "/dashboard/settings/", "/dashboard/invitations/")
-"""Pages that show what is its owner's alone: addresses, second factors, signing secrets."""
+_SECRET = (
+    "/accounts/", "/console/", "/dashboard/settings/", "/dashboard/invitations/",
+    "/dashboard/webhooks/", "/dashboard/billing/profile/",
+)  # fmt: skip
+"""Pages that show what is its owner's alone: addresses, second factors, signing secrets.
+
+The address of a webhook is often a secret itself, and its receiver's answer may hold one.
+"""
 
 
 def is_acting(request: HttpRequest) -> bool:

@@ -1,7 +1,11 @@
 """Forms of the developer's desk: rotation, retention, webhooks. Services decide what is allowed."""
 
+import uuid
+
 from django import forms
 from django.conf import settings
+
+from marketplace.accounts.models import ApiKey
 
 GRACES = [
     ("0", "No longer: it ends now"),
@@ -21,6 +25,15 @@ class RotateForm(forms.Form):
         label="The old secret works for",
         help_text="Long enough to put the new one everywhere the key is used.",
     )
+    # Sent twice, by a double click or a reload, the form makes one secret.
+    current = forms.CharField(required=False, widget=forms.HiddenInput)
+    once = forms.CharField(required=False, max_length=36, widget=forms.HiddenInput)
+
+    @classmethod
+    def asking(cls, key: ApiKey, grace_hours: str = "24", *, bound: bool = False) -> "RotateForm":
+        """Return the form for the secret that a key has now."""
+        values = {"grace_hours": grace_hours, "current": key.prefix, "once": str(uuid.uuid4())}
+        return cls(values) if bound else cls(initial=values)
 
 
 class RetentionForm(forms.Form):

@@ -18,6 +18,7 @@ from marketplace.catalog.schemas import in_order
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.ids import parse_id
+from marketplace.core.impersonation import is_acting
 from marketplace.core.money import to_usd
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
 from marketplace.dashboard.csv_pages import stream_csv
@@ -171,6 +172,7 @@ def _job_context(request: MemberRequest, job: Job) -> dict[str, Any]:
         "logs": events.logs_of(job.pk),
         "goes_at": retention.goes_at(job),
         "may_write": may(request, Role.DEVELOPER),
+        "sees_address": may(request, Role.DEVELOPER) and not is_acting(request),
     }
 
 

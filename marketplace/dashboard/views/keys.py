@@ -8,8 +8,8 @@ from django.views.decorators.http import require_http_methods, require_POST
 from marketplace.accounts import selectors as accounts
 from marketplace.accounts.models import ApiKey, Role
 from marketplace.accounts.rotation import api_key_rotate
-from marketplace.accounts.services import api_key_create, api_key_revoke
-from marketplace.core.errors import MarketError, NotFound
+from marketplace.accounts.services import api_key_create, api_key_revoke, scopes_refused
+from marketplace.core.errors import MarketError, NotAllowed, NotFound
 from marketplace.core.ids import parse_id
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.desk_forms import RotateForm
@@ -71,18 +71,30 @@ def _key(request: MemberRequest, key_id: str) -> ApiKey:
 @require_http_methods(["GET", "HEAD", "POST"])
 def key_rotate(request: MemberRequest, key_id: str) -> HttpResponseBase:
     """Ask how long the old secret is to work, then make a new one and show it once."""
-    key, form, status = _key(request, key_id), RotateForm(), 200
+    key, status = _key(request, key_id), 200
+    form = RotateForm.asking(key)
     if request.method == "POST":
         form, status = RotateForm(request.POST), 422
         if form.is_valid():
             try:
                 rotated, secret = api_key_rotate(
-                    org=request.org, key_id=key.pk, grace_h=int(form.cleaned_data["grace_hours"])
+                    org=request.org,
+                    key_id=key.pk,
+                    grace_h=int(form.cleaned_data["grace_hours"]),
+                    member=request.membership,
+                    once=form.cleaned_data["once"],
+                    current=form.cleaned_data["current"],
                 )
                 return _page(request, secret=secret, rotated=rotated)
+            except NotAllowed:
+                raise
             except MarketError as error:
+                key.refresh_from_db()
+                form = RotateForm.asking(key, form.cleaned_data["grace_hours"], bound=True)
                 show_error(form, error)
-    context = {"key": key, "form": form, "may_write": may(request, Role.DEVELOPER)}
+    role = request.membership.role
+    may_write = may(request, Role.DEVELOPER) and not scopes_refused(role, key.scopes)
+    context = {"key": key, "form": form, "may_write": may_write}
     return render(request, "dashboard/key_rotate.html", context, status=status)
 
 

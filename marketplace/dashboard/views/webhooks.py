@@ -1,6 +1,7 @@
 """Webhooks: where they go, what was sent and answered, replays, a test, the signing secret."""
 
 import json
+import uuid
 from typing import Any
 
 from django.conf import settings
@@ -20,6 +21,14 @@ from marketplace.jobs import deliveries
 _KINDS = (("job", "Jobs"), ("account", "Account"))
 
 
+def _sees_all(request: MemberRequest, kind: str) -> bool:
+    """Tell whether a member may see addresses, which are often secrets, and what was answered.
+
+    Those of jobs: who may submit jobs; the account's: who may set it.
+    """
+    return may(request, Role.DEVELOPER) if kind == "job" else may(request)
+
+
 def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpResponse:
     kind, state = request.GET.get("kind", ""), request.GET.get("state", "")
     kind = kind if kind in deliveries.KINDS else ""
@@ -29,7 +38,7 @@ def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpRespons
         org=request.org, kind=kind, state=state, before=before
     )
     context = {
-        "rows": rows,
+        "rows": [(told, _sees_all(request, told.kind)) for told in rows],
         "next": following,
         "before": before,
         "kind": kind,
@@ -41,6 +50,8 @@ def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpRespons
         "may_write": may(request, Role.DEVELOPER),
         "shown": request.org.webhook_secret_shown_at is not None,
         "grace_h": settings.WEBHOOK_SECRET_GRACE_H,
+        "rotation_mark": rotation.rotation_mark(request.org),
+        "once": uuid.uuid4(),
         **more,
     }
     return render(request, "dashboard/webhooks.html", context, status=status)
@@ -69,6 +80,7 @@ def delivery(request: MemberRequest, kind: str, delivery_id: str) -> HttpRespons
         "row": row,
         "headers": headers,
         "body": json.dumps(row.payload, indent=2),
+        "sees_all": _sees_all(request, kind),
         "may_write": may(request, Role.DEVELOPER),
     }
     return render(request, "dashboard/delivery.html", context)
@@ -133,5 +145,14 @@ def secret_show(request: MemberRequest) -> HttpResponseBase:
 @require_POST
 def secret_rotate(request: MemberRequest) -> HttpResponseBase:
     """Make a new signing secret and show it, once."""
-    secret, until = rotation.webhook_secret_rotate(org=request.org)
+    try:
+        secret, until = rotation.webhook_secret_rotate(
+            org=request.org,
+            once=request.POST.get("once", "")[:36],
+            current=request.POST.get("current", ""),
+        )
+    except MarketError as error:
+        messages.error(request, error.message)
+        return redirect("webhooks")
+    request.org.refresh_from_db()
     return _page(request, secret=secret, secret_before_until=until, shown=True)
