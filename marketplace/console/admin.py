@@ -20,7 +20,7 @@ from marketplace.console import (
     terms_admin,
     wallets_admin,
 )
-from marketplace.console.credit import CreditForm
+from marketplace.console.credit import CreditForm, not_for
 from marketplace.console.rows import Audited, NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
@@ -93,6 +93,11 @@ class OrganisationAdmin(Audited):
         "credit_limit_usd", "shards", "nonce",
     )  # fmt: skip
     inlines = (MembershipInline,)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Leave out what one may not book; `CreditForm.book` refuses it too."""
+        hidden = not_for(request.user)
+        return [name for name in self.fields if name not in hidden]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Organisations are founded by their owners."""
