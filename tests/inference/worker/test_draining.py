@@ -13,7 +13,9 @@ from tests.inference.process import WorkerProcess
 
 
 def _beat(control: Control, worker: WorkerProcess) -> Heartbeat:
-    return Heartbeat.from_dict(json.loads(control.valkey.get(worker_key(worker.worker_id))))
+    told = control.valkey.get(worker_key(worker.worker_id))
+    assert told is not None
+    return Heartbeat.from_dict(json.loads(told))
 
 
 def _wait(is_so: Callable[[], bool], seconds: float = 60) -> None:
