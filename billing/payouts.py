@@ -40,7 +40,7 @@ from billing.stripe.gateway import (
 from billing.stripe.inbox import handles
 from billing.stripe.records_connect import Reversal
 from billing.stripe.records_connect import Transfer as Sent
-from marketplace.accounts.models import User
+from marketplace.accounts.models import Organisation, User
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import derived_id
@@ -89,6 +89,9 @@ def _send(gateway: StripeGateway, payout: Payout) -> bool:
     """Make sure that Stripe has the transfer of a payout, and record it."""
     if payout.first_attempt_at is not None and (found := _found(gateway, payout)) is not None:
         return payout_record(payout.pk, found)
+    if _is_suspended(payout.org_id):
+        Payout.objects.filter(pk=payout.pk, state=PayoutState.INTENT).update(needs_approval=True)
+        raise PayoutWaits("The vendor is suspended: staff must release it after restoring them.")
     account = account_refetch(gateway, payout.org_id)
     if account is None or not account.enabled:
         raise PayoutWaits("The vendor's account cannot receive money now.")
@@ -101,11 +104,17 @@ def _send(gateway: StripeGateway, payout: Payout) -> bool:
     return _begin(payout) and payout_record(payout.pk, _create(gateway, payout, account))
 
 
+def _is_suspended(org_id: uuid.UUID) -> bool:
+    """Tell whether an organisation is suspended, as the database has it now."""
+    return Organisation.objects.filter(pk=org_id, suspended_at__isnull=False).exists()
+
+
 def _begin(payout: Payout) -> bool:
     """Note that something is about to be sent. False if another sender has taken over."""
     mine = Payout.objects.filter(
-        pk=payout.pk, attempts=payout.attempts, delivery=Delivery.PENDING, state=PayoutState.INTENT
-    )
+        pk=payout.pk, attempts=payout.attempts, delivery=Delivery.PENDING, state=PayoutState.INTENT,
+        org__suspended_at__isnull=True,
+    )  # fmt: skip
     return bool(mine.update(first_attempt_at=Coalesce("first_attempt_at", now())))
 
 
@@ -164,7 +173,12 @@ def payout_record(statement_id: uuid.UUID, sent: Sent) -> bool:
 
 @transaction.atomic
 def payout_approve(*, statement_id: uuid.UUID, by: User) -> None:
-    """Let a payout go that staff must see first. Raises WrongState if none is waiting."""
+    """Let a payout go that staff must see first.
+
+    Raises WrongState if none is waiting, or while its vendor is suspended.
+    """
+    if Payout.objects.filter(pk=statement_id, org__suspended_at__isnull=False).exists():
+        raise WrongState("Its vendor is suspended: restore them first.")
     changed = Payout.objects.filter(
         pk=statement_id, state=PayoutState.INTENT, needs_approval=True
     ).update(needs_approval=False, approved_by=by, approved_at=now(), next_attempt_at=now())

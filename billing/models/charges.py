@@ -50,6 +50,9 @@ class MeterBatch(OutboxRow):
             models.Index(
                 fields=["next_attempt_at"], condition=Q(delivery="pending"), name="batch_due"
             ),
+            models.Index(
+                fields=["created_at"], condition=Q(delivery="failed"), name="batch_failed"
+            ),
             models.Index(fields=["org", "funding", "minute"], name="batch_minute"),
             models.Index(fields=["sent_in"], condition=~Q(sent_in=""), name="batch_sent_in"),
         ]

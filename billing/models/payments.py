@@ -212,7 +212,10 @@ class StripeEvent(OutboxRow):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["next_attempt_at"], condition=Q(delivery="pending"), name="stripe_event_due"
-            )
+            ),
+            models.Index(
+                fields=["created_at"], condition=Q(delivery="failed"), name="stripe_event_failed"
+            ),
         ]
 
     def __str__(self) -> str:

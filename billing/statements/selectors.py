@@ -54,8 +54,12 @@ def payout_words(payout: Payout | None) -> str:
         return "Sent, part of it taken back"
     if payout.state == "sent":
         return "Sent to your account at Stripe"
+    if payout.org.suspended_at is not None:
+        return "Waits: your organisation is suspended"
     if payout.needs_approval:
         is_large = 0 < settings.PAYOUT_REVIEW_CENTS < payout.cents
         why = "it is a large one" if is_large else "it is your first one"
+        if payout.last_error:  # it was to be sent, and was held back
+            why = "it was held while your organisation was suspended"
         return f"Waits for a look by staff: {why}"
     return "Waits to be sent" if payout.last_error else "Being sent"

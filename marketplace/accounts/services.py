@@ -215,7 +215,8 @@ def organisation_update(*, org: Organisation, **changes: str) -> Organisation:
 def organisation_suspend(*, org: Organisation) -> bool:
     """Stop an organisation: its calls are refused, its models hidden. Returns whether it is new.
 
-    Jobs that run go on and are charged; money that it holds or is owed stays where it is.
+    Jobs that run go on and are charged; money that it holds or is owed stays where it is: its
+    payouts wait until it is restored and staff release them.
     """
     rows = Organisation.objects.filter(pk=org.pk, suspended_at__isnull=True)
     return bool(rows.update(suspended_at=now()))

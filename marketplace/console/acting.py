@@ -12,7 +12,7 @@ from hijack.views import AcquireUserView
 from marketplace.accounts.models import User
 from marketplace.accounts.selectors import organisations_of
 from marketplace.console.access import has_second_factor, record, tell
-from marketplace.core.impersonation import HISTORY
+from marketplace.core.impersonation import ENDED_WHY, HISTORY, bind
 
 _WHY = "acting_why"
 
@@ -65,13 +65,15 @@ class ActAs(AcquireUserView):  # type: ignore[misc]
 
 
 def _began(request: HttpRequest, hijacker: User, hijacked: User, **_: Any) -> None:
+    bind(request, hijacker)
     record(request, "acting.began", hijacked, note=request.META.get(_WHY, ""), by=hijacker)
     for org in organisations_of(hijacked):
         tell(org, "acting.began", hijacked)
 
 
 def _ended(request: HttpRequest, hijacker: User, hijacked: User, **_: Any) -> None:
-    record(request, "acting.ended", hijacked, by=hijacker)
+    why = request.META.get(ENDED_WHY, "")
+    record(request, "acting.ended", hijacked, note=why, by=hijacker)
     for org in organisations_of(hijacked):
         tell(org, "acting.ended", hijacked)
 

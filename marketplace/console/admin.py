@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.contrib import admin, messages
+from django.contrib.auth.admin import GroupAdmin
+from django.contrib.auth.models import Group
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
@@ -20,7 +23,7 @@ from marketplace.console import (
     terms_admin,
     wallets_admin,
 )
-from marketplace.console.credit import CreditForm
+from marketplace.console.credit import CreditForm, not_for
 from marketplace.console.rows import Audited, NoteForm, OutboxAdmin, ReadOnly
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
@@ -60,9 +63,41 @@ class UserAdmin(Audited):
         """People sign up themselves."""
         return False
 
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Only superusers change staff."""
+        may = bool(super().has_change_permission(request, obj))
+        return may and (request.user.is_superuser or not getattr(obj, "is_staff", False))
+
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Deactivate instead: the ledger must stay explicable."""
         return False
+
+
+@admin.register(Group)
+class StaffGroupAdmin(Audited, GroupAdmin):
+    """What staff may do, by group. Who could change one would give themselves every right."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Only superusers give rights."""
+        return bool(request.user.is_superuser)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Only superusers give rights."""
+        return bool(request.user.is_superuser)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Empty it instead: a deletion is not written into the audit."""
+        return False
+
+
+@admin.register(EmailAddress)
+class EmailAddressAdmin(ReadOnly):
+    """Addresses that people sign in with: another one would be another's way in."""
+
+    list_display = ("email", "user", "primary", "verified")
+    list_filter = ("primary", "verified")
+    search_fields = ("email",)
+    list_select_related = ("user",)
 
 
 class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
@@ -93,6 +128,11 @@ class OrganisationAdmin(Audited):
         "credit_limit_usd", "shards", "nonce",
     )  # fmt: skip
     inlines = (MembershipInline,)
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        """Leave out what one may not book; `CreditForm.book` refuses it too."""
+        hidden = not_for(request.user)
+        return [name for name in self.fields if name not in hidden]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Organisations are founded by their owners."""

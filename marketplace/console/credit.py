@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db import transaction
 from django.http import HttpRequest
 
 from billing.selectors import shard_count_of
@@ -14,9 +15,22 @@ from billing.wallets import credit_limit_set, shard_count_set
 from marketplace.accounts.models import Organisation
 from marketplace.accounts.selectors import organisation_get
 from marketplace.catalog.models import Model
+from marketplace.console.access import may, record
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound
 from marketplace.core.money import format_usd
+
+MAY_GRANT, MAY_CHANGE_WALLET = "billing.add_grant", "billing.change_wallet"
+_NEEDED = {
+    "grant_usd": MAY_GRANT, "grant_priority": MAY_GRANT, "grant_until": MAY_GRANT,
+    "grant_scope": MAY_GRANT, "grant_note": MAY_GRANT,
+    "credit_limit_usd": MAY_CHANGE_WALLET, "shards": MAY_CHANGE_WALLET,
+}  # fmt: skip
+
+
+def not_for(user: Any) -> list[str]:
+    """Return the fields of the form that somebody may not use: pages leave them out."""
+    return [name for name, permission in _NEEDED.items() if not user.has_perm(permission)]
 
 
 class CreditForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -85,11 +99,23 @@ class CreditForm(forms.ModelForm):  # type: ignore[type-arg]
         except NotFound as error:
             raise ValidationError("There is no such vendor.") from error
 
+    @transaction.atomic
     def book(self, request: HttpRequest, org: Organisation) -> list[str]:
-        """Do what was asked for. Returns what there is to tell."""
+        """Do what was asked for, and write it down. Returns what there is to tell.
+
+        Raises PermissionDenied unless one may give credit, or change wallets, as the form asks.
+        """
+        told = self._grant(request, org) + self._change_wallet(request, org)
+        if told:
+            note = f"{' '.join(told)} {self.cleaned_data['grant_note']}".strip()
+            record(request, "organisation.credit", org, org=org, note=note)
+        return told
+
+    def _grant(self, request: HttpRequest, org: Organisation) -> list[str]:
         data: dict[str, Any] = self.cleaned_data
         told = []
         if grant := data.get("grant_usd"):
+            may(request, MAY_GRANT)
             priority = data.get("grant_priority")
             is_new = credit_grant(
                 org_id=org.pk,
@@ -105,10 +131,18 @@ class CreditForm(forms.ModelForm):  # type: ignore[type-arg]
                 if is_new
                 else "This form had granted credit already; nothing more."
             )
+        return told
+
+    def _change_wallet(self, request: HttpRequest, org: Organisation) -> list[str]:
+        data: dict[str, Any] = self.cleaned_data
+        told = []
         if (limit := data.get("credit_limit_usd")) is not None:
+            may(request, MAY_CHANGE_WALLET)
             credit_limit_set(org_id=org.pk, limit_nano=int(limit * 10**9))
+            told.append(f"The credit limit is ${limit:f} now.")
         shards = data.get("shards")
         if shards and shards != shard_count_of(org.pk):
+            may(request, MAY_CHANGE_WALLET)
             shard_count_set(org_id=org.pk, count=shards)
             told.append(f"The wallet is spread over {shards} shards.")
         return told

@@ -69,6 +69,9 @@ class Report(models.Model):
     job_id = models.UUIDField(null=True, blank=True, help_text="Whose output, if it is one.")
     reason = models.CharField(max_length=10, choices=ReportReason)
     text = models.TextField(max_length=4000)
+    merged = models.PositiveIntegerField(
+        default=0, help_text="How many more came while it was open, in a flood: kept in its text."
+    )
     email = models.EmailField(blank=True)
     user = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
     state = models.CharField(max_length=9, choices=ReportState, default=ReportState.OPEN)

@@ -18,7 +18,7 @@ from marketplace.accounts.services import organisation_restore, organisation_sus
 from marketplace.catalog.models import Model
 from marketplace.console.access import needs, record
 from marketplace.console.acting import may_act_as
-from marketplace.console.credit import CreditForm
+from marketplace.console.credit import CreditForm, not_for
 from marketplace.console.mails import tell_vendor
 from marketplace.console.models import StaffAct
 from marketplace.core.errors import MarketError, NotFound
@@ -94,6 +94,10 @@ def _page(request: HttpRequest, org: Organisation, status: int = 200, **more: An
         **newest,
         **more,
     }
+    hidden = not_for(request.user)
+    for name in hidden:
+        context["money"].fields.pop(name, None)
+    context["may_book"] = bool({"grant_usd", "shards"} - set(hidden))
     return render(request, "console/organisation.html", context, status=status)
 
 
@@ -125,22 +129,15 @@ def stop(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_POST
-@needs(_CHANGE)
+@needs(_VIEW)
 def money(request: HttpRequest, slug: str) -> HttpResponse:
-    """Grant credit, set the credit limit, spread the wallet."""
+    """Grant credit, set the credit limit, spread the wallet: each needs its own right."""
     org = organisation_get(slug)
     form = MoneyForm(request.POST, instance=org)
     if not form.is_valid():
         return _page(request, org, 422, money=form)
     try:
-        with transaction.atomic():
-            told = form.book(request, org)
-            given = form.cleaned_data
-            if given.get("credit_limit_usd") is not None:
-                told.append(f"The credit limit is ${given['credit_limit_usd']:f} now.")
-            if told:
-                note = f"{' '.join(told)} {given['grant_note']}".strip()
-                record(request, "organisation.credit", org, org=org, note=note)
+        told = form.book(request, org)
     except MarketError as error:
         form.add_error(None, error.message)
         return _page(request, org, error.status, money=form)

@@ -1,6 +1,7 @@
 """Moderation: anybody reports a model or an output, staff decide once, the vendor is told."""
 
 from typing import Any
+from uuid import UUID
 
 from django import forms
 from django.contrib import messages
@@ -25,8 +26,11 @@ from marketplace.jobs.models import Job
 
 PAGE = 50
 PER_ADDRESS = (1 / 600, 5)
-PER_MODEL = (1 / 60, 30)
 """Tokens a second and burst: who reports too much waits, whatever it is about."""
+PER_MODEL = (1 / 60, 30)
+"""Beyond it, reports of one model are merged into the open one: many cannot silence others."""
+MERGED_TEXT_MAX = 100_000
+"""Characters; what does not fit is counted only."""
 
 
 class ReportForm(forms.Form):
@@ -79,12 +83,15 @@ def report(request: HttpRequest) -> HttpResponse:
 @transaction.atomic
 def _take(request: HttpRequest, given: dict[str, Any]) -> None:
     model: Model = given["model"]
-    address = request.META.get("REMOTE_ADDR", "")
-    limits.require("reports", f"report:{address}", *PER_ADDRESS)
-    limits.require("reports of this model", f"report:{model.pk}", *PER_MODEL)
+    limits.require("reports", f"report:{limits.address_of(request)}", *PER_ADDRESS)
     # The job of a stranger is no secret that this would tell: it is kept only if it fits.
     fits = Job.objects.filter(pk=given["job"], version__model=model).exists()
     user = User.objects.filter(pk=request.user.pk or NOBODY).first()
+    try:
+        limits.require("reports of this model", f"report:{model.pk}", *PER_MODEL)
+    except TooManyRequests:
+        if _merge(model, given, given["job"] if fits else None):
+            return
     Report.objects.create(
         model=model,
         job_id=given["job"] if fits else None,
@@ -95,6 +102,23 @@ def _take(request: HttpRequest, given: dict[str, Any]) -> None:
     )
     if fits:
         retention.job_hold(given["job"])
+
+
+@transaction.atomic
+def _merge(model: Model, given: dict[str, Any], job_id: UUID | None) -> bool:
+    """Keep one of a flood of reports in the newest open one. Returns whether there is one."""
+    rows = Report.objects.select_for_update().filter(model=model, state=ReportState.OPEN)
+    found = rows.order_by("-created_at").first()
+    if found is None:
+        return False
+    about = f", output {job_id}" if job_id else ""
+    sender = f", {given['email']}" if given["email"] else ""
+    said = f"\n\n[{given['reason']}{about}{sender}] {given['text']}"
+    found.merged += 1
+    if len(found.text) + len(said) <= MERGED_TEXT_MAX:
+        found.text += said
+    found.save(update_fields=["merged", "text"])
+    return True
 
 
 @require_safe

@@ -1,6 +1,6 @@
 """The staff console's site: its door, with a second factor, its own pages and Django's tables."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from allauth.account.decorators import secure_admin_login
@@ -23,10 +23,11 @@ class ConsoleSite(admin.AdminSite):
     enable_nav_sidebar = False
 
     def register(self, model_or_iterable: Any, admin_class: Any = None, **options: Any) -> None:
-        """Take a table, but not those that pages of our own show: flags, second factors."""
-        rows = model_or_iterable if isinstance(model_or_iterable, Iterable) else [model_or_iterable]
-        shown = [row for row in rows if row._meta.app_label not in ("waffle", "mfa")]
-        super().register(shown, admin_class, **options)
+        """Take a table only if its changes are audited, which those of libraries are not."""
+        from marketplace.console.rows import Audited
+
+        if issubclass(admin_class or admin.ModelAdmin, Audited):
+            super().register(model_or_iterable, admin_class, **options)
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Let in active staff whose session was opened with a second factor."""

@@ -5,6 +5,8 @@ import uuid
 import redis.exceptions
 import structlog
 from django.conf import settings
+from django.http import HttpRequest
+from rest_framework.throttling import BaseThrottle
 
 from marketplace.core import valkey
 from marketplace.core.errors import TooManyRequests
@@ -46,6 +48,11 @@ def require(what: str, bucket: str, rate: float, burst: int, count: int = 1) -> 
         raise TooManyRequests(
             f"Too many {what}; try again in {seconds} s.", extra={"retry_after": seconds}
         )
+
+
+def address_of(request: HttpRequest) -> str:
+    """Return the caller's address as the API counts it: behind a trusted proxy, not the proxy's."""
+    return str(BaseThrottle().get_ident(request))  # type: ignore[arg-type]
 
 
 def heavy(org_id: uuid.UUID) -> None:

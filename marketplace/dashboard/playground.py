@@ -14,8 +14,8 @@ from billing import selectors as billing
 from marketplace.accounts.models import Organisation, Role
 from marketplace.accounts.services import membership_require
 from marketplace.catalog.models import Model, Price, Version
-from marketplace.core import flags
-from marketplace.core.errors import InvalidInput, MarketError
+from marketplace.core import flags, limits
+from marketplace.core.errors import MarketError
 from marketplace.core.ids import parse_id
 from marketplace.dashboard.schema_controls import plain
 from marketplace.dashboard.schema_form import PlaygroundForm, files_sent, initial_of, with_files
@@ -30,6 +30,10 @@ SEED = "seed"
 _UPLOADS = ("image", "mask", "file", "loras")
 _LORA_TYPE = "application/octet-stream"
 _PROMPT = "a red circle"
+_KIND_BYTES = 16
+"""How much of a picture tells its kind."""
+UPLOADS_PER_ORG = (1.0, 60)
+"""Uploads a second, and burst: with the form or announced, they fill one bucket."""
 
 
 # The form
@@ -87,24 +91,46 @@ def store_files(
 
     Returns the form's content with their ids in, and by field what is wrong with the others.
     """
-    ids, problems = {}, {}
     form = PlaygroundForm(version.input_schema, prefix=PREFIX)
-    for name, upload in files_sent(form, sent, PREFIX).items():
+    sent_by_name = files_sent(form, sent, PREFIX)
+    if not sent_by_name:
+        return data, {}
+    # Nothing is stored for a form that cannot be run: its files are checked before the rest.
+    problems = {name: said for name, file in sent_by_name.items() if (said := _wrong(file))}
+    trial = with_files(data, {name: str(uuid.uuid4()) for name in sent_by_name}, PREFIX)
+    if not PlaygroundForm(version.input_schema, trial, prefix=PREFIX).is_valid():
+        again = "It was not kept, for something else is wrong: choose it again."
+        problems = {name: problems.get(name, again) for name in sent_by_name}
+    if problems:
+        return data, problems
+    ids = {}
+    for name, file in sent_by_name.items():
         try:
-            ids[name] = str(_store(org, upload).pk)
-        except InvalidInput as error:
+            ids[name] = str(_store(org, file).pk)
+        except MarketError as error:
             problems[name] = error.message
     return with_files(data, ids, PREFIX), problems
 
 
-def _store(org: Organisation, upload: Any) -> File:
-    if upload.size > settings.FILE_MAX_BYTES:
-        raise InvalidInput(f"At most {settings.FILE_MAX_BYTES // 2**20} MB.")
-    body = upload.read()
-    kind = files.picture_type(body)
-    if kind is None:
-        raise InvalidInput("It must be a PNG, JPEG or WebP picture.")
-    return files.upload_store(org=org, name=upload.name[:200], content_type=kind, body=body)
+def _wrong(file: Any) -> str:
+    """Say why a file that was sent is no use, or nothing."""
+    if file.size > settings.FILE_MAX_BYTES:
+        return f"At most {settings.FILE_MAX_BYTES // 2**20} MB."
+    start = file.read(_KIND_BYTES)
+    file.seek(0)
+    return "" if files.picture_type(start) else "It must be a PNG, JPEG or WebP picture."
+
+
+def upload_count(org: Organisation) -> None:
+    """Count an upload from the pages. Raises TooManyRequests."""
+    limits.require("uploads", f"uploads:{org.pk}", *UPLOADS_PER_ORG)
+
+
+def _store(org: Organisation, file: Any) -> File:
+    upload_count(org)
+    body = file.read()
+    kind = files.picture_type(body) or _LORA_TYPE
+    return files.upload_store(org=org, name=file.name[:200], content_type=kind, body=body)
 
 
 # The price

@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.db.models import BigIntegerField, QuerySet, Sum, Value
+from django.db.models.functions import Coalesce
 
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
@@ -14,14 +16,22 @@ from marketplace.core.storage import SignedPut, storage
 from marketplace.jobs.models import File, Purpose
 
 _UPLOAD_TTL_S = 900
+_UPLOAD_TTL = timedelta(seconds=_UPLOAD_TTL_S)
+_LOOKED_AT = 64
+"""Announced uploads whose size the store is asked for, when there is no room."""
 
 
 def upload_create(
-    *, org: Organisation, name: str, content_type: str
+    *, org: Organisation, name: str, content_type: str, size: int | None = None
 ) -> tuple[File, SignedPut, int]:
-    """Announce an upload. Returns the row, how to send the bytes, and how many at most."""
+    """Announce an upload. Returns the row, how to send the bytes, and how many at most.
+
+    Raises InvalidInput if it does not fit beside the uploads that are kept: UPLOADS_MAX_BYTES
+    for all of an organisation's. Without `size` it counts as large as one may be.
+    """
     if not name.strip() or "/" in name:
         raise InvalidInput("Give a file name.", fields={"name": ["A name without slashes."]})
+    _room_require(org, settings.FILE_MAX_BYTES if size is None else size)
     file_id = new_id()
     file = File.objects.create(
         id=file_id,
@@ -38,11 +48,38 @@ def upload_create(
 
 def upload_store(*, org: Organisation, name: str, content_type: str, body: bytes) -> File:
     """Keep a file that came through this process. Raises InvalidInput for one that is too large."""
-    file, _, limit = upload_create(org=org, name=name, content_type=content_type)
+    limit = settings.FILE_MAX_BYTES
     if len(body) > limit:
         raise InvalidInput(f"The file is larger than {limit} bytes.", code="file_too_large")
+    file = upload_create(org=org, name=name, content_type=content_type, size=len(body))[0]
     storage().put(file.key, body, content_type)
+    file.size = len(body)
+    file.save(update_fields=["size"])
     return file
+
+
+def _room_require(org: Organisation, size: int) -> None:
+    """Raise InvalidInput if `size` bytes more are too many for an organisation."""
+    most = settings.UPLOADS_MAX_BYTES
+    rows = File.objects.for_org(org).filter(purpose=Purpose.INPUT, deleted_at__isnull=True)
+    if _bytes(rows) + size <= most:
+        return
+    for file in rows.filter(size__isnull=True)[:_LOOKED_AT]:
+        if size_refresh(file).size is None and file.created_at < now() - _UPLOAD_TTL:
+            # It never came, and cannot any more.
+            File.objects.filter(pk=file.pk).update(deleted_at=now())
+    if _bytes(rows) + size > most:
+        raise InvalidInput(
+            f"Your uploads fill the {most // 2**20} MB that are kept for an organisation: wait "
+            "until the oldest are deleted, or keep them for fewer days.",
+            code="uploads_full",
+        )
+
+
+def _bytes(rows: "QuerySet[File]") -> int:
+    """Return how much uploads hold; what is announced and not seen yet counts in full."""
+    held = Coalesce("size", Value(settings.FILE_MAX_BYTES, output_field=BigIntegerField()))
+    return int(rows.order_by().aggregate(held=Sum(held))["held"] or 0)
 
 
 def picture_type(body: bytes) -> str | None:

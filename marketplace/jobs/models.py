@@ -172,7 +172,13 @@ class File(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["expires_at"], condition=Q(deleted_at__isnull=True), name="file_expiry"
-            )
+            ),
+            models.Index(
+                fields=["org"],
+                include=["size"],
+                name="file_uploads",
+                condition=Q(purpose="input", deleted_at__isnull=True),
+            ),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(
@@ -211,6 +217,9 @@ class WebhookDelivery(WebhookRow):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
                 fields=["next_attempt_at"], condition=Q(delivery="pending"), name="webhook_due"
+            ),
+            models.Index(
+                fields=["created_at"], condition=Q(delivery="failed"), name="webhook_failed"
             ),
             models.Index(fields=["org", "-created_at", "-id"], name="webhook_org_newest"),
         ]

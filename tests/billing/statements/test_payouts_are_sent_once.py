@@ -17,10 +17,11 @@ from billing.models import (
     Transfer,
 )
 from billing.statements.close import statement_close
-from billing.statements.selectors import statements_of
+from billing.statements.selectors import payout_words, statements_of
 from billing.stripe.gateway import gateway_from_settings
 from billing.stripe.inbox import HANDLERS, events_process
 from billing.stripe.records_connect import VendorAccount
+from marketplace.accounts.services import organisation_restore, organisation_suspend
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from tests.billing.statements.dying import Killed, killed_at
@@ -195,6 +196,35 @@ def test_a_large_payout_is_sent_once_staff_approve(vendor, standin):
     with pytest.raises(WrongState):
         payouts.payout_approve(statement_id=Payout.objects.get().pk, by=boss)
     assert payouts.payouts_send() == 1
+
+
+def test_a_suspended_vendor_is_not_paid_until_restored_and_released(vendor, standin):
+    fund(standin)
+    organisation_suspend(org=vendor)
+    assert payouts.payouts_send() == 0
+    payout = Payout.objects.get()
+    assert payout.needs_approval
+    assert "suspended" in payout.last_error
+    assert payout_words(payout) == "Waits: your organisation is suspended"
+    boss = vendor.members.get()
+    with pytest.raises(WrongState, match="suspended"):
+        payouts.payout_approve(statement_id=payout.pk, by=boss)
+    organisation_restore(org=vendor)
+    assert again() == 0
+    assert "while your organisation was suspended" in payout_words(Payout.objects.get())
+    assert sent_to(vendor) == []
+    payouts.payout_approve(statement_id=payout.pk, by=boss)
+    assert again() == 1
+    assert sent_to(vendor) == [800]
+
+
+def test_a_payout_that_stripe_has_is_booked_though_its_vendor_is_suspended(vendor, standin):
+    fund(standin)
+    standin.fault("drop_after", match="/v1/transfers", times=1)
+    assert payouts.payouts_send() == 0
+    organisation_suspend(org=vendor)
+    assert again() == 1
+    assert sent_to(vendor) == [800]
 
 
 def test_without_stripe_payouts_wait(vendor, settings):

@@ -13,14 +13,27 @@ from tests.inference.process import WorkerProcess
 
 
 def _beat(control: Control, worker: WorkerProcess) -> Heartbeat:
-    return Heartbeat.from_dict(json.loads(control.valkey.get(worker_key(worker.worker_id))))
+    told = control.valkey.get(worker_key(worker.worker_id))
+    assert told is not None
+    return Heartbeat.from_dict(json.loads(told))
 
 
-def _wait(is_so: Callable[[], bool], seconds: float = 15) -> None:
+def _wait(is_so: Callable[[], bool], seconds: float = 60) -> None:
     until = time.monotonic() + seconds
     while not is_so():
         assert time.monotonic() < until
         time.sleep(0.05)
+
+
+def _wait_for_beats(control: Control, worker: WorkerProcess, count: int) -> None:
+    """Wait until the worker has told how it is `count` times more, however slow the machine."""
+    seen = {_beat(control, worker).at}
+
+    def told() -> bool:
+        seen.add(_beat(control, worker).at)
+        return len(seen) > count
+
+    _wait(told)
 
 
 def test_a_drained_worker_takes_nothing_new_and_ends_when_empty_unless_it_is_undone(
@@ -34,9 +47,9 @@ def test_a_drained_worker_takes_nothing_new_and_ends_when_empty_unless_it_is_und
 
     control.valkey.set(key, str(started_at))
     _wait(lambda: _beat(control, worker).draining)
-    time.sleep(2)  # Celery's thread has let go of the queue by now
+    _wait_for_beats(control, worker, 2)  # Celery's thread has let go of the queue by now
     left = control.send(control.job(hardware_class="emptied"))
-    time.sleep(2)
+    _wait_for_beats(control, worker, 1)
     assert control.valkey.llen(left.queue) == 1
     assert running.job_id in _beat(control, worker).busy
 
@@ -57,6 +70,6 @@ def test_a_word_to_an_earlier_process_of_the_same_name_is_not_heard(
 ) -> None:
     control.valkey.set(drain_key("restarted"), "1700000000.0")
     worker = start_worker("restarted", WORKER_ID="restarted")
-    time.sleep(5)
+    _wait_for_beats(control, worker, 2)
     assert not _beat(control, worker).draining
     control.finished(control.send(control.job(hardware_class="restarted")))

@@ -2,6 +2,7 @@
 
 import pytest
 from django.apps import apps
+from django.db import connection
 
 from billing.models import Incident, StripeEvent
 from marketplace.console.models import StaffAct
@@ -69,3 +70,14 @@ def test_an_incident_is_resolved_with_a_note(sam, staff):
     act = StaffAct.objects.get()
     assert (act.verb, act.note) == ("incident.resolved", "Asked Stripe.")
     assert "Asked Stripe." in sam.get(page).content.decode()
+
+
+@pytest.mark.parametrize("name", ["stripeevent", "meterbatch", "webhookdelivery"])
+def test_failed_rows_of_a_queue_that_grows_are_found_by_an_index(db, name):
+    rows = queues()[name].rows.filter(delivery=Delivery.FAILED).order_by("-created_at", "-pk")
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("SET LOCAL enable_bitmapscan = off")
+    plan = rows[:51].explain()
+    assert "_failed on" in plan, plan
+    assert "_failed on" in rows.order_by()[:1000].explain()

@@ -5,6 +5,7 @@ from django.core import mail
 
 from marketplace.accounts.models import Organisation
 from marketplace.catalog.models import Status, Version
+from marketplace.console import reports
 from marketplace.console.models import Report, StaffAct
 from marketplace.core import valkey
 
@@ -46,6 +47,31 @@ def test_who_reports_too_much_waits(client, cast):
     answers = [client.post("/report/", FORM).status_code for _ in range(6)]
     assert answers == [200] * 5 + [429]
     assert Report.objects.count() == 5
+
+
+def test_behind_a_proxy_each_visitor_has_a_limit_of_their_own(client, cast, settings):
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+    answers = [
+        client.post("/report/", FORM, headers={"x-forwarded-for": f"198.51.100.{n // 4}"})
+        for n in range(12)
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 12
+
+
+def test_a_flood_about_one_model_is_merged_and_never_refused(client, cast, monkeypatch):
+    monkeypatch.setattr(reports, "PER_MODEL", (1 / 3600, 2))
+    monkeypatch.setattr(reports, "PER_ADDRESS", (1, 50))
+    monkeypatch.setattr(reports, "MERGED_TEXT_MAX", 200)
+    for n in range(7):
+        given = {**FORM, "reason": "person", "text": f"My own picture, number {n}."}
+        assert client.post("/report/", given).status_code == 200
+    first, second = Report.objects.order_by("created_at")
+    assert (first.merged, second.merged) == (0, 5)
+    assert "[person] My own picture, number 4." in second.text
+    assert len(second.text) <= 200
+    Report.objects.update(state="dismissed")
+    client.post("/report/", FORM)  # what is decided takes no more: it is a report of its own
+    assert Report.objects.filter(state="open").count() == 1
 
 
 def test_hiding_closes_the_model_and_tells_the_vendor(

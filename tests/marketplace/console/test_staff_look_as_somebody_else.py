@@ -1,5 +1,7 @@
 """Staff look as a customer: with a banner, for a reason, changing nothing, and it is audited."""
 
+import time
+
 import pytest
 from django.test import Client
 
@@ -124,3 +126,42 @@ def test_coming_back_from_stripe_changes_nothing_for_them(sam, cast, monkeypatch
     own.force_login(getattr(cast, owner))
     own.get(place)
     assert len(asked) == 1
+
+
+def changed_password(user):
+    user.set_password("something quite else")
+    user.save()
+
+
+def deactivated(user):
+    user.is_active = False
+    user.save()
+
+
+def no_more_staff(user):
+    user.is_staff = user.is_superuser = False
+    user.save()
+
+
+@pytest.mark.parametrize("lost", [changed_password, deactivated, no_more_staff])
+@pytest.mark.parametrize("stops", [False, True])
+def test_it_ends_with_the_staff_members_own_sign_in_and_rights(sam, cast, lost, stops):
+    begin(sam, cast.bob)
+    lost(cast.sam)
+    answer = sam.post("/acting/stop/", {"next": "/"}) if stops else sam.get("/dashboard/jobs/")
+    assert (answer.status_code, answer["Location"]) == (302, "/accounts/login/")
+    assert not sam.session.keys()
+    assert sam.get("/dashboard/")["Location"].startswith("/accounts/login/")
+    ended = StaffAct.objects.first()
+    assert (ended.verb, ended.by, ended.subject) == ("acting.ended", cast.sam, cast.bob.email)
+    assert ended.note
+
+
+def test_it_ends_after_an_hour(sam, cast, monkeypatch):
+    begin(sam, cast.bob)
+    start = time.time()
+    monkeypatch.setattr(time, "time", lambda: start + 3500)
+    assert sam.get("/dashboard/jobs/").status_code == 200
+    monkeypatch.setattr(time, "time", lambda: start + 3601)
+    assert sam.get("/dashboard/jobs/")["Location"] == "/accounts/login/"
+    assert "60 minutes" in StaffAct.objects.first().note

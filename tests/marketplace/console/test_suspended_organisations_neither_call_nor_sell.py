@@ -1,5 +1,7 @@
 """Staff suspend and restore organisations; while it lasts they call nothing and sell nothing."""
 
+import uuid
+
 import pytest
 from django.core import mail
 
@@ -59,6 +61,47 @@ def test_the_page_shows_what_it_holds_and_grants_credit_once(sam, cast, charge):
     for _ in range(2):
         assert sam.post("/console/organisations/builders/money/", form).status_code == 302
     assert balance_of(cast.developer.pk).granted_nano == 2_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("right", "given", "refused"),
+    [
+        ("change_organisation", {}, ({"grant_usd": "5"}, {"credit_limit_usd": "9"})),
+        ("add_grant", {"grant_usd": "5"}, ({"credit_limit_usd": "9"}, {"shards": "2"})),
+        ("change_wallet", {"credit_limit_usd": "9", "shards": "2"}, ({"grant_usd": "5"},)),
+    ],
+)
+def test_credit_and_limits_need_rights_of_their_own(staff, cast, right, given, refused):
+    browser = staff("view_organisation", right)
+    place = "/console/organisations/builders/"
+    before = balance_of(cast.developer.pk)
+    for fields in refused:
+        form = {"nonce": str(uuid.uuid4()), **fields}
+        assert browser.post(f"{place}money/", form).status_code == 403
+        assert f'name="{next(iter(fields))}"' not in browser.get(place).content.decode()
+    assert balance_of(cast.developer.pk) == before
+    assert not StaffAct.objects.exists()
+    if given:
+        answer = browser.post(f"{place}money/", {"nonce": str(uuid.uuid4()), **given})
+        assert answer.status_code == 302
+        assert f'name="{next(iter(given))}"' in browser.get(place).content.decode()
+        assert balance_of(cast.developer.pk) != before
+        assert StaffAct.objects.get().verb == "organisation.credit"
+
+
+def test_djangos_form_of_an_organisation_books_no_more_than_one_may(staff, sam, cast):
+    place = f"/console/accounts/organisation/{cast.developer.pk}/change/"
+    browser = staff("view_organisation", "change_organisation")
+    assert 'name="grant_usd"' not in browser.get(place).content.decode()
+    form = {
+        "name": "Builders", "about": "", "website": "", "country": "DE", "grant_usd": "5",
+        "nonce": str(uuid.uuid4()), "memberships-TOTAL_FORMS": 0, "memberships-INITIAL_FORMS": 0,
+    }  # fmt: skip
+    assert browser.post(place, form).status_code == 403
+    assert balance_of(cast.developer.pk).granted_nano == 0
+    assert sam.post(place, form).status_code == 302
+    assert balance_of(cast.developer.pk).granted_nano == 5 * 10**9
+    assert StaffAct.objects.filter(verb="organisation.credit", note__contains="$5").exists()
 
 
 def test_the_list_is_paged_and_finds_the_suspended(sam, cast):

@@ -10,6 +10,7 @@ from waffle.testutils import override_flag
 from inference import protocol
 from marketplace.core import flags, valkey
 from marketplace.core.storage import storage
+from marketplace.dashboard import playground
 from marketplace.jobs import dispatch, events, services
 from marketplace.jobs.models import File, Job
 from tests.cast import PIXEL, SCHEMA, listed_version, report_failed, report_finished, report_started
@@ -325,6 +326,31 @@ def test_without_scripts_a_file_that_is_no_picture_is_refused_at_its_field(bob, 
     assert answer.status_code == 422
     assert b"It must be a PNG, JPEG or WebP picture." in answer.content
     assert not File.objects.exists()
+
+
+def test_a_form_that_cannot_run_stores_no_file(bob, painter):
+    picture = SimpleUploadedFile("me.png", PIXEL, "image/png")
+    answer = bob.post(f"{painter}run/", {"nonce": "1", "in-prompt": "", "in-image-file": picture})
+    assert answer.status_code == 422
+    assert b"choose it again" in answer.content
+    text = SimpleUploadedFile("mask.png", b"no picture", "image/png")
+    given = {"in-prompt": "a", "in-image-file": picture, "in-mask_image-file": text}
+    picture.seek(0)
+    assert bob.post(f"{painter}run/", given).status_code == 422
+    assert not File.objects.exists()
+
+
+def test_files_with_the_form_and_announced_ones_fill_one_bucket(bob, painter, monkeypatch):
+    valkey.client().flushdb()
+    monkeypatch.setattr(playground, "UPLOADS_PER_ORG", (1 / 3600, 2))
+    told = {"name": "a.png", "content_type": "image/png", "size": "10"}
+    assert bob.post("/playground/files/", told).status_code == 201
+    for expected in (302, 422):
+        picture = SimpleUploadedFile("me.png", PIXEL, "image/png")
+        given = {"nonce": str(expected), "in-prompt": "a", "in-image-file": picture}
+        assert bob.post(f"{painter}run/", given).status_code == expected
+    assert bob.post("/playground/files/", told).status_code == 429
+    assert File.objects.count() == 2
 
 
 def test_a_file_of_a_stranger_is_neither_shown_nor_used(bob, charlie, cast, painter):
