@@ -74,12 +74,6 @@ document.addEventListener("keydown", (event) => {
   if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
 });
 
-// Forms marked data-auto are sent when a choice changes; their button is for those without scripts.
-document.addEventListener("change", (event) => {
-  const form = event.target.closest("form[data-auto]");
-  if (form) form.requestSubmit();
-});
-
 // Forms marked data-confirm ask first.
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
