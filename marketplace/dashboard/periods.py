@@ -16,6 +16,8 @@ NAMED = (
     ("days", "From day to day"),
 )
 _MOST_DAYS = 366
+FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2200, 12, 31)
+"""What a field may name: the day after it can be told too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def day_of(text: str) -> date | None:
         found = date.fromisoformat(text)
     except ValueError:
         return None
-    return found if 2000 <= found.year <= 2200 else None
+    return found if FIRST_DAY <= found <= LAST_DAY else None
 
 
 def month_start(day: date) -> date:

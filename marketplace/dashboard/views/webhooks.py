@@ -13,7 +13,7 @@ from marketplace.accounts import events, rotation
 from marketplace.accounts.models import Role
 from marketplace.core.errors import MarketError
 from marketplace.core.outbox import Delivery
-from marketplace.dashboard.access import MemberRequest, may, member
+from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.budget_forms import WebhookForm
 from marketplace.jobs import deliveries
 
@@ -110,11 +110,10 @@ def address(request: MemberRequest) -> HttpResponseBase:
         try:
             events.webhook_url_set(org=request.org, url=form.cleaned_data["webhook_url"])
             messages.success(request, "Saved.")
+            return redirect("webhooks")
         except MarketError as error:
-            messages.error(request, f"Not saved: {error.message}")
-    else:
-        messages.error(request, "Not saved: that is no URL.")
-    return redirect("webhooks")
+            show_error(form, error)
+    return _page(request, 422, webhook_form=form)
 
 
 @member()
