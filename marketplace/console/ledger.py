@@ -19,7 +19,7 @@ from billing.models import Account, AccountKind, MeterBatch, Transfer, TransferK
 from billing.totals import six_totals
 from marketplace.console.access import needs, record
 from marketplace.core.errors import NotFound
-from marketplace.core.ids import parse_id
+from marketplace.core.ids import parse_id, parse_number
 from marketplace.core.outbox import Delivery
 
 PAGE = 50
@@ -125,8 +125,8 @@ def accounts(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(org=None)
     elif who:
         rows = rows.filter(org__slug=who)
-    if (after := request.GET.get("after", "")).isdecimal():
-        rows = rows.filter(pk__gt=int(after))
+    if (after := parse_number(request.GET.get("after", ""))) is not None:
+        rows = rows.filter(pk__gt=after)
     found = list(rows[: PAGE + 1])
     shown = found[:PAGE]
     # One of the platform's own has millions of rows: its sum is replayed only when asked for.

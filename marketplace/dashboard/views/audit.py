@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from marketplace.accounts import audit
 from marketplace.accounts.models import AuditEvent, Organisation
 from marketplace.core.errors import NotAllowed, NotFound
+from marketplace.core.ids import parse_number
 from marketplace.core.money import format_usd
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
 from marketplace.dashboard.csv_pages import stream_csv
@@ -40,9 +41,10 @@ def _before(asked: QueryDict) -> int | None:
     text = asked.get("before", "")
     if not text:
         return None
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+    number = parse_number(text)
+    if number is None:
         raise NotFound("There is no such page.")
-    return int(text)
+    return number
 
 
 def _row(event: AuditEvent) -> dict[str, Any]:
