@@ -29,6 +29,7 @@ from marketplace.jobs.listing import SOURCES, JobFilter
 from marketplace.jobs.models import Job, JobStatus
 from marketplace.jobs.services import job_cancel
 from marketplace.jobs.timeline import timeline_of
+from marketplace.jobs.vendor_fleet import alias_of
 
 _PER_PAGE = 20
 _FIELDS = ("id", "status", "model", "key", "source", "from", "to")
@@ -169,6 +170,7 @@ def _job_context(request: MemberRequest, job: Job) -> dict[str, Any]:
         "shares": _shares(charge),
         "timeline": timeline_of(job, now()),
         "logs": events.logs_of(job.pk),
+        "worker": alias_of(request.org.pk, job.worker_id) if job.worker_id else "",
         "goes_at": retention.goes_at(job),
         "may_write": may(request, Role.DEVELOPER),
     }
