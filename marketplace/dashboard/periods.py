@@ -7,10 +7,9 @@ from django.http import QueryDict
 
 from marketplace.core.clock import now
 
+SPANS = (("7", "Last 7 days"), ("30", "Last 30 days"), ("90", "Last 90 days"))
 NAMED = (
-    ("7", "Last 7 days"),
-    ("30", "Last 30 days"),
-    ("90", "Last 90 days"),
+    *SPANS,
     ("month", "This month"),
     ("last", "Last month"),
     ("days", "From day to day"),
@@ -75,5 +74,5 @@ def period_of(asked: QueryDict, default: str = "30") -> Period:
         return Period(name, month_start(today), today)
     if name == "last":
         return _of_last_month(today)
-    days = int(name) if name in ("7", "30", "90") else 30
+    days = int(name) if name in dict(SPANS) else 30
     return Period(str(days), today - timedelta(days=days - 1), today)

@@ -21,10 +21,10 @@ from marketplace.core.money import format_usd
 from marketplace.dashboard import vendor_charts
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
 from marketplace.dashboard.fields import DayField
+from marketplace.dashboard.periods import SPANS
 from marketplace.jobs.analytics import MIN_CALLS, Calls, calls_of, customers_of
 from marketplace.jobs.vendor_fleet import OwnFleet, fleet_of
 
-SPANS = {"7": "7 days", "30": "30 days", "90": "90 days"}
 _VERSIONS = 500
 _FIELDS = ("action", "version", "percent", "ends_on", "note")
 
@@ -159,7 +159,7 @@ def _charts(days: list[Any], length: int) -> list[dict[str, Any]]:
 def analytics(request: MemberRequest) -> HttpResponse:
     """Show calls, revenue, times and errors, of all models or one, and the largest customers."""
     span = request.GET.get("days", "30")
-    length = int(span) if span in SPANS else 30
+    length = int(span) if span in dict(SPANS) else 30
     models = list(Model.objects.for_org(request.org).select_related("org")[:200])
     chosen = next((row for row in models if row.name == request.GET.get("model")), None)
     versions = Version.objects.for_org(request.org).select_related("model__org")
@@ -174,13 +174,14 @@ def analytics(request: MemberRequest) -> HttpResponse:
         "models": models,
         "chosen": chosen,
         "days": str(length),
-        "spans": SPANS.items(),
+        "spans": SPANS,
         "total": found.total,
         "charts": _charts(found.by_day, length),
         "by_day": list(reversed(found.by_day)),
         "by_version": [(named[version_id], calls) for version_id, calls in rows],
         "customers": customers_of(request.org.pk, list(named), since),
         "min_calls": MIN_CALLS,
+        "may_write": may(request, Role.DEVELOPER),
     }
     return render(request, "vendor/analytics.html", context)
 
