@@ -12,6 +12,7 @@ from marketplace.console.models import StaffAct
 from marketplace.core import flags
 from marketplace.core.errors import InvalidInput, NotFound
 from marketplace.core.ids import parse_number
+from marketplace.core.keyset import links
 
 PAGE = 100
 STATES = {"on": "on for everybody", "off": "off", "staff": "on for staff only"}
@@ -86,7 +87,7 @@ def audit(request: HttpRequest) -> HttpResponse:
         "acts": found[:PAGE],
         "verb": verb,
         "who": who,
-        "next": found[PAGE - 1].pk if len(found) > PAGE else "",
+        **links(request, found[PAGE - 1].pk if len(found) > PAGE else ""),
     }
     return render(request, "console/audit.html", context)
 

@@ -18,6 +18,7 @@ from marketplace.catalog.schemas import in_order
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.ids import parse_id
+from marketplace.core.keyset import links
 from marketplace.core.money import to_usd
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
 from marketplace.dashboard.csv_pages import stream_csv
@@ -89,8 +90,7 @@ def job_list(request: MemberRequest) -> HttpResponse:
     rows = [row_of(job) for job in found]
     context = {
         "rows": rows,
-        "next": following,
-        "before": before,
+        **links(request, following),
         "query": _query(request.GET),
         "status": wanted.status,
         "statuses": JobStatus.choices,

@@ -7,11 +7,13 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from marketplace.accounts import events, rotation
 from marketplace.accounts.models import Role
 from marketplace.core.errors import MarketError
+from marketplace.core.keyset import links
 from marketplace.core.outbox import Delivery
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.budget_forms import WebhookForm
@@ -30,8 +32,7 @@ def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpRespons
     )
     context = {
         "rows": rows,
-        "next": following,
-        "before": before,
+        **links(request, following, path=reverse("webhooks")),
         "kind": kind,
         "state": state,
         "kinds": _KINDS,
