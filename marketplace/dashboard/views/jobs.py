@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from billing import selectors as billing
@@ -20,7 +21,7 @@ from marketplace.core.errors import MarketError
 from marketplace.core.ids import parse_id
 from marketplace.core.keyset import links
 from marketplace.core.money import to_usd
-from marketplace.dashboard.access import MemberRequest, heavy, may, member
+from marketplace.dashboard.access import MemberRequest, ask, confirmed, heavy, may, member
 from marketplace.dashboard.csv_pages import stream_csv
 from marketplace.dashboard.periods import day_of
 from marketplace.dashboard.snippets import snippets_of
@@ -220,6 +221,15 @@ def job_stop(request: MemberRequest, job_id: str) -> HttpResponseBase:
 def job_purge(request: MemberRequest, job_id: str) -> HttpResponseBase:
     """Delete a job's inputs and outputs now."""
     found = jobs.job_get(org=request.org, job_id=job_id)
+    if not confirmed(request):
+        return ask(
+            request,
+            question="Delete the inputs and outputs of this job?",
+            words="They do not come back. What the job cost, and why, is kept.",
+            button="Delete them",
+            back=reverse("job", args=[job_id]),
+            stay="Keep them",
+        )
     try:
         retention.job_purge(org=request.org, job=found)
         messages.success(request, "Its inputs and outputs are deleted. What it cost is kept.")
