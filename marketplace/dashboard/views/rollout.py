@@ -26,13 +26,14 @@ from marketplace.jobs.analytics import MIN_CALLS, Calls, calls_of, customers_of
 from marketplace.jobs.vendor_fleet import OwnFleet, fleet_of
 
 _VERSIONS = 500
+_NO_DAY = {"required": "Name the last day.", "invalid": "Name the last day."}
 _FIELDS = ("action", "version", "percent", "ends_on", "note")
 
 
 class RetireForm(forms.Form):
     """The last day of a version."""
 
-    ends_on = DayField(label="Last day")
+    ends_on = DayField(label="Last day", error_messages=_NO_DAY)
     note = forms.CharField(max_length=300, required=False, label="What to use instead")
 
 
