@@ -76,6 +76,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "marketplace.accounts.middleware.whole_page_at_the_door",
     "hijack.middleware.HijackUserMiddleware",
     "marketplace.accounts.middleware.current_organisation",
     "marketplace.core.impersonation.read_only",

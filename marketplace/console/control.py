@@ -11,6 +11,8 @@ from marketplace.console.access import needs, record
 from marketplace.console.models import StaffAct
 from marketplace.core import flags
 from marketplace.core.errors import InvalidInput, NotFound
+from marketplace.core.ids import parse_number
+from marketplace.core.keyset import links
 
 PAGE = 100
 STATES = {"on": "on for everybody", "off": "off", "staff": "on for staff only"}
@@ -77,15 +79,15 @@ def audit(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(verb=verb)
     if who:
         rows = rows.filter(by__email=who.lower())
-    if (before := request.GET.get("before", "")).isdecimal():
-        rows = rows.filter(pk__lt=int(before))
+    if (before := parse_number(request.GET.get("before", ""))) is not None:
+        rows = rows.filter(pk__lt=before)
     found = list(rows[: PAGE + 1])
     context = {
         "title": "Audit",
         "acts": found[:PAGE],
         "verb": verb,
         "who": who,
-        "next": found[PAGE - 1].pk if len(found) > PAGE else "",
+        **links(request, found[PAGE - 1].pk if len(found) > PAGE else ""),
     }
     return render(request, "console/audit.html", context)
 

@@ -21,6 +21,7 @@ from marketplace.core import limits
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound, TooManyRequests, WrongState
 from marketplace.core.ids import parse_id
+from marketplace.core.keyset import links, page_of
 from marketplace.jobs import retention
 from marketplace.jobs.models import Job
 
@@ -127,15 +128,18 @@ def reports(request: HttpRequest) -> HttpResponse:
     """List reports: the open ones, the oldest first; or those that were decided."""
     state = request.GET.get("state", ReportState.OPEN)
     rows = Report.objects.select_related("model__org")
-    if state == ReportState.OPEN:
+    is_open, cursor = state == ReportState.OPEN, request.GET.get("before", "")
+    if is_open:
         rows = rows.filter(state=ReportState.OPEN)
+        shown, following = page_of(rows, cursor, by="created_at", size=PAGE, newest=False)
     else:
-        rows = rows.exclude(state=ReportState.OPEN).order_by("-decided_at")
+        rows = rows.exclude(state=ReportState.OPEN)
+        shown, following = page_of(rows, cursor, by="decided_at", size=PAGE)
     context = {
         "title": "Reports",
-        "reports": rows[:PAGE],
-        "is_open": state == ReportState.OPEN,
-        "most": PAGE,
+        "reports": shown,
+        "is_open": is_open,
+        **links(request, following),
     }
     return render(request, "console/reports.html", context)
 

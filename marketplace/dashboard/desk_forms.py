@@ -48,3 +48,11 @@ class RetentionForm(forms.Form):
             f"{least} to {most}. Empty: {settings.FILE_KEEP_DAYS}, as {settings.SITE_NAME} does. "
             "It counts for old jobs too; what is deleted does not come back."
         )
+
+    def clean_keep_days(self) -> int | None:
+        """Refuse what the service would, before the page asks whether it is meant."""
+        days: int | None = self.cleaned_data["keep_days"]
+        least, most = settings.FILE_KEEP_DAYS_BOUNDS
+        if days is not None and not least <= days <= most:
+            raise forms.ValidationError(f"{least} to {most} days.")
+        return days

@@ -22,9 +22,11 @@ def workers_alive() -> list[protocol.Heartbeat]:
             client.srem(protocol.WORKERS_KEY, worker_id)
             continue
         try:
-            beats.append(protocol.Heartbeat.from_dict(json.loads(raw)))
+            beat = protocol.Heartbeat.from_dict(json.loads(raw))
         except ValueError:
             continue  # a worker of another version; its jobs are still judged by `missing`
+        if protocol.WORKER_ID.fullmatch(beat.worker_id):  # pages make addresses of it
+            beats.append(beat)
     return beats
 
 

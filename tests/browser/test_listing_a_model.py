@@ -127,7 +127,7 @@ def test_from_an_empty_account_to_review(page, market):
     page.get_by_text("a test run is free").wait_for(timeout=120_000)
     look(page, "5-test")
     page.get_by_role("link", name="Go on to the samples").click()
-    page.get_by_role("button", name="Show this output").click()
+    page.get_by_role("button", name="Show this one").click()
     page.get_by_text("Cover", exact=True).wait_for()
     look(page, "6-samples")
     page.get_by_role("link", name="Go on to the price").click()

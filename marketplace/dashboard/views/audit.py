@@ -11,6 +11,8 @@ from django.views.decorators.http import require_safe
 from marketplace.accounts import audit
 from marketplace.accounts.models import AuditEvent, Organisation
 from marketplace.core.errors import NotAllowed, NotFound
+from marketplace.core.ids import parse_number
+from marketplace.core.keyset import links
 from marketplace.core.money import format_usd
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
 from marketplace.dashboard.csv_pages import stream_csv
@@ -40,9 +42,10 @@ def _before(asked: QueryDict) -> int | None:
     text = asked.get("before", "")
     if not text:
         return None
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+    number = parse_number(text)
+    if number is None:
         raise NotFound("There is no such page.")
-    return int(text)
+    return number
 
 
 def _row(event: AuditEvent) -> dict[str, Any]:
@@ -72,8 +75,7 @@ def audit_log(request: MemberRequest) -> HttpResponse:
             kept[name] = request.GET[name]
     context = {
         "rows": [_row(event) for event in rows[:_PER_PAGE]],
-        "next": rows[_PER_PAGE - 1].pk if len(rows) > _PER_PAGE else "",
-        "before": request.GET.get("before", ""),
+        **links(request, rows[_PER_PAGE - 1].pk if len(rows) > _PER_PAGE else ""),
         "query": kept.urlencode(),
         "asked": {name: request.GET.get(name, "") for name in _FIELDS},
         "actors": audit.actors_of(request.org),

@@ -19,6 +19,7 @@ from marketplace.accounts import selectors as accounts
 from marketplace.accounts.models import Organisation, Role
 from marketplace.catalog import selectors as catalog
 from marketplace.core.clock import now
+from marketplace.core.keyset import links, page_of
 from marketplace.core.money import to_usd
 from marketplace.dashboard import charts
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
@@ -35,6 +36,7 @@ from marketplace.jobs.listing import JobFilter
 
 _DAYS = 30
 _RECENT = 6
+_CREDITS = 50
 
 
 def _spent(days: list[Day], first: date, last: date) -> tuple[int, int]:
@@ -183,13 +185,20 @@ def billing_page(request: MemberRequest) -> HttpResponse:
     """Show the balance, what was credited, and how Stripe stands."""
     grants = billing.grants_of(request.org.pk)
     models, vendors = catalog.grant_scopes(grants)
+    credits, following = page_of(
+        billing.credits_of(request.org.pk),
+        request.GET.get("before", ""),
+        by="occurred_at",
+        size=_CREDITS,
+    )
     context = {
         "balance": billing.balance_of(request.org.pk),
         "grants": [
             (grant, models.get(grant.model_id) or vendors.get(grant.vendor_id) or "")
             for grant in grants
         ],
-        "credits": billing.credits_of(request.org.pk)[:50],
+        "credits": credits,
+        **links(request, following),
         "meters": billing.meters_of(request.org.pk),
         **money_context(request),
         "code_form": PromotionForm() if may(request, Role.BILLING) else None,

@@ -3,6 +3,7 @@
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
 from marketplace.accounts import selectors as accounts
@@ -11,10 +12,12 @@ from marketplace.accounts.rotation import api_key_rotate
 from marketplace.accounts.services import api_key_create, api_key_revoke, scopes_refused
 from marketplace.core.errors import MarketError, NotAllowed, NotFound
 from marketplace.core.ids import parse_id
+from marketplace.core.keyset import links, page_of
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.desk_forms import RotateForm
 from marketplace.dashboard.forms import KeyForm
 
+_KEYS = 100
 _NAMES = {"monthly_budget_nano": "budget_usd", "expires_at": "expires"}
 
 
@@ -32,7 +35,9 @@ def _page(
     rotated: ApiKey | None = None,
     status: int = 200,
 ) -> HttpResponse:
-    keys = list(accounts.keys_of(request.org)[:200])
+    keys, following = page_of(
+        accounts.keys_of(request.org), request.GET.get("before", ""), by="created_at", size=_KEYS
+    )
     context = {
         "form": form or _offered(request, KeyForm()),
         "secret": secret,
@@ -40,6 +45,7 @@ def _page(
         "keys": [key for key in keys if key.is_usable],
         "ended": [key for key in keys if not key.is_usable],
         "may_write": may(request, Role.DEVELOPER),
+        **links(request, following, path=reverse("keys")),
     }
     return render(request, "dashboard/keys.html", context, status=status)
 

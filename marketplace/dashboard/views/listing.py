@@ -18,7 +18,7 @@ from marketplace.catalog.models import Status
 from marketplace.catalog.samples import MAX_SAMPLES, sample_drop, samples_of, samples_order
 from marketplace.catalog.schema_templates import template_of
 from marketplace.catalog.shipped import shipped
-from marketplace.core.errors import InvalidInput, MarketError, WrongState
+from marketplace.core.errors import InvalidInput, MarketError, NotAllowed, WrongState
 from marketplace.dashboard import listing_present as words
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.listing_forms import (
@@ -78,6 +78,8 @@ def _on(draft: ListingDraft, step: str) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 def begin(request: MemberRequest) -> HttpResponseBase:
     """Ask for the name and what people read; then the model exists, privately."""
+    if not may(request, Role.DEVELOPER):
+        raise NotAllowed("Owners, admins and developers list models.")
     form, status = NewAboutForm(initial={"visibility": "public"}), 200
     if request.method == "POST":
         form, status = NewAboutForm(request.POST), 422
@@ -90,7 +92,7 @@ def begin(request: MemberRequest) -> HttpResponseBase:
             except MarketError as error:
                 show_error(form, error)
     steps = words.steps([listing.Step(name, False, name == "about") for name in listing.STEPS])
-    context = {"form": form, "steps": steps, "step": steps[0], "done_count": 0, "org": request.org}
+    context = {"form": form, "steps": steps, "step": steps[0], "done_count": 0, "may_write": True}
     return render(request, "vendor/listing/about.html", context, status=status)
 
 

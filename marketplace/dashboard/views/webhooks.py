@@ -8,13 +8,15 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from marketplace.accounts import events, rotation
 from marketplace.accounts.models import Role
 from marketplace.core.errors import MarketError
+from marketplace.core.keyset import links
 from marketplace.core.outbox import Delivery
-from marketplace.dashboard.access import MemberRequest, may, member
+from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.budget_forms import WebhookForm
 from marketplace.jobs import deliveries
 
@@ -39,8 +41,7 @@ def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpRespons
     )
     context = {
         "rows": [(told, _sees_all(request, told.kind)) for told in rows],
-        "next": following,
-        "before": before,
+        **links(request, following, path=reverse("webhooks")),
         "kind": kind,
         "state": state,
         "kinds": _KINDS,
@@ -122,11 +123,10 @@ def address(request: MemberRequest) -> HttpResponseBase:
         try:
             events.webhook_url_set(org=request.org, url=form.cleaned_data["webhook_url"])
             messages.success(request, "Saved.")
+            return redirect("webhooks")
         except MarketError as error:
-            messages.error(request, f"Not saved: {error.message}")
-    else:
-        messages.error(request, "Not saved: that is no URL.")
-    return redirect("webhooks")
+            show_error(form, error)
+    return _page(request, 422, webhook_form=form)
 
 
 @member()
