@@ -1,0 +1,82 @@
+"""Where pages lead to is there for who is shown the link, and odd queries break no page."""
+
+from html.parser import HTMLParser
+from urllib.parse import quote, urldefrag, urljoin, urlsplit
+
+import pytest
+
+from tests.pages.fixtures import market
+from tests.pages.routes import Site
+
+__all__ = ["market"]
+pytestmark = [pytest.mark.django_db, pytest.mark.timeout(600)]
+
+NAMES = (
+    "page", "before", "after", "days", "period", "month", "model", "from", "sample", "seed", "q",
+    "o", "min", "max", "sort", "task", "status", "key", "code", "next", "since", "until", "calls",
+    "calc-calls", "calc-num_images", "calc-prompt",
+)  # fmt: skip
+VALUES = (
+    "nothing-like-it", "'\"<>%", "9" * 5000, "-1", "0", "\x00", "a\x00b", "²", "٣", "nan", "1e999",
+    "0001-01-01", "9999-12-31", "2026-13-45", "00000000-0000-0000-0000-000000000000",
+)  # fmt: skip
+RAW = ("%ff", "%ED%A0%80")  # no UTF-8, and half of a surrogate pair
+
+
+class Links(HTMLParser):
+    """Collects where the anchors of a page lead to."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a" and (href := dict(attrs).get("href")):
+            self.found.append(href)
+
+
+@pytest.fixture(scope="module")
+def site(market):
+    made = Site(market)
+    for client in made.clients.values():
+        client.raise_request_exception = False
+    return made
+
+
+@pytest.fixture(scope="module")
+def pages(site):
+    return site.find()[0]
+
+
+def test_every_link_leads_somewhere_for_who_is_shown_it(site, pages):
+    """Each path once for each audience: queries differ by row, what answers does not."""
+    seen, faults = set(), []
+    for page in pages:
+        for href in Links(site.shown[page].content.decode()).found:
+            target = urlsplit(urldefrag(urljoin(page.path, href)).url)
+            if target.netloc or target.scheme or (page.audience, target.path) in seen:
+                continue
+            seen.add((page.audience, target.path))
+            answer = site.clients[page.audience].get(target.geturl())
+            if answer.status_code >= 400:
+                faults.append(f"{page} {page.path}: {href} answers {answer.status_code}")
+    assert len(seen) > 200  # links are found at all
+    assert not faults, "\n".join(faults)
+
+
+def test_odd_queries_break_no_page(site, pages):
+    """All parameters at once, then one at a time where a refusal may have hidden the others."""
+    faults = []
+    for page in {page.path.partition("?")[0]: page for page in reversed(pages)}.values():
+        path, client = page.path.partition("?")[0], site.clients[page.audience]
+        for value in (*map(quote, VALUES), *RAW):
+            together = "&".join(f"{name}={value}" for name in NAMES)
+            if client.get(f"{path}?{together}").status_code in (200, 302):
+                continue
+            faults += [
+                f"{page} {path}?{name}={value[:40]}"
+                for name in NAMES
+                if client.get(f"{path}?{name}={value}").status_code >= 500
+            ]
+    assert not faults, "\n".join(faults)
