@@ -237,6 +237,14 @@ def test_an_earlier_run_fills_the_form_with_its_seed_or_without(bob, cast):
     assert bob.get(f"{MODEL}?from={job.pk}&seed=new").context["form"]["seed"].value() is None
 
 
+def test_a_run_of_another_model_is_shown_on_its_own_page(bob, cast):
+    other = listed_version(cast.vendor, cast.licence, cast.sam, name="other")
+    run(bob)
+    answer = bob.get(f"/models/{other.model.ref}/?from={the_job().pk}&seed=same")
+    assert answer.status_code == 302
+    assert answer["Location"] == f"{MODEL}?from={the_job().pk}&seed=same"
+
+
 def test_code_follows_the_form_and_without_scripts_shows_the_defaults(bob, visitor, cast):
     page = visitor.get(MODEL).text
     assert "&quot;num_images&quot;: 1" in page
