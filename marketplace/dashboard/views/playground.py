@@ -18,6 +18,7 @@ from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Model, Version
 from marketplace.core import limits
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
+from marketplace.core.text import printable
 from marketplace.dashboard import playground
 from marketplace.dashboard.access import MemberRequest, answers, member, show_error
 from marketplace.dashboard.schema_form import PlaygroundForm
@@ -185,7 +186,7 @@ def _announced(request: MemberRequest) -> dict[str, Any]:
     kind, size = request.POST.get("content_type", ""), request.POST.get("size", "")
     if kind not in _TYPES:
         raise InvalidInput("It must be a PNG, JPEG or WebP picture.")
-    name = request.POST.get("name", "").replace("/", "-")[:200] or "upload"
+    name = printable(request.POST.get("name", "").replace("/", "-")).strip()[:200] or "upload"
     most = settings.FILE_MAX_BYTES
     if not size.isdecimal() or not 0 < int(size[:18]) <= most:
         raise InvalidInput(f"It may have at most {most // 2**20} MB, and must not be empty.")

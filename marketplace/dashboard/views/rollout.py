@@ -1,10 +1,11 @@
 """A vendor's pages of what callers get: versions and their rollout, analytics, own workers."""
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.core.validators import MaxValueValidator
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
@@ -30,7 +31,11 @@ _VERSIONS = 500
 class RetireForm(forms.Form):
     """The last day of a version."""
 
-    ends_on = forms.DateField(widget=forms.DateInput(attrs={"type": "date"}), label="Last day")
+    ends_on = forms.DateField(
+        widget=forms.DateInput(attrs={"type": "date"}),
+        label="Last day",
+        validators=[MaxValueValidator(date(9998, 12, 31))],  # the day after it has to exist
+    )
     note = forms.CharField(max_length=300, required=False, label="What to use instead")
 
 

@@ -294,6 +294,15 @@ def test_a_picture_is_announced_sent_and_used(bob, painter):
 
 
 @pytest.mark.parametrize(
+    ("name", "kept"), [("a\x00b.png", "a b.png"), ("x" * 300, "x" * 200), ("\x00\x01", "upload")]
+)
+def test_a_files_name_is_made_plain_and_short(bob, cast, name, kept):
+    told = {"name": name, "content_type": "image/png", "size": "10"}
+    assert bob.post("/playground/files/", told).status_code == 201
+    assert File.objects.get().name == kept
+
+
+@pytest.mark.parametrize(
     "told",
     [
         {"name": "a.svg", "content_type": "image/svg+xml", "size": "10"},
