@@ -22,6 +22,7 @@ from marketplace.core.text import printable
 from marketplace.dashboard import playground
 from marketplace.dashboard.access import MemberRequest, answers, member, show_error
 from marketplace.dashboard.schema_form import PlaygroundForm
+from marketplace.dashboard.snippets import snippets_of
 from marketplace.dashboard.views.public import model_page
 from marketplace.jobs import files
 from marketplace.jobs import selectors as jobs
@@ -57,7 +58,7 @@ def quote(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
         "version": version,
         "model": model,
         **playground.price_context(version, price, org, form),
-        "code": playground.code_of(model, playground.given_of(form, version)),
+        "code": snippets_of(model.ref, playground.given_of(form, version)),
         "with_code": True,
     }
     return render(request, "playground/quote.html", context)
