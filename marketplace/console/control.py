@@ -11,6 +11,7 @@ from marketplace.console.access import needs, record
 from marketplace.console.models import StaffAct
 from marketplace.core import flags
 from marketplace.core.errors import InvalidInput, NotFound
+from marketplace.core.text import printable
 
 PAGE = 100
 STATES = {"on": "on for everybody", "off": "off", "staff": "on for staff only"}
@@ -72,12 +73,13 @@ def flag_set(request: HttpRequest, name: str) -> HttpResponse:
 def audit(request: HttpRequest) -> HttpResponse:
     """List what staff did, newest first, a page at a time."""
     rows = StaffAct.objects.select_related("by")
-    verb, who = request.GET.get("verb", ""), request.GET.get("by", "").strip()
+    verb = printable(request.GET.get("verb", ""))
+    who = printable(request.GET.get("by", "")).strip()
     if verb:
         rows = rows.filter(verb=verb)
     if who:
         rows = rows.filter(by__email=who.lower())
-    if (before := request.GET.get("before", "")).isdecimal():
+    if (before := request.GET.get("before", "")[:18]).isdecimal():
         rows = rows.filter(pk__lt=int(before))
     found = list(rows[: PAGE + 1])
     context = {

@@ -21,6 +21,7 @@ from marketplace.console.access import needs, record
 from marketplace.core.errors import NotFound
 from marketplace.core.ids import parse_id
 from marketplace.core.outbox import Delivery
+from marketplace.core.text import printable
 
 PAGE = 50
 _SUMS = """
@@ -118,14 +119,14 @@ def rules(request: HttpRequest) -> HttpResponse:
 def accounts(request: HttpRequest) -> HttpResponse:
     """List accounts with their balances, a page at a time."""
     rows = Account.objects.select_related("org").order_by("pk")
-    kind, who = request.GET.get("kind", ""), request.GET.get("org", "").strip()
+    kind, who = request.GET.get("kind", ""), printable(request.GET.get("org", "")).strip()
     if kind in AccountKind.values:
         rows = rows.filter(kind=kind)
     if who == "platform":
         rows = rows.filter(org=None)
     elif who:
         rows = rows.filter(org__slug=who)
-    if (after := request.GET.get("after", "")).isdecimal():
+    if (after := request.GET.get("after", "")[:18]).isdecimal():
         rows = rows.filter(pk__gt=int(after))
     found = list(rows[: PAGE + 1])
     shown = found[:PAGE]
