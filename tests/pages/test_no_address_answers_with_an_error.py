@@ -13,9 +13,9 @@ pytestmark = [pytest.mark.django_db, pytest.mark.timeout(1800)]
 
 NAMES = (
     "page", "before", "after", "days", "period", "month", "model", "from", "sample", "seed", "q",
-    "o", "min", "max", "sort", "task", "status", "key", "code", "next", "since", "until", "to", "id",
-    "kind", "state", "org", "by", "verb", "actor", "action", "name", "account", "source", "line",
-    "calc-calls", "calc-num_images", "calc-prompt",
+    "o", "min", "max", "sort", "task", "status", "key", "code", "next", "since", "until", "to",
+    "id", "kind", "state", "org", "by", "verb", "actor", "action", "name", "account", "source",
+    "line", "calc-calls", "calc-num_images", "calc-prompt",
 )  # fmt: skip
 VALUES = (
     "nothing-like-it", "'\"<>%", "9" * 5000, "-1", "0", "\x00", "a\x00b", "²", "٣", "nan", "1e999",
