@@ -13,6 +13,7 @@ from marketplace.core import flags
 from marketplace.core.errors import InvalidInput, NotFound
 from marketplace.core.ids import parse_number
 from marketplace.core.keyset import links
+from marketplace.core.text import printable
 
 PAGE = 100
 STATES = {"on": "on for everybody", "off": "off", "staff": "on for staff only"}
@@ -74,7 +75,8 @@ def flag_set(request: HttpRequest, name: str) -> HttpResponse:
 def audit(request: HttpRequest) -> HttpResponse:
     """List what staff did, newest first, a page at a time."""
     rows = StaffAct.objects.select_related("by")
-    verb, who = request.GET.get("verb", ""), request.GET.get("by", "").strip()
+    verb = printable(request.GET.get("verb", ""))
+    who = printable(request.GET.get("by", "")).strip()
     if verb:
         rows = rows.filter(verb=verb)
     if who:

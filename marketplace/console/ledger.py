@@ -21,6 +21,7 @@ from marketplace.core.errors import NotFound
 from marketplace.core.ids import parse_id, parse_number
 from marketplace.core.keyset import links
 from marketplace.core.outbox import Delivery
+from marketplace.core.text import printable
 
 PAGE = 50
 _SUMS = """
@@ -120,7 +121,7 @@ def rules(request: HttpRequest) -> HttpResponse:
 def accounts(request: HttpRequest) -> HttpResponse:
     """List accounts with their balances, a page at a time."""
     rows = Account.objects.select_related("org").order_by("pk")
-    kind, who = request.GET.get("kind", ""), request.GET.get("org", "").strip()
+    kind, who = request.GET.get("kind", ""), printable(request.GET.get("org", "")).strip()
     if kind in AccountKind.values:
         rows = rows.filter(kind=kind)
     if who == "platform":

@@ -1,9 +1,6 @@
 """What the playground shows: the form with its files and LoRAs, the price, runs, and code."""
 
-import json
-import shlex
 import uuid
-from pprint import pformat
 from typing import Any
 
 from django.conf import settings
@@ -19,6 +16,7 @@ from marketplace.core.errors import MarketError
 from marketplace.core.ids import parse_id
 from marketplace.dashboard.schema_controls import plain
 from marketplace.dashboard.schema_form import PlaygroundForm, files_sent, initial_of, with_files
+from marketplace.dashboard.snippets import snippets_of
 from marketplace.jobs import files, live, loras
 from marketplace.jobs import selectors as jobs
 from marketplace.jobs.models import File, Job, JobStatus
@@ -243,24 +241,6 @@ def values_again(job: Job, seed: str) -> dict[str, Any]:
 # Code
 
 
-def code_of(model: Model, given: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the present inputs as code that runs them."""
-    body = json.dumps({"model": model.ref, "input": given}, ensure_ascii=False)
-    shared = {"url": f"{settings.PUBLIC_URL}/v1/jobs", "model": model.ref}
-    written = {
-        "curl": ("cURL", shlex.quote(body)),
-        "python": ("Python", pformat(given, sort_dicts=False, width=76)),
-        # A script in a page would end at </script>, which the template escapes; U+2028 is a
-        # line end to old engines.
-        "javascript": ("JavaScript", json.dumps(given, indent=2)),
-    }
-    return [
-        {"id": name, "title": title, "template": f"playground/code/{name}.txt", "input": text}
-        | shared
-        for name, (title, text) in written.items()
-    ]
-
-
 def given_of(
     form: PlaygroundForm, version: Version, values: dict[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -300,7 +280,7 @@ def panel_context(
     context: dict[str, Any] = {
         "form": form,
         "nonce": uuid.uuid4().hex,
-        "code": code_of(model, given_of(form, version, values)),
+        "code": snippets_of(model.ref, given_of(form, version, values)),
         "takes_files": any(c.kind in _UPLOADS for c in form.controls.values()),
         "takes_lora_files": _LORA_TYPE,
         "max_bytes": settings.FILE_MAX_BYTES,

@@ -51,15 +51,6 @@ def drains_asked(beats: list[protocol.Heartbeat]) -> set[str]:
     return {beat.worker_id for beat, value in pairs if value == str(beat.started_at)}
 
 
-def waiting_at_broker(queues: list[str]) -> dict[str, int]:
-    """Return how many messages lie in each queue of the broker, if it is Valkey itself."""
-    client: Any = valkey.client()
-    pipe = client.pipeline(transaction=False)
-    for name in queues:
-        pipe.llen(name)
-    return dict(zip(queues, pipe.execute(), strict=True))
-
-
 def reported(jobs: list[Job]) -> set[object]:
     """Return the ids of those jobs whose worker has sent its last word on the attempt."""
     if not jobs:

@@ -101,6 +101,6 @@ def current(path: str, prefix: str, *, exact: bool = False) -> SafeString | str:
 
 
 @register.simple_tag
-def sparkline(points: Sequence[float] | None) -> str:
+def sparkline(points: Sequence[float] | None, top: float | None = None) -> str:
     """Return the path of a line through `points` in a box of 100 × 30; nothing below two."""
-    return charts.line(points or ())
+    return charts.line(points or (), top or None)

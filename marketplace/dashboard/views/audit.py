@@ -14,6 +14,7 @@ from marketplace.core.errors import NotAllowed, NotFound
 from marketplace.core.ids import parse_number
 from marketplace.core.keyset import links
 from marketplace.core.money import format_usd
+from marketplace.core.text import printable
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
 from marketplace.dashboard.csv_pages import stream_csv
 from marketplace.dashboard.periods import day_of
@@ -26,8 +27,8 @@ _FIELDS = ("actor", "action", "from", "to")
 def _wanted(asked: QueryDict) -> dict[str, Any]:
     first, last = day_of(asked.get("from", "")), day_of(asked.get("to", ""))
     return {
-        "actor": asked.get("actor", "")[:200],
-        "action": asked.get("action", "")[:40],
+        "actor": printable(asked.get("actor", "")[:200]),
+        "action": printable(asked.get("action", "")[:40]),
         "since": datetime.combine(first, time.min, UTC) if first else None,
         "until": datetime.combine(last + timedelta(days=1), time.min, UTC) if last else None,
     }

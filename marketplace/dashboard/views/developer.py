@@ -27,7 +27,6 @@ from marketplace.dashboard.csv_pages import stream_csv
 from marketplace.dashboard.forms import PromotionForm
 from marketplace.dashboard.periods import NAMED, Period, month_start, period_of
 from marketplace.dashboard.runway import runway_of
-from marketplace.dashboard.sparks import spark
 from marketplace.dashboard.views.jobs import row_of
 from marketplace.dashboard.views.payments import money_context
 from marketplace.jobs import listing
@@ -113,8 +112,8 @@ def _spending(org: Organisation, today: date) -> dict[str, Any]:
         "days": shown,
         "chart": charts.daily(days, today, _DAYS, height=96),
         "calls": sum(day.count for day in shown),
-        "spark_spent": spark([day.amount_nano for day in shown]),
-        "spark_calls": spark([day.count for day in shown]),
+        "daily_spent": [day.amount_nano for day in shown],
+        "daily_calls": [day.count for day in shown],
         "balance": balance,
         "runway": runway_of(balance, days, today),
     }
