@@ -14,6 +14,7 @@ from marketplace.catalog.models import Model, Price, Version
 from marketplace.core import flags, limits
 from marketplace.core.errors import MarketError
 from marketplace.core.ids import parse_id
+from marketplace.dashboard.access import show_error
 from marketplace.dashboard.schema_controls import plain
 from marketplace.dashboard.schema_form import PlaygroundForm, files_sent, initial_of, with_files
 from marketplace.dashboard.snippets import snippets_of
@@ -43,10 +44,11 @@ def form_of(
     *,
     values: dict[str, Any] | None = None,
     data: QueryDict | None = None,
+    prefix: str = PREFIX,
 ) -> PlaygroundForm:
     """Return the form of a version: with its defaults or `values`, or bound to `data`."""
     schema = version.input_schema
-    form = PlaygroundForm(schema, data, prefix=PREFIX, initial=initial_of(schema, values))
+    form = PlaygroundForm(schema, data, prefix=prefix, initial=initial_of(schema, values))
     if org is not None:
         _show_files(form, org)
         for control in form.controls.values():
@@ -80,6 +82,22 @@ def _choices(form: PlaygroundForm, org: Organisation, version: Version) -> list[
             label = "Your file " + uri[:8] if parse_id(uri).int else uri
             choices.append((uri, label))
     return choices
+
+
+def file_context(form: PlaygroundForm) -> dict[str, Any]:
+    """Return what playground/field.html reads beside its field."""
+    return {
+        "takes_files": any(c.kind in _UPLOADS for c in form.controls.values()),
+        "takes_lora_files": _LORA_TYPE,
+        "max_bytes": settings.FILE_MAX_BYTES,
+    }
+
+
+def show_input_error(form: PlaygroundForm, error: MarketError, version: Version) -> None:
+    """Put what a job's check says of an input at its field; of a LoRA it names the place too."""
+    error.fields = {".".join(name.split(".")[:2]): said for name, said in error.fields.items()}
+    names = {f"input.{name}": name for name in version.input_schema.get("properties", {})}
+    show_error(form, error, names)
 
 
 def store_files(
@@ -281,9 +299,7 @@ def panel_context(
         "form": form,
         "nonce": uuid.uuid4().hex,
         "code": snippets_of(model.ref, given_of(form, version, values)),
-        "takes_files": any(c.kind in _UPLOADS for c in form.controls.values()),
-        "takes_lora_files": _LORA_TYPE,
-        "max_bytes": settings.FILE_MAX_BYTES,
+        **file_context(form),
     }
     if org is not None:
         context |= {"may_run": _may_run(request, org)} | runs_context(org, request.user, model)

@@ -19,7 +19,7 @@ from marketplace.catalog.models import Model, Version
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
 from marketplace.core.text import printable
 from marketplace.dashboard import playground
-from marketplace.dashboard.access import MemberRequest, answers, member, show_error
+from marketplace.dashboard.access import MemberRequest, answers, member
 from marketplace.dashboard.schema_form import PlaygroundForm
 from marketplace.dashboard.snippets import snippets_of
 from marketplace.dashboard.views.public import model_page
@@ -61,11 +61,6 @@ def quote(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
     return render(request, "playground/quote.html", context)
 
 
-def _input_names(version: Version) -> dict[str, str]:
-    """Map the names that the schema check uses to the form's."""
-    return {f"input.{name}": name for name in version.input_schema.get("properties", {})}
-
-
 def _submit(
     request: MemberRequest, model: Model, version: Version, form: PlaygroundForm
 ) -> Job | None:
@@ -86,10 +81,7 @@ def _submit(
             trace_id=request.trace_id,  # type: ignore[attr-defined]
         )
     except MarketError as error:
-        # The check names a LoRA by its place: that is a part of its field.
-        fields = {".".join(name.split(".")[:2]): said for name, said in error.fields.items()}
-        error.fields = fields
-        show_error(form, error, _input_names(version))
+        playground.show_input_error(form, error, version)
         return None
     return job
 
