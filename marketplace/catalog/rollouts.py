@@ -11,6 +11,7 @@ from datetime import datetime
 from django.db import transaction
 
 from marketplace.accounts.models import User
+from marketplace.accounts.services import active_require
 from marketplace.catalog.models import Model, Status, Version
 from marketplace.catalog.rollout_models import Retirement, Rollout, RolloutAction, RolloutEvent
 from marketplace.core.clock import now
@@ -83,6 +84,7 @@ def canary_set(*, version: Version, percent: int, by: User | None = None) -> Rol
 
     All others stay with the version that they have now.
     """
+    active_require(version.model.org)
     if not 1 <= percent <= 99:
         why = "Give it to 1 to 99 % of your customers; promote it for all."
         raise InvalidInput(why, fields={"percent": [why]})
@@ -106,6 +108,7 @@ def canary_set(*, version: Version, percent: int, by: User | None = None) -> Rol
 @transaction.atomic
 def promote(*, version: Version, by: User | None = None) -> Rollout:
     """Give everybody this version. An older one, too: that is the way back after a promotion."""
+    active_require(version.model.org)
     if version.status != Status.LISTED:
         raise WrongState("Only a listed version can be promoted.")
     if Retirement.objects.filter(version=version, ends_at__lte=now()).exists():
@@ -122,6 +125,7 @@ def promote(*, version: Version, by: User | None = None) -> Rollout:
 @transaction.atomic
 def roll_back(*, model: Model, by: User | None = None, note: str = "") -> Rollout:
     """Give everybody the stable version again. Raises WrongState without a canary."""
+    active_require(model.org)
     rollout = _lock(model)
     if rollout is None or rollout.canary is None:
         raise WrongState("There is no canary to roll back.")
@@ -136,6 +140,7 @@ def deprecate(
     *, version: Version, ends_at: datetime, note: str = "", by: User | None = None
 ) -> Retirement:
     """Say when a version ends: from then on nobody can call it, by number neither."""
+    active_require(version.model.org)
     if version.status not in (Status.LISTED, Status.SUSPENDED):
         raise WrongState("Only a version that was listed can be withdrawn.")
     if ends_at < now():
@@ -151,6 +156,7 @@ def deprecate(
 @transaction.atomic
 def keep(*, version: Version, by: User | None = None) -> None:
     """Take back a deprecation, at any time."""
+    active_require(version.model.org)
     deleted, _ = Retirement.objects.filter(version=version).delete()
     if deleted:
         _note(version.model, version, RolloutAction.KEEP, by)

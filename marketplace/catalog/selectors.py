@@ -211,7 +211,7 @@ class Offer:
     licences: tuple[Licence, ...]
 
 
-def _base_runs(version: Version) -> bool:
+def base_runs(version: Version) -> bool:
     """Tell whether the vendor of a LoRA may still call the version that it changes."""
     runnable = Version.objects.runnable_by(version.model.org)
     return version.base is not None and bool(runnable.filter(pk=version.base.pk).exists())
@@ -232,7 +232,7 @@ def offer(*, ref: str, org: Organisation) -> Offer:
     if kept and kept[0] > moment:
         return kept[1]
     version = version_runnable(ref=ref, org=org)
-    if version.lora and not _base_runs(version):
+    if version.lora and not base_runs(version):
         raise WrongState("The model that this LoRA changes is not listed any more.")
     price = price_current(version, org)
     if price is None:

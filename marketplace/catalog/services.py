@@ -200,7 +200,7 @@ def _check_length_is_known(version: Version) -> None:
             raise InvalidInput(why, fields={"unit": [why]})
 
 
-def _check_unit(version: Version, unit: str) -> None:
+def check_unit(version: Version, unit: str) -> None:
     """Raise InvalidInput unless a quote can tell how many units an input comes to at most."""
     if unit in (Unit.OUTPUT_SECOND, Unit.FRAME):
         _check_length_is_known(version)
@@ -230,7 +230,8 @@ def price_set(
     above it, until `ends_at`; a public price ends negotiated ones that it undercuts. Raises
     InvalidInput naming the part that makes no sense.
     """
-    _check_unit(version, unit)
+    active_require(version.model.org)
+    check_unit(version, unit)
     scheme = scheme or (GRADUATED if tiers else FLAT)
     if ends_at is not None and for_org is None:
         raise InvalidInput("Only a negotiated price ends.", fields={"ends_at": ["Leave it empty."]})
@@ -272,6 +273,7 @@ def price_set(
 
 def price_withdraw(*, version: Version, for_org: Organisation, by: User | None = None) -> Price:
     """End the price negotiated for `for_org`: from now on it pays the public one."""
+    active_require(version.model.org)
     current = selectors.price_current(version, for_org)
     if current is None or current.org_id is None:
         raise WrongState(f"{for_org.name} has no price of its own for {version}.")

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.db import transaction
 
 from marketplace.accounts.models import Organisation, User
+from marketplace.accounts.services import active_require
 from marketplace.catalog import listing, weights
 from marketplace.catalog.listing_models import ListingDraft, UploadState, WeightsUpload
 from marketplace.catalog.models import Model
@@ -70,6 +71,7 @@ def upload_begin(
     *, org: Organisation, model: Model, files: Any, lora: bool, user: User | None = None
 ) -> WeightsUpload:
     """Announce files, or take up the upload of the same ones. Another one under way is dropped."""
+    active_require(org)
     kept = _check_files(files, lora=lora)
     Model.objects.select_for_update(of=("self",)).for_org(org).get(pk=model.pk)
     before = WeightsUpload.objects.for_org(org).filter(model=model, state__in=["open", "checking"])
@@ -110,6 +112,7 @@ def upload_parts(upload: WeightsUpload) -> list[dict[str, Any]]:
 
 def upload_finish(*, upload: WeightsUpload) -> WeightsUpload:
     """Have a complete upload checked. Raises WrongState while parts are missing."""
+    active_require(upload.org)
     missing = sum(not part["have"] for file in upload_parts(upload) for part in file["parts"])
     if missing:
         raise WrongState(f"{missing} part{'s' * (missing > 1)} of the upload did not arrive yet.")

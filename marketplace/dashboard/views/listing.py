@@ -279,7 +279,12 @@ def test(request: MemberRequest, name: str) -> HttpResponseBase:
             "vendor/listing/runs.html",
             {"draft": draft, "model": draft.model, **_runs(draft)},
         )
-    context = {"form": form, "per_hour": settings.TEST_RUNS_PER_HOUR, **_runs(draft)}
+    context = {
+        "form": form,
+        "per_hour": settings.TEST_RUNS_PER_HOUR,
+        "most_s": settings.TEST_RUN_MAX_ENGINE_S,
+        **_runs(draft),
+    }
     return _page(request, draft, "test", context, status)
 
 

@@ -135,8 +135,8 @@ def version_create(request: MemberRequest, name: str) -> HttpResponseBase:
 def _version_page(
     request: MemberRequest, found: Version, form: PriceForm, status: int = 200
 ) -> HttpResponse:
-    # The price of test runs is the vendor's own, of nothing, and explains only themselves.
-    trials = Q(org=request.org, unit_price=0, ends_at__lte=F("version__created_at"))
+    # The price of test runs is the vendor's own, ends at once, and explains only themselves.
+    trials = Q(org=request.org, ends_at__lte=F("version__created_at"))
     prices = list(found.prices.exclude(trials).select_related("org"))
     public = next((price for price in prices if price.org is None), None)
     context: dict[str, Any] = {
