@@ -9,6 +9,7 @@ __all__ = [
     "TEST_RUNS_PER_HOUR",
     "TEST_RUN_ENGINE_S_PER_HOUR",
     "TEST_RUN_MAX_ENGINE_S",
+    "WEIGHTS_KEEP_MAX_BYTES",
     "WEIGHTS_UPLOAD_MAX_BYTES",
 ]
 env = environ.Env()
@@ -23,3 +24,4 @@ TEST_RUNS_MARKET_PER_HOUR = env.int("TEST_RUNS_MARKET_PER_HOUR", default=500)
 ORGANISATIONS_PER_USER = env.int("ORGANISATIONS_PER_USER", default=10)  # that one person owns
 TEST_RUN_MAX_ENGINE_S = env.int("TEST_RUN_MAX_ENGINE_S", default=120)  # of one test run
 WEIGHTS_UPLOAD_MAX_BYTES = env.int("WEIGHTS_UPLOAD_MAX_BYTES", default=64 * 2**30)
+WEIGHTS_KEEP_MAX_BYTES = env.int("WEIGHTS_KEEP_MAX_BYTES", default=200 * 2**30)  # of a vendor

@@ -84,6 +84,14 @@ def _is_upload(org: Organisation, uri: str) -> bool:
     raise _refuse("weights_uri", "There is no such upload of yours.")
 
 
+def _check_file(uri: str) -> None:
+    """Refuse names by which the kernel shows the same file elsewhere: they pass rules by path."""
+    path = uri.removeprefix("file://").removesuffix("/")
+    is_plain = _FILE.fullmatch(uri) and path and posixpath.normpath(path) == path
+    if not is_plain or path.startswith("//") or path.split("/")[1] in ("proc", "sys", "dev"):
+        raise _refuse("weights_uri", f"Begin with one of {FORMS}; the path has no detours.")
+
+
 def check_uri(org: Organisation, uri: str, *, lora: bool = False) -> None:
     """Raise InvalidInput unless workers may load from `uri` on behalf of `org`."""
     scheme = uri.partition(":")[0]
@@ -99,7 +107,9 @@ def check_uri(org: Organisation, uri: str, *, lora: bool = False) -> None:
         raise _refuse(
             "weights_uri", f"Weights are not at web addresses. Begin with one of {FORMS}."
         )
-    elif uri != "noop:" and not (_STARTER.fullmatch(uri) or _FILE.fullmatch(uri)):
+    elif scheme == "file":
+        _check_file(uri)
+    elif uri != "noop:" and not _STARTER.fullmatch(uri):
         raise _refuse("weights_uri", f"Begin with one of {FORMS}.")
 
 

@@ -317,6 +317,8 @@ def _fail(job: Job, code: str, *, retryable: bool, message: str = "") -> None:
         transaction.on_commit(lambda: events.emit(job.pk, "log", {"message": text}))
         dispatch.publish_after_commit(job)
         return
+    if code == "weights_mismatch":
+        message = ""  # it has the digest of whatever lies there, which is not the caller's to know
     cancelled = code == "cancelled" or job.cancel_requested_at is not None
     _end(
         job,

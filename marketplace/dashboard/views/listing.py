@@ -11,9 +11,9 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from marketplace.accounts.models import Role
-from marketplace.catalog import listing, schema_problems, schemas, services
+from marketplace.catalog import listing, schema_problems, schemas, services, uploads
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.listing_models import ListingDraft, WeightsUpload
+from marketplace.catalog.listing_models import ListingDraft
 from marketplace.catalog.models import Status
 from marketplace.catalog.samples import MAX_SAMPLES, sample_drop, samples_of, samples_order
 from marketplace.catalog.schema_templates import template_of
@@ -137,7 +137,7 @@ def weights(request: MemberRequest, name: str) -> HttpResponseBase:
                 show_error(form, error, {"weights_uri": "uri", "weights_digest": "digest"})
     context = {
         "form": form,
-        "upload": WeightsUpload.objects.filter(model=draft.model).first(),
+        "upload": uploads.newest(draft.model),
         "known": shipped().values(),
         "limit": settings.WEIGHTS_UPLOAD_MAX_BYTES,
     }

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.core.cache import caches
 from waffle.testutils import override_switch
 
 from marketplace.accounts import services as accounts
@@ -69,8 +70,11 @@ def test_one_person_owns_so_many_organisations(cast, settings):
 
 
 def test_the_switch_for_calls_stops_test_runs(cast):
+    version = draft(cast.stranger)
+    caches["flags"].clear()  # kept from tests before
     with override_switch(flags.CALLS, active=False), pytest.raises(WrongState, match="no calls"):
-        run(cast, draft(cast.stranger))
+        run(cast, version)
+    caches["flags"].clear()
 
 
 def test_a_suspended_vendor_tries_uploads_prices_and_rolls_out_nothing(cast):
