@@ -6,7 +6,7 @@ organisation that is in at 10 % is in at 20 %. A call that names a number never 
 
 import hashlib
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import transaction
 
@@ -17,6 +17,7 @@ from marketplace.catalog.rollout_models import Retirement, Rollout, RolloutActio
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 
+MOST_NOTICE = timedelta(days=3653)
 _BUCKETS = 10_000
 
 
@@ -97,6 +98,9 @@ def canary_set(*, version: Version, percent: int, by: User | None = None) -> Rol
         raise WrongState("There is no other listed version: all callers get this one anyway.")
     if stable.pk == version.pk:
         raise WrongState("Everybody gets this version already.")
+    from marketplace.catalog.negotiated import require_canary_no_dearer  # reads by this module
+
+    require_canary_no_dearer(stable, version)
     rollout, _ = Rollout.objects.update_or_create(
         model=model,
         defaults={"stable": stable, "canary": version, "percent": percent, "updated_at": now()},
@@ -143,6 +147,9 @@ def deprecate(
     active_require(version.model.org)
     if version.status not in (Status.LISTED, Status.SUSPENDED):
         raise WrongState("Only a version that was listed can be withdrawn.")
+    if ends_at > now() + MOST_NOTICE:
+        why = "Name a day within the next ten years."
+        raise InvalidInput(why, fields={"ends_on": [why]})
     if ends_at < now():
         raise InvalidInput("Name a day to come.", fields={"ends_on": ["A day to come."]})
     retirement, _ = Retirement.objects.update_or_create(

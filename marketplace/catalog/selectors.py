@@ -108,12 +108,14 @@ def model_get(*, vendor: str, name: str, org: Any | None) -> Model:
     return found
 
 
-def listed_version(model: Model) -> Version | None:
-    """Return the version that a loaded model means to most callers: its stable or newest one."""
+def listed_version(model: Model, org: Organisation | None = None) -> Version | None:
+    """Return the version that a loaded model means to `org`, or to most callers (None)."""
     moment = now()
     listed = [v for v in model.versions.all() if v.status == Status.LISTED]
     callable_ = [v for v in listed if not (end := _end_of(v)) or end > moment]
-    return rollouts.choose(callable_, getattr(model, "rollout", None), None)
+    return rollouts.choose(
+        callable_, getattr(model, "rollout", None), org.pk if org is not None else None
+    )
 
 
 def _end_of(version: Version) -> Any:

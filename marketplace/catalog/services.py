@@ -28,8 +28,10 @@ from marketplace.catalog.models import (
     VersionParent,
     Visibility,
 )
-from marketplace.catalog.negotiated import now_dearer, require_no_dearer
+from marketplace.catalog.negotiated import now_dearer, require_canary_no_dearer, require_no_dearer
+from marketplace.catalog.rollout_models import Rollout
 from marketplace.catalog.rows import save_checked
+from marketplace.catalog.sample_models import SampleOutput
 from marketplace.core import flags
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
@@ -263,6 +265,9 @@ def price_set(
         raise InvalidInput(str(error), fields={error.field: [str(error)]}) from error
     if for_org is not None:
         require_no_dearer(price, own)
+    rolling = Rollout.objects.select_related("stable").filter(canary=version).first()
+    if for_org is None and rolling is not None:
+        require_canary_no_dearer(rolling.stable, version, price)
     save_checked(price, "price")
     if for_org is None:
         for dear in now_dearer(version, price):
@@ -290,6 +295,8 @@ def _move(version: Version, after: Status, by: User | None, note: str) -> Versio
     locked = Version.objects.select_for_update(of=("self",)).get(pk=version.pk)
     if locked.status == after:
         return locked
+    if (locked.status, after) not in {*_ALLOWED_MOVES, (Status.DRAFT, Status.SUBMITTED)}:
+        raise WrongState(f"A version that is {locked.status} cannot become {after}.")
     ReviewDecision.objects.create(
         version=locked, before=locked.status, after=after, note=note, by=by
     )
@@ -300,12 +307,17 @@ def _move(version: Version, after: Status, by: User | None, note: str) -> Versio
     return locked
 
 
-def version_submit(*, version: Version, by: User | None = None) -> Version:
-    """Ask staff to review a draft. Raises WrongState for another status or an absent price."""
+def version_submit(*, version: Version, by: User | None = None, tested: bool = False) -> Version:
+    """Ask staff to review a draft. Raises WrongState for another status or an absent price.
+
+    A person (`by`) submits only what was `tested` and has samples; the market's own need neither.
+    """
     if version.status != Status.DRAFT:
         raise WrongState(f"Only a draft can be submitted; this version is {version.status}.")
     if selectors.price_current(version) is None:
         raise WrongState("Set a price first.")
+    if by is not None and not (tested and SampleOutput.objects.filter(version=version).exists()):
+        raise WrongState("Run a test and pick a sample first.")
     if not flags.is_on(flags.LISTINGS):
         raise WrongState("New versions are not taken just now; try again later.")
     active_require(version.model.org)

@@ -27,7 +27,8 @@ class DraftTerms:
 
 def engine_s(version: Version) -> int:
     """Return the most seconds on the device that a test run of `version` may take."""
-    return min(version.max_engine_s, settings.TEST_RUN_MAX_ENGINE_S)
+    most: int = settings.TEST_RUN_MAX_ENGINE_S
+    return min(version.max_engine_s, most)
 
 
 def engine_limit(job: Job) -> int:

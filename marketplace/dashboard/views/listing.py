@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST
 
 from marketplace.accounts.models import Role
 from marketplace.catalog import listing, schema_problems, schemas, services, uploads
@@ -39,11 +39,15 @@ from marketplace.jobs.draft_runs import (
 )
 
 _ABOUT = ("title", "summary", "category", "description", "visibility")
+_OF_MONEY = ("terms", "price")
+"""Steps that decide who is paid what: as on a version's own page, developers only read them."""
 _FOLLOWING = dict(zip(listing.STEPS, listing.STEPS[1:], strict=False))
 
 
 def _draft(request: MemberRequest, name: str) -> ListingDraft:
-    return listing.listing_of(org=request.org, name=name, user=request.user)
+    """Return the draft of the next version: shown by a GET, begun by a POST."""
+    write = request.method == "POST"
+    return listing.listing_of(org=request.org, name=name, user=request.user, write=write)
 
 
 def _page(
@@ -64,7 +68,7 @@ def _page(
         "step": here,
         "done_count": sum(item["done"] for item in steps),
         "locked": draft.version is not None and draft.version.status != Status.DRAFT,
-        "may_write": may(request, Role.DEVELOPER),
+        "may_write": may(request, Role.BILLING if step in _OF_MONEY else Role.DEVELOPER),
     }
     return render(request, f"vendor/listing/{step}.html", common | context, status=status)
 
@@ -95,10 +99,12 @@ def begin(request: MemberRequest) -> HttpResponseBase:
 
 
 @member(write=[Role.DEVELOPER])
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
 def resume(request: MemberRequest, name: str) -> HttpResponseBase:
-    """Go to the first step that is not done; of a listed model, begin the next version."""
-    draft = listing.listing_renew(draft=_draft(request, name))
+    """Go to the first step that is not done; a POST begins the next version of a listed model."""
+    draft = _draft(request, name)
+    if request.method == "POST":
+        listing.listing_renew(draft=draft)
     steps = listing.steps_of(draft, tested=is_tested(draft.version))
     following = next((step.name for step in steps if not step.done), "review")
     return redirect(f"listing-{following}", name)
@@ -205,7 +211,7 @@ def inputs_preview(request: MemberRequest, name: str) -> HttpResponse:
     return render(request, "vendor/listing/preview.html", context)
 
 
-@member(write=[Role.DEVELOPER])
+@member(write=[Role.BILLING])
 @require_http_methods(["GET", "HEAD", "POST"])
 def terms(request: MemberRequest, name: str) -> HttpResponseBase:
     """Choose the licence and the parents; the split is drawn before it is saved."""
@@ -231,7 +237,7 @@ def terms(request: MemberRequest, name: str) -> HttpResponseBase:
     return _page(request, draft, "terms", {**context, "form": form}, status)
 
 
-@member(write=[Role.DEVELOPER])
+@member(write=[Role.BILLING])
 @require_POST
 def terms_preview(request: MemberRequest, name: str) -> HttpResponse:
     """Answer who would get what of a $1 call, as a fragment."""
@@ -325,7 +331,7 @@ def _sample_change(request: MemberRequest, draft: ListingDraft) -> None:
             raise InvalidInput("There is no such action.")
 
 
-@member(write=[Role.BILLING, Role.DEVELOPER])
+@member(write=[Role.BILLING])
 @require_http_methods(["GET", "HEAD", "POST"])
 def price(request: MemberRequest, name: str) -> HttpResponseBase:
     """Set the public price, with what is left of it over the measured cost."""
@@ -355,7 +361,7 @@ def price(request: MemberRequest, name: str) -> HttpResponseBase:
     return _page(request, draft, "price", {**context, "form": form}, status)
 
 
-@member(write=[Role.BILLING, Role.DEVELOPER])
+@member(write=[Role.BILLING])
 @require_POST
 def price_preview(request: MemberRequest, name: str) -> HttpResponse:
     """Answer what is left of a price over its cost, as a fragment."""

@@ -197,19 +197,6 @@ def price_withdraw(request: MemberRequest, name: str, number: int, slug: str) ->
     return redirect("vendor-version", name, number)
 
 
-@member(write=[Role.DEVELOPER])
-@require_POST
-def version_submit(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
-    """Ask staff to review a version."""
-    found = catalog.version_of(org=request.org, name=name, number=number)
-    try:
-        services.version_submit(version=found, by=request.user)
-        messages.success(request, f"{found} is submitted. You will see the decision here.")
-    except MarketError as error:
-        messages.error(request, error.message)
-    return redirect("vendor-version", name, number)
-
-
 def _back(request: MemberRequest) -> str:
     """Return the page of ours that sent the vendor here, if one did."""
     given = request.GET.get("next", "")

@@ -1,7 +1,8 @@
 """Canaries: the right share of organisations, never flickering, never moving a pinned call."""
 
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -50,7 +51,7 @@ def second(cast):
         input_schema=SCHEMA,
         licence=cast.licence,
     )
-    services.price_set(version=version, unit="image", unit_price=1)
+    services.price_set(version=version, unit="image", unit_price=Decimal("0.004"))
     services.version_submit(version=version)
     version.refresh_from_db()
     return version
@@ -137,3 +138,29 @@ def test_a_withdrawn_version_ends_on_its_day(cast, second, monkeypatch):
     assert resolved(cast, cast.developer) == 2
     with pytest.raises(InvalidInput):
         rollouts.deprecate(version=second, ends_at=now() - timedelta(days=1))
+
+
+def test_a_canary_is_never_dearer_than_what_its_share_had(cast, second):
+    services.price_set(version=second, unit="image", unit_price=Decimal("0.005"))
+    with pytest.raises(InvalidInput, match="a canary is never dearer"):
+        rollouts.canary_set(version=second, percent=10)
+    services.price_set(version=second, unit="image", unit_price=Decimal("0.003"))
+    rollouts.canary_set(version=second, percent=10)
+    with pytest.raises(InvalidInput, match="a canary is never dearer"):
+        services.price_set(version=second, unit="image", unit_price=Decimal("0.005"))
+
+
+def test_a_member_is_shown_the_version_that_it_calls(cast, second, api):
+    services.price_set(version=second, unit="image", unit_price=Decimal("0.003"))
+    second = listed(second, cast.sam)
+    percent = rollouts.bucket_of(cast.developer.pk, second.pk) // 100 + 1
+    rollouts.canary_set(version=second, percent=min(percent, 99))
+    number = resolved(cast, cast.developer)
+    shown = api.get(f"/v1/models/{cast.ref}").json()["version"]
+    assert shown["version"].endswith(f":{number}")
+
+
+def test_a_version_ends_within_ten_years(cast, second):
+    second = listed(second, cast.sam)
+    with pytest.raises(InvalidInput, match="ten years"):
+        rollouts.deprecate(version=second, ends_at=datetime(9999, 12, 31, tzinfo=UTC))
