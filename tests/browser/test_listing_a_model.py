@@ -124,7 +124,7 @@ def test_from_an_empty_account_to_review(page, market):
 
     page.get_by_label("What to draw").fill("a red circle on a black background")
     page.get_by_role("button", name="Run a test").click()
-    page.get_by_text("a test run is free").wait_for(timeout=120_000)
+    page.get_by_text("· charged $").wait_for(timeout=120_000)
     look(page, "5-test")
     page.get_by_role("link", name="Go on to the samples").click()
     page.get_by_role("button", name="Show this output").click()

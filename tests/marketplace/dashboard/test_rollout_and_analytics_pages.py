@@ -1,5 +1,7 @@
 """The vendor's pages of rollout, analytics and workers: what they do, whom they answer."""
 
+from decimal import Decimal
+
 import pytest
 
 from marketplace.catalog import services
@@ -20,7 +22,7 @@ def second(cast):
         input_schema=SCHEMA,
         licence=cast.licence,
     )
-    services.price_set(version=version, unit="image", unit_price=1)
+    services.price_set(version=version, unit="image", unit_price=Decimal("0.004"))
     services.version_submit(version=version)
     version.refresh_from_db()
     return services.version_decide(version=version, after="listed", by=cast.sam)
