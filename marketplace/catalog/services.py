@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Max
 
-from billing.rating import FLAT, GRADUATED, MAX_QUANTITY, PriceTerms, RatingError
+from billing.rating import FLAT, GRADUATED, MAX_QUANTITY, RatingError
 from billing.split import ChainError
 from marketplace.accounts.models import Organisation, User
 from marketplace.accounts.services import active_require
@@ -253,14 +253,7 @@ def price_set(
         created_by=by,
     )
     try:
-        own = PriceTerms.from_parts(
-            unit=unit,
-            unit_price=unit_price,
-            minimum=minimum,
-            tiers=list(tiers),
-            scheme=scheme,
-            package_size=package_size,
-        )
+        own = selectors.terms(price)
     except RatingError as error:
         raise InvalidInput(str(error), fields={error.field: [str(error)]}) from error
     if for_org is not None:

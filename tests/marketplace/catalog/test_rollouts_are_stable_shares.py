@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketplace.accounts import services as accounts
@@ -27,6 +27,7 @@ def test_who_is_in_at_a_share_is_in_at_every_larger_one(org, canary, low, high):
     assert rollouts.is_in(org, canary, 100)
 
 
+@settings(deadline=None)  # 2000 digests on a machine that does other things, too
 @given(canary=ids, percent=st.sampled_from([1, 5, 10, 25, 50, 90]), seed=st.integers(0, 2**32))
 def test_the_share_is_near_what_was_asked_for(canary, percent, seed):
     orgs = [uuid.uuid5(uuid.UUID(int=seed), str(n)) for n in range(2000)]
@@ -157,7 +158,7 @@ def test_a_member_is_shown_the_version_that_it_calls(cast, second, api):
     rollouts.canary_set(version=second, percent=min(percent, 99))
     number = resolved(cast, cast.developer)
     shown = api.get(f"/v1/models/{cast.ref}").json()["version"]
-    assert shown["version"].endswith(f":{number}")
+    assert shown["number"] == number
 
 
 def test_a_version_ends_within_ten_years(cast, second):

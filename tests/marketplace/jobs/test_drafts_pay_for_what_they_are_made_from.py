@@ -1,9 +1,12 @@
 """Test runs: free of one's own, at the listed price of others', and with nobody else's weights."""
 
+from dataclasses import replace
+
 import pytest
 
 from billing.models import Charge
 from billing.services import credit_top_up
+from inference.protocol import FAILURES
 from marketplace.catalog import services as catalog
 from marketplace.catalog.listing_models import UploadState, WeightsUpload
 from marketplace.catalog.models import Model, Version
@@ -11,7 +14,14 @@ from marketplace.core.errors import InsufficientFunds, InvalidInput, NotAllowed
 from marketplace.core.money import to_nano
 from marketplace.jobs import dispatch, services
 from marketplace.jobs.draft_runs import draft_run
-from tests.cast import SCHEMA, listed_version, open_licence, report_finished, report_started
+from tests.cast import (
+    SCHEMA,
+    listed_version,
+    open_licence,
+    report_failed,
+    report_finished,
+    report_started,
+)
 
 FREE = {"weights_uri": "hub://charlie/dusk", "weights_digest": "sha256:" + "c" * 64}
 LORA = {"weights_uri": "starter:night", "weights_digest": "sha256:" + "d" * 64, "lora": True}
@@ -108,3 +118,12 @@ def test_the_digest_of_anothers_upload_and_files_of_workers_are_not_run(cast):
     with pytest.raises(InvalidInput, match="runs from an upload"):
         run(cast, version)
     assert Version.objects.filter(model__org=cast.stranger).count() == 2
+
+
+def test_the_digest_that_lies_at_an_address_is_told_to_nobody(cast):
+    job = run(cast, draft(cast))
+    found = "weights hub://charlie/dusk have the digest sha256:" + "9" * 64
+    services.job_failed(replace(report_failed(job, "weights_mismatch"), message=found))
+    job.refresh_from_db()
+    assert job.status == "failed"
+    assert job.error_message == FAILURES["weights_mismatch"]
