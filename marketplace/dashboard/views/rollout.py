@@ -68,6 +68,8 @@ def _change(request: MemberRequest, found: Model) -> str:
             form = RetireForm(request.POST)
             if not form.is_valid():
                 raise InvalidInput("Name the last day.")
+            if form.cleaned_data["ends_on"].year >= rollouts.LAST_YEAR:
+                raise InvalidInput(f"Name a day before the year {rollouts.LAST_YEAR}.")
             day = form.cleaned_data["ends_on"] + timedelta(days=1)
             end = datetime.combine(day, time(), tzinfo=UTC)
             note = form.cleaned_data["note"]

@@ -108,3 +108,9 @@ def test_without_valkey_the_workers_page_says_so(alice, cast, monkeypatch):
 
     monkeypatch.setattr(vendor_fleet, "workers_alive", away)
     assert "cannot be asked just now" in alice.get("/vendor/workers/").content.decode()
+
+
+def test_the_last_day_of_the_calendar_is_refused_in_words(alice, cast, second):
+    data = {"action": "deprecate", "version": "1", "ends_on": "9999-12-31", "note": ""}
+    page = alice.post(HERE, data, follow=True).content.decode()
+    assert "before the year 3000" in page
