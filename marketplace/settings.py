@@ -200,6 +200,8 @@ CELERY_BEAT_SCHEDULE = {
         ("audit-ledger", "billing.audit", 900.0, protocol.QUEUE_CONTROL),
         ("expire-files", "jobs.expire_files", 900.0, protocol.QUEUE_CONTROL),
         ("refresh-standings", "jobs.refresh_standings", 60.0, protocol.QUEUE_CONTROL),
+        ("check-uploads", "catalog.check_uploads", 30.0, protocol.QUEUE_OUTBOUND),
+        ("expire-uploads", "catalog.expire_uploads", 3600.0, protocol.QUEUE_OUTBOUND),
         ("purge-jobs", "jobs.purge", 900.0, protocol.QUEUE_CONTROL),
     ]
 }

@@ -12,6 +12,7 @@ def pytest_configure() -> None:
 
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.PAYOUT_FIRST_REVIEW = False  # a test of its own has it on
+    settings.ORGANISATIONS_PER_USER = 1000  # a test of its own has fewer
     settings.OFFER_TTL_S = 0  # what a test changes, the next line must see
 
 

@@ -52,6 +52,14 @@ def _free_slug(wanted: str) -> str:
     return f"{base}-{secrets.token_hex(3)}"
 
 
+def _require_room(owner: User) -> None:
+    """Raise NotAllowed if the person owns as many organisations as one may."""
+    User.objects.select_for_update(of=("self",)).get(pk=owner.pk)  # two at once wait here
+    most = settings.ORGANISATIONS_PER_USER
+    if Membership.objects.filter(user=owner, role=Role.OWNER).count() >= most:
+        raise NotAllowed(f"One person owns at most {most} organisations.")
+
+
 @transaction.atomic
 def organisation_create(*, name: str, owner: User, slug: str = "") -> Organisation:
     """Create an organisation with one owner. Raises InvalidInput for a taken or reserved slug."""
@@ -62,6 +70,7 @@ def organisation_create(*, name: str, owner: User, slug: str = "") -> Organisati
         raise InvalidInput("This address cannot be used.", fields={"slug": [str(SLUG.message)]})
     if slug and Organisation.objects.filter(slug=slug).exists():
         raise InvalidInput("This address is taken.", fields={"slug": ["It is taken."]})
+    _require_room(owner)
     try:
         with transaction.atomic():
             org = Organisation.objects.create(

@@ -38,18 +38,30 @@ def listing_begin(*, org: Organisation, user: User, **about: Any) -> ListingDraf
 
 
 @transaction.atomic
-def listing_of(*, org: Organisation, name: str, user: User | None = None) -> ListingDraft:
-    """Return the draft of a model's next version, begun from its newest one. Raises NotFound."""
-    model = Model.objects.for_org(org).select_related("org").filter(name=name).first()
+def listing_of(
+    *, org: Organisation, name: str, user: User | None = None, write: bool = True
+) -> ListingDraft:
+    """Return the draft of a model's next version, begun from its newest one. Raises NotFound.
+
+    Without `write` a draft that nobody has begun is only shown: it is not in the database.
+    """
+    rows = Model.objects.for_org(org).select_related("org")
+    if write:
+        rows = rows.select_for_update(of=("self",))
+    model = rows.filter(name=name).first()
     if model is None:
         raise NotFound(f"There is no model {name}.")
-    draft, is_new = ListingDraft.objects.select_related(
-        "version__licence", "version__model__org"
-    ).get_or_create(model=model, defaults={"org": org, "created_by": user})
-    draft.model = model
+    drafts = ListingDraft.objects.select_related("version__licence", "version__model__org")
+    found = drafts.filter(model=model).first()
+    if found is not None:
+        found.model = model
+        return found
+    draft = ListingDraft(model=model, org=org, created_by=user)
     newest = model.versions.select_related("base__model__org", "licence", "model__org").first()
-    if is_new and newest is not None:
+    if newest is not None:
         _copy(draft, newest)
+    if write:
+        _save(draft)
     return draft
 
 
@@ -89,7 +101,6 @@ def _copy(draft: ListingDraft, version: Version) -> None:
     }
     if version.status in (Status.DRAFT, Status.SUBMITTED):
         draft.version = version
-    _save(draft)
 
 
 def _save(draft: ListingDraft) -> None:
@@ -199,7 +210,10 @@ def terms_set(
 @transaction.atomic
 def version_ensure(*, draft: ListingDraft) -> Version:
     """Return the version that the draft describes, made now if its parts have changed."""
-    ListingDraft.objects.select_for_update(of=("self",)).get(pk=draft.pk)
+    rows = ListingDraft.objects.select_related("version__licence", "version__model__org")
+    locked = rows.select_for_update(of=("self",)).get(pk=draft.pk)
+    for part in ("weights", "inputs", "terms", "version"):
+        setattr(draft, part, getattr(locked, part))  # another request may have changed them
     if draft.version is not None:
         return draft.version
     for part in ("weights", "inputs", "terms"):
@@ -275,4 +289,4 @@ def listing_submit(*, draft: ListingDraft, by: User, tested: bool) -> Version:
         if not step.done:
             raise WrongState(f"The step “{step.name}” is not done yet.")
     assert draft.version is not None
-    return services.version_submit(version=draft.version, by=by)
+    return services.version_submit(version=draft.version, by=by, tested=tested)

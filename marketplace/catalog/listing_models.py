@@ -69,6 +69,7 @@ class UploadState(models.TextChoices):
     CHECKING = "checking"
     READY = "ready"
     REFUSED = "refused"
+    DROPPED = "dropped"
 
 
 class WeightsUpload(models.Model):
@@ -82,6 +83,12 @@ class WeightsUpload(models.Model):
     state = models.CharField(max_length=10, choices=UploadState, default=UploadState.OPEN)
     digest = models.CharField(max_length=71, blank=True)
     problem = models.CharField(max_length=400, blank=True)
+    lease_ends_at = models.DateTimeField(
+        null=True, blank=True, help_text="Until then the check that has begun is not begun again."
+    )
+    swept_at = models.DateTimeField(
+        null=True, blank=True, help_text="When what arrived after its end was removed."
+    )
     created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
     created_at = models.DateTimeField(default=now, editable=False)
     objects = OrgQuerySet.as_manager()

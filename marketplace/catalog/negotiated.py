@@ -79,6 +79,23 @@ def require_no_dearer(price: Price, own: PriceTerms) -> None:
         )
 
 
+def require_canary_no_dearer(stable: Version, canary: Version, own: Price | None = None) -> None:
+    """Raise InvalidInput if a canary costs more per unit than the stable version.
+
+    Those who get it name no version and did not choose it. `own` is its price to come.
+    """
+    price, public = own or price_current(canary), price_current(stable)
+    if price is None or public is None or price.unit != public.unit:
+        return
+    quantity = dearer_at(terms(price), terms(public))
+    if quantity is not None:
+        why = (
+            f"{quantity.normalize():f} {price.unit} would cost more than of version "
+            f"{stable.number}: a canary is never dearer than the stable version."
+        )
+        raise InvalidInput(why, fields={"unit_price" if own else "percent": [why]})
+
+
 def now_dearer(version: Version, public: Price) -> list[Price]:
     """Return the negotiated prices of a version that a new public price undercuts."""
     price_for_all, found = terms(public), []

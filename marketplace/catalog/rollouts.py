@@ -11,12 +11,14 @@ from datetime import datetime
 from django.db import transaction
 
 from marketplace.accounts.models import User
+from marketplace.accounts.services import active_require
 from marketplace.catalog.models import Model, Status, Version
 from marketplace.catalog.rollout_models import Retirement, Rollout, RolloutAction, RolloutEvent
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.text import printable
 
+LAST_YEAR = 3000
 _BUCKETS = 10_000
 
 
@@ -89,6 +91,7 @@ def canary_set(*, version: Version, percent: int, by: User | None = None) -> Rol
 
     All others stay with the version that they have now.
     """
+    active_require(version.model.org)
     if not 1 <= percent <= 99:
         why = "Give it to 1 to 99 % of your customers; promote it for all."
         raise InvalidInput(why, fields={"percent": [why]})
@@ -101,6 +104,9 @@ def canary_set(*, version: Version, percent: int, by: User | None = None) -> Rol
         raise WrongState("There is no other listed version: all callers get this one anyway.")
     if stable.pk == version.pk:
         raise WrongState("Everybody gets this version already.")
+    from marketplace.catalog.negotiated import require_canary_no_dearer  # reads by this module
+
+    require_canary_no_dearer(stable, version)
     rollout, _ = Rollout.objects.update_or_create(
         model=model,
         defaults={"stable": stable, "canary": version, "percent": percent, "updated_at": now()},
@@ -112,6 +118,7 @@ def canary_set(*, version: Version, percent: int, by: User | None = None) -> Rol
 @transaction.atomic
 def promote(*, version: Version, by: User | None = None) -> Rollout:
     """Give everybody this version. An older one, too: that is the way back after a promotion."""
+    active_require(version.model.org)
     if version.status != Status.LISTED:
         raise WrongState("Only a listed version can be promoted.")
     if Retirement.objects.filter(version=version, ends_at__lte=now()).exists():
@@ -128,6 +135,7 @@ def promote(*, version: Version, by: User | None = None) -> Rollout:
 @transaction.atomic
 def roll_back(*, model: Model, by: User | None = None, note: str = "") -> Rollout:
     """Give everybody the stable version again. Raises WrongState without a canary."""
+    active_require(model.org)
     rollout = _lock(model)
     if rollout is None or rollout.canary is None:
         raise WrongState("There is no canary to roll back.")
@@ -142,8 +150,12 @@ def deprecate(
     *, version: Version, ends_at: datetime, note: str = "", by: User | None = None
 ) -> Retirement:
     """Say when a version ends: from then on nobody can call it, by number neither."""
+    active_require(version.model.org)
     if version.status not in (Status.LISTED, Status.SUSPENDED):
         raise WrongState("Only a version that was listed can be withdrawn.")
+    if ends_at.year > LAST_YEAR:
+        why = "Name a day before the year 3000."
+        raise InvalidInput(why, fields={"ends_on": [why]})
     if ends_at < now():
         raise InvalidInput("Name a day to come.", fields={"ends_on": ["A day to come."]})
     retirement, _ = Retirement.objects.update_or_create(
@@ -157,6 +169,7 @@ def deprecate(
 @transaction.atomic
 def keep(*, version: Version, by: User | None = None) -> None:
     """Take back a deprecation, at any time."""
+    active_require(version.model.org)
     deleted, _ = Retirement.objects.filter(version=version).delete()
     if deleted:
         _note(version.model, version, RolloutAction.KEEP, by)

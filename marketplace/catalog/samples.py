@@ -12,6 +12,7 @@ from inference.protocol import EXTENSIONS
 from marketplace.accounts.models import Organisation
 from marketplace.catalog.models import Status, Version, Visibility
 from marketplace.catalog.sample_models import SampleOutput
+from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotFound, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.storage import storage
@@ -37,15 +38,19 @@ def sample_get(
 ) -> tuple[SampleOutput, bool]:
     """Return a sample and whether everybody may see it. Raises NotFound, for strangers too.
 
-    Everybody sees the samples of listed versions that are not private; those of a draft are its
-    vendor's and staff's.
+    Everybody sees the samples of versions that can be called and are not private; the others are
+    their vendor's and staff's.
     """
-    rows = SampleOutput.objects.select_related("version__model")
+    rows = SampleOutput.objects.select_related("version__model__org", "version__retirement")
     sample = rows.filter(pk=sample_id).first()
     if sample is not None:
         version = sample.version
+        retirement = getattr(version, "retirement", None)
         is_public = (
-            version.status == Status.LISTED and version.model.visibility != Visibility.PRIVATE
+            version.status == Status.LISTED
+            and version.model.visibility != Visibility.PRIVATE
+            and version.model.org.suspended_at is None
+            and (retirement is None or retirement.ends_at > now())
         )
         is_own = org is not None and version.model.org_id == org.pk
         if is_public or is_own or is_staff:
@@ -54,13 +59,14 @@ def sample_get(
 
 
 def _require_draft(version: Version) -> None:
-    if version.status != Status.DRAFT:
+    """Lock a version and raise WrongState unless it is a draft still."""
+    locked = Version.objects.select_for_update(of=("self",)).get(pk=version.pk)
+    if locked.status != Status.DRAFT:
         raise WrongState("Samples are part of what is reviewed: only a draft's can be changed.")
 
 
 def _next_position(version: Version) -> int:
-    """Lock the version and return the position of a further sample. Raises InvalidInput."""
-    Version.objects.select_for_update(of=("self",)).get(pk=version.pk)
+    """Return the position of a further sample of a locked version. Raises InvalidInput."""
     rows = SampleOutput.objects.filter(version=version)
     if rows.count() >= MAX_SAMPLES:
         why = f"A version has at most {MAX_SAMPLES} samples."

@@ -116,9 +116,13 @@ def callable_versions(model: Model) -> list[Version]:
     return [row for row in listed if not (end := retirement_of(row)) or end.ends_at > moment]
 
 
-def listed_version(model: Model) -> Version | None:
-    """Return the version that a loaded model means to most callers: its stable or newest one."""
-    return rollouts.choose(callable_versions(model), getattr(model, "rollout", None), None)
+def listed_version(model: Model, org: Organisation | None = None) -> Version | None:
+    """Return the version that a loaded model means to `org`, or to most callers (None)."""
+    return rollouts.choose(
+        callable_versions(model),
+        getattr(model, "rollout", None),
+        org.pk if org is not None else None,
+    )
 
 
 def retirement_of(version: Version) -> Retirement | None:
@@ -216,7 +220,7 @@ class Offer:
     licences: tuple[Licence, ...]
 
 
-def _base_runs(version: Version) -> bool:
+def base_runs(version: Version) -> bool:
     """Tell whether the vendor of a LoRA may still call the version that it changes."""
     runnable = Version.objects.runnable_by(version.model.org)
     return version.base is not None and bool(runnable.filter(pk=version.base.pk).exists())
@@ -237,7 +241,7 @@ def offer(*, ref: str, org: Organisation) -> Offer:
     if kept and kept[0] > moment:
         return kept[1]
     version = version_runnable(ref=ref, org=org)
-    if version.lora and not _base_runs(version):
+    if version.lora and not base_runs(version):
         raise WrongState("The model that this LoRA changes is not listed any more.")
     price = price_current(version, org)
     if price is None:

@@ -11,7 +11,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Max
 
-from billing.rating import FLAT, GRADUATED, MAX_QUANTITY, PriceTerms, RatingError
+from billing.rating import FLAT, GRADUATED, MAX_QUANTITY, RatingError
 from billing.split import ChainError
 from marketplace.accounts.models import Organisation, User
 from marketplace.accounts.services import active_require
@@ -28,8 +28,10 @@ from marketplace.catalog.models import (
     VersionParent,
     Visibility,
 )
-from marketplace.catalog.negotiated import now_dearer, require_no_dearer
+from marketplace.catalog.negotiated import now_dearer, require_canary_no_dearer, require_no_dearer
+from marketplace.catalog.rollout_models import Rollout
 from marketplace.catalog.rows import save_checked
+from marketplace.catalog.sample_models import SampleOutput
 from marketplace.core import flags
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
@@ -199,7 +201,7 @@ def _check_length_is_known(version: Version) -> None:
             raise InvalidInput(why, fields={"unit": [why]})
 
 
-def _check_unit(version: Version, unit: str) -> None:
+def check_unit(version: Version, unit: str) -> None:
     """Raise InvalidInput unless a quote can tell how many units an input comes to at most."""
     if unit in (Unit.OUTPUT_SECOND, Unit.FRAME):
         _check_length_is_known(version)
@@ -229,7 +231,8 @@ def price_set(
     above it, until `ends_at`; a public price ends negotiated ones that it undercuts. Raises
     InvalidInput naming the part that makes no sense.
     """
-    _check_unit(version, unit)
+    active_require(version.model.org)
+    check_unit(version, unit)
     scheme = scheme or (GRADUATED if tiers else FLAT)
     if ends_at is not None and for_org is None:
         raise InvalidInput("Only a negotiated price ends.", fields={"ends_at": ["Leave it empty."]})
@@ -249,18 +252,14 @@ def price_set(
         created_by=by,
     )
     try:
-        own = PriceTerms.from_parts(
-            unit=unit,
-            unit_price=unit_price,
-            minimum=minimum,
-            tiers=list(tiers),
-            scheme=scheme,
-            package_size=package_size,
-        )
+        own = selectors.terms(price)
     except RatingError as error:
         raise InvalidInput(str(error), fields={error.field: [str(error)]}) from error
     if for_org is not None:
         require_no_dearer(price, own)
+    rolling = Rollout.objects.select_related("stable").filter(canary=version).first()
+    if for_org is None and rolling is not None:
+        require_canary_no_dearer(rolling.stable, version, price)
     save_checked(price, "price")
     if for_org is None:
         for dear in now_dearer(version, price):
@@ -271,6 +270,7 @@ def price_set(
 
 def price_withdraw(*, version: Version, for_org: Organisation, by: User | None = None) -> Price:
     """End the price negotiated for `for_org`: from now on it pays the public one."""
+    active_require(version.model.org)
     current = selectors.price_current(version, for_org)
     if current is None or current.org_id is None:
         raise WrongState(f"{for_org.name} has no price of its own for {version}.")
@@ -287,6 +287,8 @@ def _move(version: Version, after: Status, by: User | None, note: str) -> Versio
     locked = Version.objects.select_for_update(of=("self",)).get(pk=version.pk)
     if locked.status == after:
         return locked
+    if (locked.status, after) not in {*_ALLOWED_MOVES, (Status.DRAFT, Status.SUBMITTED)}:
+        raise WrongState(f"A version that is {locked.status} cannot become {after}.")
     ReviewDecision.objects.create(
         version=locked, before=locked.status, after=after, note=note, by=by
     )
@@ -297,12 +299,17 @@ def _move(version: Version, after: Status, by: User | None, note: str) -> Versio
     return locked
 
 
-def version_submit(*, version: Version, by: User | None = None) -> Version:
-    """Ask staff to review a draft. Raises WrongState for another status or an absent price."""
+def version_submit(*, version: Version, by: User | None = None, tested: bool = False) -> Version:
+    """Ask staff to review a draft. Raises WrongState for another status or an absent price.
+
+    A person (`by`) submits only what was `tested` and has samples; the market's own need neither.
+    """
     if version.status != Status.DRAFT:
         raise WrongState(f"Only a draft can be submitted; this version is {version.status}.")
     if selectors.price_current(version) is None:
         raise WrongState("Set a price first.")
+    if by is not None and not (tested and SampleOutput.objects.filter(version=version).exists()):
+        raise WrongState("Run a test and pick a sample first.")
     if not flags.is_on(flags.LISTINGS):
         raise WrongState("New versions are not taken just now; try again later.")
     active_require(version.model.org)

@@ -8,18 +8,22 @@ import hashlib
 import json
 import re
 import struct
+import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
 from marketplace.accounts.models import Organisation, User
+from marketplace.accounts.services import active_require
 from marketplace.catalog import listing, weights
 from marketplace.catalog.listing_models import ListingDraft, UploadState, WeightsUpload
 from marketplace.catalog.models import Model
+from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, NotFound, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.storage import storage
@@ -29,13 +33,27 @@ PART_BYTES = 16 * 2**20
 LINK_S = 6 * 3600
 MAX_FILES = 2000
 MAX_HEADER_BYTES = 16 * 2**20
+MAX_JSON_BYTES = 2**20
+MAX_TABLE_BYTES = 64 * 2**20
+_TABLES = ("tokenizer.json", "vocab.json")
+"""What tokenizers alone read, as data: bytes that need no look."""
+CHECK_LEASE_S = 900
+KEEP_OPEN = timedelta(hours=24)
+KEEP_UNUSED = timedelta(days=30)
 SUFFIXES = (".safetensors", ".json", ".txt", ".model")
+_LOCK = 0x6D65726361746F32
 _SEGMENT = re.compile(r"[A-Za-z0-9_][\w.+@=-]*", re.ASCII)
 _TYPE = "application/octet-stream"
 
 
 def _refuse(why: str) -> InvalidInput:
     return InvalidInput(why, fields={"files": [why]})
+
+
+def _most_json(path: str) -> int:
+    """Return the most bytes of a JSON file: the tables of tokenizers are longer than configs."""
+    is_table = path.rpartition("/")[2] in _TABLES
+    return MAX_TABLE_BYTES if is_table else MAX_JSON_BYTES
 
 
 def _check_files(files: Any, *, lora: bool) -> list[dict[str, Any]]:
@@ -53,6 +71,8 @@ def _check_files(files: Any, *, lora: bool) -> list[dict[str, Any]]:
             raise _refuse(f"{path}: only {', '.join(SUFFIXES)} are taken; pickles and code never.")
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise _refuse(f"{path} is empty.")
+        if path.endswith(".json") and size > _most_json(path):
+            raise _refuse(f"{path} has more than {_most_json(path)} bytes.")
         kept.append({"path": path, "size": size})
     if len({file["path"] for file in kept}) < len(kept):
         raise _refuse("A path is named twice.")
@@ -65,18 +85,30 @@ def _check_files(files: Any, *, lora: bool) -> list[dict[str, Any]]:
     return sorted(kept, key=lambda file: str(file["path"]))
 
 
+def _require_room(org: Organisation, size: int) -> None:
+    """Raise InvalidInput if `org` would keep more than it may. The organisation is locked."""
+    states = (UploadState.OPEN, UploadState.CHECKING, UploadState.READY)
+    held = sum(row.size for row in WeightsUpload.objects.for_org(org).filter(state__in=states))
+    most = settings.WEIGHTS_KEEP_MAX_BYTES
+    if held + size > most:
+        raise _refuse(f"You may keep {most} bytes of weights here, and {held} are taken.")
+
+
 @transaction.atomic
 def upload_begin(
     *, org: Organisation, model: Model, files: Any, lora: bool, user: User | None = None
 ) -> WeightsUpload:
     """Announce files, or take up the upload of the same ones. Another one under way is dropped."""
+    active_require(org)
     kept = _check_files(files, lora=lora)
+    Organisation.objects.select_for_update(of=("self",)).get(pk=org.pk)
     Model.objects.select_for_update(of=("self",)).for_org(org).get(pk=model.pk)
     before = WeightsUpload.objects.for_org(org).filter(model=model, state__in=["open", "checking"])
     for row in before:
         if row.files == kept and row.lora == lora:
             return row
         upload_drop(upload=row)
+    _require_room(org, sum(file["size"] for file in kept))
     return WeightsUpload.objects.create(
         id=new_id(), org=org, model=model, files=kept, lora=lora, created_by=user
     )
@@ -110,6 +142,7 @@ def upload_parts(upload: WeightsUpload) -> list[dict[str, Any]]:
 
 def upload_finish(*, upload: WeightsUpload) -> WeightsUpload:
     """Have a complete upload checked. Raises WrongState while parts are missing."""
+    active_require(upload.org)
     missing = sum(not part["have"] for file in upload_parts(upload) for part in file["parts"])
     if missing:
         raise WrongState(f"{missing} part{'s' * (missing > 1)} of the upload did not arrive yet.")
@@ -122,9 +155,31 @@ def upload_finish(*, upload: WeightsUpload) -> WeightsUpload:
     return upload
 
 
+@transaction.atomic
+def _claim(upload_id: uuid.UUID) -> WeightsUpload | None:
+    """Lease an upload to be checked: each once, and one at a time in the whole market."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+    waiting = WeightsUpload.objects.filter(state=UploadState.CHECKING)
+    if waiting.filter(lease_ends_at__gt=now()).exists():
+        return None
+    upload: WeightsUpload | None = waiting.filter(pk=upload_id).first()
+    if upload is not None:
+        _renew(upload)
+    return upload
+
+
+def _renew(upload: WeightsUpload) -> None:
+    ends = now() + timedelta(seconds=CHECK_LEASE_S)
+    WeightsUpload.objects.filter(pk=upload.pk).update(lease_ends_at=ends)
+
+
 def upload_check(upload_id: uuid.UUID) -> None:
-    """Join the parts of an upload, look into every file, and write down the digest."""
-    upload = WeightsUpload.objects.filter(pk=upload_id, state=UploadState.CHECKING).first()
+    """Join the parts of an upload, look into every file, and write down the digest.
+
+    Does nothing while this or another one is being checked: `uploads_sweep` comes back to it.
+    """
+    upload = _claim(upload_id)
     if upload is None:
         return
     try:
@@ -135,7 +190,10 @@ def upload_check(upload_id: uuid.UUID) -> None:
     else:
         upload.digest = f"sha256:{pairs[0][1]}" if upload.lora else version_digest(pairs)
         upload.state = UploadState.READY
-    upload.save(update_fields=["state", "digest", "problem"])
+    told = {"state": upload.state, "digest": upload.digest, "problem": upload.problem}
+    still = WeightsUpload.objects.filter(pk=upload.pk, state=UploadState.CHECKING)
+    if not still.update(**told, lease_ends_at=None):
+        _forget(upload)  # dropped meanwhile
     log.info("weights checked", upload=str(upload.pk), state=upload.state, digest=upload.digest)
 
 
@@ -153,17 +211,21 @@ def _file_digest(upload: WeightsUpload, index: int) -> tuple[str, str]:
     path, size = file["path"], file["size"]
     key = f"{upload.prefix}/{path}"
     keys = [_part_key(upload, index, n) for n in range(len(part_sizes(size)))]
+    _renew(upload)
     if store.size(key) != size:
         store.join(keys, key)
     if store.size(key) != size:
         raise _refuse(f"{path} has not the size that was announced.")
     if path.endswith(".safetensors"):
         _check_safetensors(path, size, store.read(key, 0, min(size, MAX_HEADER_BYTES + 8)))
-    elif path.endswith(".json"):
-        _check_json(path, b"".join(store.read(key)) if size < 2**26 else b"")
-    digest = hashlib.sha256()
+    elif path.endswith(".json") and path.rpartition("/")[2] not in _TABLES:
+        _check_json(path, b"".join(store.read(key, 0, MAX_JSON_BYTES)))
+    digest, renewed = hashlib.sha256(), time.monotonic()
     for chunk in store.read(key):
         digest.update(chunk)
+        if time.monotonic() - renewed > CHECK_LEASE_S / 10:
+            _renew(upload)
+            renewed = time.monotonic()
     for part in keys:
         store.delete(part)
     return path, digest.hexdigest()
@@ -183,7 +245,15 @@ def _check_safetensors(path: str, size: int, chunks: Iterator[bytes]) -> None:
         header = json.loads(head[8 : 8 + length])
         tensors = [node for name, node in header.items() if name != "__metadata__"]
         ends = [int(node["data_offsets"][1]) for node in tensors]
-    except (ValueError, AttributeError, KeyError, IndexError, TypeError, RecursionError) as error:
+    except (
+        ValueError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        TypeError,
+        RecursionError,
+        OverflowError,
+    ) as error:
         raise _refuse(f"{path} is no safetensors file: its header cannot be read.") from error
     if max(ends, default=0) != size - 8 - length:
         raise _refuse(f"{path} is no safetensors file: its tensors do not fill it.")
@@ -229,24 +299,57 @@ def _put(key: str, content: bytes) -> None:
 
 
 def upload_drop(*, upload: WeightsUpload) -> None:
-    """Forget an upload that is under way, and what has arrived of it."""
+    """Forget an upload that is under way, and what has arrived of it.
+
+    Its links still take parts for some hours, so its row stays until those are removed, too.
+    """
     if upload.state in (UploadState.READY, UploadState.REFUSED):
         raise WrongState("The upload is checked already.")
+    WeightsUpload.objects.filter(pk=upload.pk).update(state=UploadState.DROPPED)
     _forget(upload)
-    upload.delete()
 
 
-def _forget(upload: WeightsUpload) -> None:
+def _forget_parts(upload: WeightsUpload) -> None:
     store = storage()
     for index, file in enumerate(upload.files):
         for number in range(len(part_sizes(file["size"]))):
             store.delete(_part_key(upload, index, number))
-        store.delete(f"{upload.prefix}/{file['path']}")
+
+
+def _forget(upload: WeightsUpload) -> None:
+    _forget_parts(upload)
+    for file in upload.files:
+        storage().delete(f"{upload.prefix}/{file['path']}")
+
+
+def upload_remove(upload: WeightsUpload) -> None:
+    """Remove an upload that nobody uses, unless it was removed meanwhile."""
+    rows = WeightsUpload.objects.filter(pk=upload.pk, state=UploadState.READY)
+    if rows.update(state=UploadState.DROPPED):
+        _forget(upload)
+
+
+def upload_sweep(upload: WeightsUpload) -> None:
+    """Remove what arrived after an upload's end. Its links must be dead."""
+    if upload.state == UploadState.READY:
+        _forget_parts(upload)
+    else:
+        _forget(upload)
+    if upload.state == UploadState.DROPPED:
+        upload.delete()
+    else:
+        WeightsUpload.objects.filter(pk=upload.pk).update(swept_at=now())
+
+
+def newest(model: Model) -> WeightsUpload | None:
+    """Return the newest upload for a listing that was not dropped."""
+    rows = WeightsUpload.objects.filter(model=model).exclude(state=UploadState.DROPPED)
+    return rows.first()
 
 
 def upload_of(*, org: Organisation, model: Model) -> WeightsUpload:
     """Return the newest upload for a listing. Raises NotFound."""
-    found: WeightsUpload | None = WeightsUpload.objects.for_org(org).filter(model=model).first()
-    if found is None:
+    found = newest(model)
+    if found is None or found.org_id != org.pk:
         raise NotFound("There is no upload.")
     return found

@@ -2,12 +2,12 @@
 
 A worker that holds weights opens them by digest alone, and digests are public: so a digest belongs
 to the vendor whose version was listed first, and others name that version as their base. A draft
-takes no digest: nobody has reviewed it, and it does not run.
+takes no digest, for nobody has reviewed it; its test runs are bound by `check_trial`.
 """
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from django.conf import settings
@@ -18,6 +18,7 @@ from marketplace.accounts.models import Organisation
 from marketplace.catalog import chains
 from marketplace.catalog.listing_models import UploadState, WeightsUpload
 from marketplace.catalog.models import Version
+from marketplace.catalog.shipped import shipped
 from marketplace.core.errors import InvalidInput
 
 FORMS = "starter:NAME, file:///DIRECTORY, s3://BUCKET/PREFIX, hub://OWNER/NAME@REVISION"
@@ -29,8 +30,6 @@ _HUB = re.compile(
     r"hub://([A-Za-z0-9][\w.-]{0,95})/[A-Za-z0-9][\w.-]{0,95}(?:@[\w.-]+(?:/[\w.-]+)*)?", re.ASCII
 )
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_EVERYBODYS = ("starter:", "noop:")
-"""What ships with Mercato belongs to nobody."""
 
 
 def _refuse(field: str, why: str) -> InvalidInput:
@@ -85,6 +84,14 @@ def _is_upload(org: Organisation, uri: str) -> bool:
     raise _refuse("weights_uri", "There is no such upload of yours.")
 
 
+def _check_file(uri: str) -> None:
+    """Refuse names by which the kernel shows the same file elsewhere: they pass rules by path."""
+    path = uri.removeprefix("file://").removesuffix("/")
+    is_plain = _FILE.fullmatch(uri) and path and posixpath.normpath(path) == path
+    if not is_plain or path.startswith("//") or path.split("/")[1] in ("proc", "sys", "dev"):
+        raise _refuse("weights_uri", f"Begin with one of {FORMS}; the path has no detours.")
+
+
 def check_uri(org: Organisation, uri: str, *, lora: bool = False) -> None:
     """Raise InvalidInput unless workers may load from `uri` on behalf of `org`."""
     scheme = uri.partition(":")[0]
@@ -100,7 +107,9 @@ def check_uri(org: Organisation, uri: str, *, lora: bool = False) -> None:
         raise _refuse(
             "weights_uri", f"Weights are not at web addresses. Begin with one of {FORMS}."
         )
-    elif uri != "noop:" and not (_STARTER.fullmatch(uri) or _FILE.fullmatch(uri)):
+    elif scheme == "file":
+        _check_file(uri)
+    elif uri != "noop:" and not _STARTER.fullmatch(uri):
         raise _refuse("weights_uri", f"Begin with one of {FORMS}.")
 
 
@@ -123,13 +132,38 @@ def check_digest(digest: str) -> None:
         )
 
 
+def _is_everybodys(uri: str, digest: str) -> bool:
+    """Tell whether this ships with Mercato and so belongs to nobody; a digest alone does not."""
+    return uri == "noop:" or (
+        uri.startswith("starter:") and shipped().get(uri, {}).get("digest") == digest
+    )
+
+
+def check_trial(org: Organisation, version: Version, ancestors: Sequence[Version]) -> None:
+    """Raise InvalidInput unless an unreviewed version of `org` may run these weights.
+
+    Uploads of its own, what ships, its own folders of S3 and the hub: no files of the workers. A
+    digest that is somebody else's counts as theirs, unless they are among `ancestors`.
+    """
+    uri, digest = version.weights_uri, version.weights_digest
+    check_uri(org, uri, lora=version.lora)
+    if uri.startswith("file:") and not _is_upload(org, uri):
+        raise _refuse("weights_uri", "A draft runs from an upload, not from files of the workers.")
+    check_owner(org, uri, digest, ancestors)
+    if any(row.weights_digest == digest for row in ancestors) or _is_everybodys(uri, digest):
+        return
+    ready = WeightsUpload.objects.filter(state=UploadState.READY, digest=digest)
+    if ready.exists() and not ready.filter(org=org).exists():
+        raise _refuse("weights_digest", "This is not the digest of weights of yours.")
+
+
 def check_owner(org: Organisation, uri: str, digest: str, made_from: Iterable[Version]) -> None:
     """Raise InvalidInput where these weights were listed first for another organisation.
 
     Its version may be among `made_from`, or their ancestors: then its licence applies. Call it in
     the transaction that lists the version; two that list one digest wait for each other.
     """
-    if uri.startswith(_EVERYBODYS):
+    if uri == "noop:":
         return
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [digest])
@@ -137,7 +171,7 @@ def check_owner(org: Organisation, uri: str, digest: str, made_from: Iterable[Ve
         weights_uri__regex=r"^(starter|noop):"
     )
     first = rows.select_related("model").order_by("listed_at", "pk").first()
-    if first is None or first.model.org_id == org.pk:
+    if first is None or first.model.org_id == org.pk or _is_everybodys(uri, digest):
         return
     for parent in made_from:
         chain = [parent, *chains.ancestors(parent)]

@@ -5,9 +5,7 @@ from functools import wraps
 from typing import Any
 from uuid import UUID
 
-from allauth.account.authentication import get_authentication_records
 from allauth.mfa.utils import is_mfa_enabled
-from django.conf import settings
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Model as Row
@@ -23,15 +21,6 @@ from marketplace.core.errors import MarketError, NotFound
 
 NOBODY = UUID(int=0)
 View = Callable[..., HttpResponse]
-
-
-def has_second_factor(request: HttpRequest) -> bool:
-    """Tell whether this very session was opened, or confirmed, with a second factor."""
-    if not settings.CONSOLE_SECOND_FACTOR:
-        return True
-    records = get_authentication_records(request, request.user)
-    shown = any(record.get("method") == "mfa" for record in records)
-    return shown and bool(is_mfa_enabled(request.user))
 
 
 def ask_for_second_factor(request: HttpRequest) -> HttpResponseRedirect:

@@ -10,8 +10,9 @@ from hijack import signals
 from hijack.views import AcquireUserView
 
 from marketplace.accounts.models import User
+from marketplace.accounts.second_factor import has_second_factor
 from marketplace.accounts.selectors import organisations_of
-from marketplace.console.access import has_second_factor, record, tell
+from marketplace.console.access import record, tell
 from marketplace.core.impersonation import ENDED_WHY, HISTORY, bind
 
 _WHY = "acting_why"

@@ -31,7 +31,7 @@ class ConsoleSite(admin.AdminSite):
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Let in active staff whose session was opened with a second factor."""
-        from marketplace.console.access import has_second_factor
+        from marketplace.accounts.second_factor import has_second_factor
 
         return super().has_permission(request) and has_second_factor(request)
 

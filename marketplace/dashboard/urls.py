@@ -138,7 +138,6 @@ urlpatterns = [
     path(_VERSION, vendor.version, name="vendor-version"),
     path(f"{_VERSION}price/", vendor.price_set, name="vendor-price"),
     path(f"{_VERSION}price/<slug:slug>/withdraw/", vendor.price_withdraw, name="price-withdraw"),
-    path(f"{_VERSION}submit/", vendor.version_submit, name="vendor-submit"),
     path("vendor/models/<str:name>/rollout/", rollout.rollout, name="vendor-rollout"),
     path("vendor/analytics/", rollout.analytics, name="vendor-analytics"),
     path("vendor/workers/", rollout.workers, name="vendor-workers"),

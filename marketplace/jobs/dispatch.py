@@ -20,6 +20,7 @@ from marketplace.core.clock import now
 from marketplace.core.ids import derived_id
 from marketplace.core.storage import storage
 from marketplace.jobs import loras
+from marketplace.jobs.draft_terms import engine_limit
 from marketplace.jobs.files import input_urls
 from marketplace.jobs.models import Job, JobStatus
 from marketplace.jobs.quoting import output_count
@@ -94,7 +95,7 @@ def message_for(job: Job) -> protocol.RunJob:
         inputs={**inputs, **urls},
         uploads=uploads,
         deadline=job.deadline_at.timestamp(),
-        max_engine_s=float(version.max_engine_s),
+        max_engine_s=float(engine_limit(job)),
         queue=job.queue,
         tenant=tenant_of(job),
     )

@@ -1,4 +1,4 @@
-"""Runs a vendor's own draft on a real worker before anybody reviews it: free, and not often."""
+"""Runs a vendor's own draft on a real worker before anybody reviews it: at cost, and not often."""
 
 import statistics
 import uuid
@@ -12,61 +12,53 @@ from django.db import transaction
 from billing.rating import Rating
 from inference import protocol
 from marketplace.accounts.models import Organisation, User
+from marketplace.accounts.services import active_require
 from marketplace.catalog import costs
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.listing_models import TestRun
 from marketplace.catalog.models import Price, Status, Version
-from marketplace.catalog.pricing import draft_price
 from marketplace.catalog.sample_models import SampleOutput
 from marketplace.catalog.samples import sample_keep
+from marketplace.core import flags
 from marketplace.core.clock import now
-from marketplace.core.errors import NotFound, TooManyRequests, WrongState
+from marketplace.core.errors import NotFound, WrongState
 from marketplace.core.ids import new_id
-from marketplace.jobs import files, loras, quoting, requests
+from marketplace.jobs import draft_limits, draft_terms, files, quoting, requests
 from marketplace.jobs.models import File, Job, JobStatus
 from marketplace.jobs.services import job_insert
 
 _SHOWN = 12
 
 
-def _require_slot(org: Organisation) -> None:
-    """Raise TooManyRequests if the organisation has had its test runs of the hour."""
-    Organisation.objects.select_for_update(of=("self",)).get(pk=org.pk)
-    since = now() - timedelta(hours=1)
-    recent = TestRun.objects.for_org(org).filter(created_at__gt=since).order_by("-created_at")
-    limit = settings.TEST_RUNS_PER_HOUR
-    times = list(recent.values_list("created_at", flat=True)[:limit])
-    if len(times) >= max(limit, 1):
-        wait = max(int((times[-1] - since).total_seconds()) + 1, 1)
-        raise TooManyRequests(
-            f"{limit} test runs an hour are free; try again in {wait // 60 + 1} min.",
-            extra={"retry_after": wait},
-        )
-
-
 @transaction.atomic
 def draft_run(*, org: Organisation, version: Version, given: Any, user: User) -> Job:
-    """Run a draft of `org`'s own, at the price of nothing. Returns the job.
+    """Run a draft of `org`'s own, at the price of nothing or of its parents. Returns the job.
 
     Raises NotFound for a stranger's version, WrongState for one that is no draft, InvalidInput
-    naming the input, or TooManyRequests.
+    naming the input, NotAllowed, InsufficientFunds, or TooManyRequests.
     """
     if version.model.org_id != org.pk:
         raise NotFound("There is no such version.")
     if version.status != Status.DRAFT:
         raise WrongState("Test runs are for drafts; call a listed version like everybody.")
-    values, bound = requests.bound_of(version, given)
+    if not flags.is_on(flags.CALLS):
+        raise WrongState("The market takes no calls just now; try again soon.", code="calls_off")
+    active_require(org)
+    draft_terms.check_weights(org, version)
+    values, _ = requests.bound_of(version, given)
+    bound = quoting.upper_bound(version.input_schema, values, draft_terms.engine_s(version))
+    draft_terms.check_loras(values)
     files.inputs_check(org=org, schema=version.input_schema, values=values)
-    values = loras.pin(org=org, version=version, values=values, allowed=[])
-    _require_slot(org)
+    draft_limits.require_slot(org=org, user=user, engine_s=draft_terms.engine_s(version))
+    terms = draft_terms.terms_of(org=org, version=version, bound=bound, by=user)
     moment = now()
     job = Job(
         id=new_id(),
         org=org,
         user=user,
         version=version,
-        price=draft_price(version, by=user),
-        shares=[],  # of nothing, nobody is owed a part
+        price=terms.price,
+        shares=[share.to_dict() for share in terms.shares],
         input=values,
         queue=protocol.gpu_queue(version.hardware_class),
         created_at=moment,

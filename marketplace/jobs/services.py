@@ -28,6 +28,7 @@ from marketplace.core.webhooks import url_check
 from marketplace.jobs import (
     attempts,
     dispatch,
+    draft_terms,
     events,
     files,
     loras,
@@ -244,7 +245,7 @@ def job_finished(message: protocol.JobFinished) -> bool:
             message.outputs,
             schema=job.version.input_schema,
             values=job.input,
-            max_engine_s=job.version.max_engine_s,
+            max_engine_s=draft_terms.engine_limit(job),
         )
         terms = catalog.terms(job.price)
         rating = quoting.charge(terms, usage, job.quote_nano, job.free_quantity)
@@ -316,6 +317,8 @@ def _fail(job: Job, code: str, *, retryable: bool, message: str = "") -> None:
         transaction.on_commit(lambda: events.emit(job.pk, "log", {"message": text}))
         dispatch.publish_after_commit(job)
         return
+    if code == "weights_mismatch":
+        message = ""  # it has the digest of whatever lies there, which is not the caller's to know
     cancelled = code == "cancelled" or job.cancel_requested_at is not None
     _end(
         job,

@@ -40,6 +40,7 @@ FROM catalog_version v
 CROSS JOIN LATERAL (
   SELECT extract(epoch FROM j.finished_at - j.started_at) AS seconds FROM jobs_job j
   WHERE j.version_id = v.id AND j.status = 'succeeded' AND j.created_at > %(since)s
+    AND NOT EXISTS (SELECT FROM catalog_testrun t WHERE t.job_id = j.id)
   ORDER BY j.created_at DESC LIMIT %(runs)s
 ) last
 WHERE v.status = 'listed' AND last.seconds IS NOT NULL

@@ -73,8 +73,9 @@ class ModelDetail(APIView):
     @extend_schema(operation_id="models_get", responses=serializers.Model)
     def get(self, request: Request, vendor: str, name: str) -> Response:
         """Return a model with its current version, price, licence and input schema."""
-        model = selectors.model_get(vendor=vendor, name=name, org=org_of(request))
-        return Response(present.model(model, selectors.prices_of([model])))
+        org = org_of(request)
+        model = selectors.model_get(vendor=vendor, name=name, org=org)
+        return Response(present.model(model, selectors.prices_of([model]), org))
 
 
 class VersionList(APIView):

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from billing.selectors import Balance, Day, charge_of
-from marketplace.accounts.models import ApiKey
+from marketplace.accounts.models import ApiKey, Organisation
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Licence, LicenceAcceptance, Model, Price, Version
 from marketplace.jobs import selectors
@@ -77,9 +77,11 @@ def acceptance(row: LicenceAcceptance) -> dict[str, Any]:
     }
 
 
-def model(row: Model, prices: Mapping[Any, Price]) -> dict[str, Any]:
-    """Return a listing with its newest listed version and that version's price."""
-    current = catalog.listed_version(row)
+def model(
+    row: Model, prices: Mapping[Any, Price], org: Organisation | None = None
+) -> dict[str, Any]:
+    """Return a listing with the version that it means to `org`, and that version's price."""
+    current = catalog.listed_version(row, org)
     return {
         "id": row.pk,
         "model": row.ref,

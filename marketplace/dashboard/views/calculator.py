@@ -16,7 +16,7 @@ def costs(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
     """Answer the table of costs as a fragment. Raises NotFound for a model without a price."""
     org = request.org or None  # type: ignore[attr-defined]
     model = catalog.model_get(vendor=vendor, name=name, org=org)
-    version = catalog.listed_version(model)
+    version = catalog.listed_version(model, org)
     price = catalog.prices_of([model]).get(version.pk) if version else None
     if version is None or price is None:
         raise NotFound(f"{model.ref} has no price.")

@@ -8,12 +8,12 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
-from django.views.decorators.http import require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_http_methods, require_POST
 
 from marketplace.accounts.models import Role
-from marketplace.catalog import listing, schema_problems, schemas, services
+from marketplace.catalog import listing, schema_problems, schemas, services, uploads
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.listing_models import ListingDraft, WeightsUpload
+from marketplace.catalog.listing_models import ListingDraft
 from marketplace.catalog.models import Status
 from marketplace.catalog.samples import MAX_SAMPLES, sample_drop, samples_of, samples_order
 from marketplace.catalog.schema_templates import template_of
@@ -40,11 +40,15 @@ from marketplace.jobs.draft_runs import (
 )
 
 _ABOUT = ("title", "summary", "category", "description", "visibility")
+_OF_MONEY = ("terms", "price")
+"""Steps that decide who is paid what: as on a version's own page, developers only read them."""
 _FOLLOWING = dict(zip(listing.STEPS, listing.STEPS[1:], strict=False))
 
 
 def _draft(request: MemberRequest, name: str) -> ListingDraft:
-    return listing.listing_of(org=request.org, name=name, user=request.user)
+    """Return the draft of the next version: shown by a GET, begun by a POST."""
+    write = request.method == "POST"
+    return listing.listing_of(org=request.org, name=name, user=request.user, write=write)
 
 
 def _page(
@@ -65,7 +69,7 @@ def _page(
         "step": here,
         "done_count": sum(item["done"] for item in steps),
         "locked": draft.version is not None and draft.version.status != Status.DRAFT,
-        "may_write": may(request, Role.DEVELOPER),
+        "may_write": may(request, Role.BILLING if step in _OF_MONEY else Role.DEVELOPER),
     }
     return render(request, f"vendor/listing/{step}.html", common | context, status=status)
 
@@ -98,10 +102,12 @@ def begin(request: MemberRequest) -> HttpResponseBase:
 
 
 @member(write=[Role.DEVELOPER])
-@require_safe
+@require_http_methods(["GET", "HEAD", "POST"])
 def resume(request: MemberRequest, name: str) -> HttpResponseBase:
-    """Go to the first step that is not done; of a listed model, begin the next version."""
-    draft = listing.listing_renew(draft=_draft(request, name))
+    """Go to the first step that is not done; a POST begins the next version of a listed model."""
+    draft = _draft(request, name)
+    if request.method == "POST":
+        listing.listing_renew(draft=draft)
     steps = listing.steps_of(draft, tested=is_tested(draft.version))
     following = next((step.name for step in steps if not step.done), "review")
     return redirect(f"listing-{following}", name)
@@ -140,7 +146,7 @@ def weights(request: MemberRequest, name: str) -> HttpResponseBase:
                 show_error(form, error, {"weights_uri": "uri", "weights_digest": "digest"})
     context = {
         "form": form,
-        "upload": WeightsUpload.objects.filter(model=draft.model).first(),
+        "upload": uploads.newest(draft.model),
         "known": shipped().values(),
         "limit": settings.WEIGHTS_UPLOAD_MAX_BYTES,
     }
@@ -210,7 +216,7 @@ def inputs_preview(request: MemberRequest, name: str) -> HttpResponse:
     return render(request, "vendor/listing/preview.html", context)
 
 
-@member(write=[Role.DEVELOPER])
+@member(write=[Role.BILLING])
 @require_http_methods(["GET", "HEAD", "POST"])
 def terms(request: MemberRequest, name: str) -> HttpResponseBase:
     """Choose the licence and the parents; the split is drawn before it is saved."""
@@ -236,7 +242,7 @@ def terms(request: MemberRequest, name: str) -> HttpResponseBase:
     return _page(request, draft, "terms", {**context, "form": form}, status)
 
 
-@member(write=[Role.DEVELOPER])
+@member(write=[Role.BILLING])
 @require_POST
 def terms_preview(request: MemberRequest, name: str) -> HttpResponse:
     """Answer who would get what of a $1 call, as a fragment."""
@@ -282,8 +288,13 @@ def test(request: MemberRequest, name: str) -> HttpResponseBase:
             "vendor/listing/runs.html",
             {"draft": draft, "model": draft.model, **_runs(draft)},
         )
-    files = playground.file_context(form)
-    context = {"form": form, "per_hour": settings.TEST_RUNS_PER_HOUR, **files, **_runs(draft)}
+    context = {
+        "form": form,
+        "per_hour": settings.TEST_RUNS_PER_HOUR,
+        "most_s": settings.TEST_RUN_MAX_ENGINE_S,
+        **playground.file_context(form),
+        **_runs(draft),
+    }
     return _page(request, draft, "test", context, status)
 
 
@@ -336,7 +347,7 @@ def _sample_change(request: MemberRequest, draft: ListingDraft) -> None:
             raise InvalidInput("There is no such action.")
 
 
-@member(write=[Role.BILLING, Role.DEVELOPER])
+@member(write=[Role.BILLING])
 @require_http_methods(["GET", "HEAD", "POST"])
 def price(request: MemberRequest, name: str) -> HttpResponseBase:
     """Set the public price, with what is left of it over the measured cost."""
@@ -366,7 +377,7 @@ def price(request: MemberRequest, name: str) -> HttpResponseBase:
     return _page(request, draft, "price", {**context, "form": form}, status)
 
 
-@member(write=[Role.BILLING, Role.DEVELOPER])
+@member(write=[Role.BILLING])
 @require_POST
 def price_preview(request: MemberRequest, name: str) -> HttpResponse:
     """Answer what is left of a price over its cost, as a fragment."""

@@ -32,8 +32,9 @@ _TYPES = ("image/png", "image/jpeg", "image/webp", "video/mp4", "application/oct
 
 
 def _listed(request: HttpRequest, vendor: str, name: str) -> tuple[Model, Version]:
-    found = catalog.model_get(vendor=vendor, name=name, org=request.org or None)  # type: ignore[attr-defined]
-    version = catalog.listed_version(found)
+    org = request.org or None  # type: ignore[attr-defined]
+    found = catalog.model_get(vendor=vendor, name=name, org=org)
+    version = catalog.listed_version(found, org)
     if version is None:
         raise NotFound(f"{found.ref} has no version that can be called.")
     return found, version

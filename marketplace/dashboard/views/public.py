@@ -32,7 +32,7 @@ def model_page(
 ) -> HttpResponse:
     """Show a model with the playground as it is filled in, and the run that it shows."""
     org: Organisation | None = getattr(request, "org", None) or None
-    version = catalog.listed_version(model)
+    version = catalog.listed_version(model, org)
     prices = catalog.prices_of([model])
     context: dict[str, Any] = {
         "model": model,
@@ -91,7 +91,7 @@ def model(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
             return redirect(f"{own}?{request.GET.urlencode()}")
         values = playground.values_again(job, request.GET.get("seed", ""))
     elif shown := request.GET.get("sample"):
-        listed = samples_of([catalog.listed_version(found)])
+        listed = samples_of([catalog.listed_version(found, org)])
         rows = [row for samples in listed.values() for row in samples if str(row.pk) == shown]
         values = rows[0].input if rows else None
     return model_page(request, found, values=values, job=job)

@@ -17,7 +17,9 @@ from marketplace.dashboard.access import MemberRequest, member
 
 
 def _draft(request: MemberRequest, name: str) -> ListingDraft:
-    return listing.listing_of(org=request.org, name=name, user=request.user)
+    """Return the draft of the next version: shown by a GET, begun by a POST."""
+    write = request.method == "POST"
+    return listing.listing_of(org=request.org, name=name, user=request.user, write=write)
 
 
 def _answer(error: MarketError) -> JsonResponse:

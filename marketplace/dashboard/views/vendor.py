@@ -142,8 +142,8 @@ def version_create(request: MemberRequest, name: str) -> HttpResponseBase:
 def _version_page(
     request: MemberRequest, found: Version, form: PriceForm, status: int = 200
 ) -> HttpResponse:
-    # The price of test runs is the vendor's own, of nothing, and explains only themselves.
-    trials = Q(org=request.org, unit_price=0, ends_at__lte=F("version__created_at"))
+    # The price of test runs is the vendor's own, ends at once, and explains only themselves.
+    trials = Q(org=request.org, ends_at__lte=F("version__created_at"))
     prices = list(found.prices.exclude(trials).select_related("org"))
     public = next((price for price in prices if price.org is None), None)
     context: dict[str, Any] = {
@@ -199,19 +199,6 @@ def price_withdraw(request: MemberRequest, name: str, number: int, slug: str) ->
     try:
         services.price_withdraw(version=found, for_org=customer, by=request.user)
         messages.success(request, f"{customer.name} pays the public price again.")
-    except MarketError as error:
-        messages.error(request, error.message)
-    return redirect("vendor-version", name, number)
-
-
-@member(write=[Role.DEVELOPER])
-@require_POST
-def version_submit(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
-    """Ask staff to review a version."""
-    found = catalog.version_of(org=request.org, name=name, number=number)
-    try:
-        services.version_submit(version=found, by=request.user)
-        messages.success(request, f"{found} is submitted. You will see the decision here.")
     except MarketError as error:
         messages.error(request, error.message)
     return redirect("vendor-version", name, number)

@@ -1,10 +1,11 @@
 """Canaries: the right share of organisations, never flickering, never moving a pinned call."""
 
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketplace.accounts import services as accounts
@@ -26,6 +27,7 @@ def test_who_is_in_at_a_share_is_in_at_every_larger_one(org, canary, low, high):
     assert rollouts.is_in(org, canary, 100)
 
 
+@settings(deadline=None)  # 2000 digests on a machine that does other things, too
 @given(canary=ids, percent=st.sampled_from([1, 5, 10, 25, 50, 90]), seed=st.integers(0, 2**32))
 def test_the_share_is_near_what_was_asked_for(canary, percent, seed):
     orgs = [uuid.uuid5(uuid.UUID(int=seed), str(n)) for n in range(2000)]
@@ -50,7 +52,7 @@ def second(cast):
         input_schema=SCHEMA,
         licence=cast.licence,
     )
-    services.price_set(version=version, unit="image", unit_price=1)
+    services.price_set(version=version, unit="image", unit_price=Decimal("0.004"))
     services.version_submit(version=version)
     version.refresh_from_db()
     return version
@@ -137,3 +139,29 @@ def test_a_withdrawn_version_ends_on_its_day(cast, second, monkeypatch):
     assert resolved(cast, cast.developer) == 2
     with pytest.raises(InvalidInput):
         rollouts.deprecate(version=second, ends_at=now() - timedelta(days=1))
+
+
+def test_a_canary_is_never_dearer_than_what_its_share_had(cast, second):
+    services.price_set(version=second, unit="image", unit_price=Decimal("0.005"))
+    with pytest.raises(InvalidInput, match="a canary is never dearer"):
+        rollouts.canary_set(version=second, percent=10)
+    services.price_set(version=second, unit="image", unit_price=Decimal("0.003"))
+    rollouts.canary_set(version=second, percent=10)
+    with pytest.raises(InvalidInput, match="a canary is never dearer"):
+        services.price_set(version=second, unit="image", unit_price=Decimal("0.005"))
+
+
+def test_a_member_is_shown_the_version_that_it_calls(cast, second, api):
+    services.price_set(version=second, unit="image", unit_price=Decimal("0.003"))
+    second = listed(second, cast.sam)
+    percent = rollouts.bucket_of(cast.developer.pk, second.pk) // 100 + 1
+    rollouts.canary_set(version=second, percent=min(percent, 99))
+    number = resolved(cast, cast.developer)
+    shown = api.get(f"/v1/models/{cast.ref}").json()["version"]
+    assert shown["number"] == number
+
+
+def test_a_version_ends_before_the_end_of_the_calendar(cast, second):
+    second = listed(second, cast.sam)
+    with pytest.raises(InvalidInput, match="before the year 3000"):
+        rollouts.deprecate(version=second, ends_at=datetime(9999, 12, 31, tzinfo=UTC))

@@ -1,11 +1,14 @@
 """Sample outputs: one query for a page of them, kept apart from what expires, seen by who may."""
 
 import uuid
+from datetime import timedelta
 
 import pytest
 from django.test import Client
 
-from marketplace.catalog import services
+from marketplace.accounts.models import Organisation
+from marketplace.catalog import rollouts, services
+from marketplace.catalog.models import Version
 from marketplace.catalog.sample_models import SampleOutput
 from marketplace.catalog.samples import (
     MAX_SAMPLES,
@@ -15,9 +18,10 @@ from marketplace.catalog.samples import (
     samples_of,
     samples_order,
 )
+from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.storage import storage
-from tests.cast import PIXEL, SCHEMA, listed_version
+from tests.cast import PIXEL, SCHEMA, listed_version, staff_sign_in
 from tests.marketplace.dashboard.conftest import plain_static_files
 
 __all__ = ["plain_static_files"]
@@ -72,14 +76,20 @@ def test_everybody_may_see_and_keep_a_listed_sample(cast, draft):
     answer = Client().get(row.path)
     assert b"".join(answer.streaming_content) == PIXEL
     assert answer["Content-Type"] == "image/png"
-    assert answer["Cache-Control"] == "public, max-age=31536000, immutable"
+    assert answer["Cache-Control"] == "public, max-age=300"
+    again = Client().get(row.path, headers={"If-None-Match": answer["ETag"]})
+    assert (again.status_code, again["Cache-Control"]) == (304, "public, max-age=300")
 
 
 def test_a_drafts_samples_are_its_vendors_and_staffs_alone(cast, draft):
     row = put(draft)
     for user, status in ((cast.alice, 200), (cast.sam, 200), (cast.bob, 404), (None, 404)):
         client = Client()
-        if user is not None:
+        if user == cast.sam:
+            client.force_login(user)
+            assert client.get(row.path).status_code == 404  # without the second factor
+            staff_sign_in(client, user)
+        elif user is not None:
             client.force_login(user)
         answer = client.get(row.path)
         assert answer.status_code == status, user
@@ -121,3 +131,43 @@ def test_a_dropped_sample_leaves_no_object(draft, django_capture_on_commit_callb
         sample_drop(version=draft, sample_id=row.pk)
     assert storage().size(row.key) is None
     assert samples_of([draft]) == {}
+
+
+def test_samples_go_with_their_vendor_and_with_their_version(cast, draft, monkeypatch):
+    row = put(draft)
+    list_it(draft, cast.sam)
+    assert Client().get(row.path).status_code == 200
+    Organisation.objects.filter(pk=cast.vendor.pk).update(suspended_at=now())
+    assert Client().get(row.path).status_code == 404
+    Organisation.objects.filter(pk=cast.vendor.pk).update(suspended_at=None)
+    draft.refresh_from_db()
+    rollouts.deprecate(version=draft, ends_at=now() + timedelta(days=1))
+    later = now() + timedelta(days=2)
+    monkeypatch.setattr("marketplace.catalog.samples.now", lambda: later)
+    assert Client().get(row.path).status_code == 404
+
+
+def test_who_read_a_draft_before_it_was_submitted_changes_nothing(cast, draft):
+    first, second = put(draft), put(draft, "two")
+    stale = Version.objects.get(pk=draft.pk)
+    services.price_set(version=draft, unit="image", unit_price=1)
+    services.version_submit(version=draft)
+    for change in (
+        lambda: sample_drop(version=stale, sample_id=first.pk),
+        lambda: samples_order(version=stale, ids=[second.pk, first.pk]),
+    ):
+        with pytest.raises(WrongState):
+            change()
+
+
+def test_a_decision_on_a_stale_row_is_refused(cast, draft):
+    services.price_set(version=draft, unit="image", unit_price=1)
+    services.version_submit(version=draft)
+    stale = Version.objects.get(pk=draft.pk)
+    services.version_decide(version=draft_again(draft), after="draft", by=cast.sam, note="no")
+    with pytest.raises(WrongState):
+        services.version_decide(version=stale, after="listed", by=cast.sam)
+
+
+def draft_again(version):
+    return Version.objects.get(pk=version.pk)

@@ -2,14 +2,17 @@
 
 import json
 import struct
+from datetime import timedelta
 
 import pytest
 from django.test import Client
 
 from marketplace.accounts.models import Organisation
-from marketplace.catalog import listing, uploads, weights
+from marketplace.catalog import listing, upload_sweep, uploads, weights
 from marketplace.catalog.listing_models import UploadState, WeightsUpload
 from marketplace.catalog.models import Model
+from marketplace.catalog.services import model_create
+from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.storage import storage
 from tests.marketplace.dashboard.conftest import plain_static_files
@@ -112,6 +115,11 @@ def test_a_lora_is_one_file_with_its_own_digest(cast, model):
     [
         ("transformer/x.safetensors", b"\x80\x04pickle, whatever its name", "no safetensors file"),
         ("transformer/x.safetensors", tensors() + b"more", "do not fill it"),
+        (
+            "x.safetensors",
+            struct.pack("<Q", 35) + b'{"w":{"data_offsets":[0,Infinity]}}',
+            "cannot be read",
+        ),
         ("config.json", b"{not json", "not readable as JSON"),
         ("text_encoder/config.json", b'{"auto_map": {"AutoModel": "x.Y"}}', "names code to run"),
     ],
@@ -177,5 +185,86 @@ def test_another_vendor_reaches_no_upload(cast, model):
 def test_other_files_begin_another_upload(cast, model):
     first = begin(cast, model, files())
     second = begin(cast, model, {**files(), "extra.json": b"{}"})
-    assert list(WeightsUpload.objects.all()) == [second]
-    assert first != second
+    assert uploads.newest(model) == second
+    first.refresh_from_db()
+    assert first.state == UploadState.DROPPED
+
+
+def age(upload, **by):
+    WeightsUpload.objects.filter(pk=upload.pk).update(created_at=now() - timedelta(**by))
+
+
+def test_a_check_that_runs_is_not_begun_again(cast, model, monkeypatch):
+    upload = begin(cast, model, files())
+    send(upload, files())
+    seen = []
+    once = uploads._file_digest
+
+    def again(upload, index):
+        seen.append(index)
+        uploads.upload_check(upload.pk)  # the message comes a second time meanwhile
+        return once(upload, index)
+
+    monkeypatch.setattr(uploads, "_file_digest", again)
+    check(upload)
+    assert (upload.state, seen) == ("ready", [0, 1])
+
+
+def test_a_check_that_was_lost_is_taken_up_when_its_lease_ends(cast, model):
+    upload = begin(cast, model, files())
+    send(upload, files())
+    rows = WeightsUpload.objects.filter(pk=upload.pk)
+    rows.update(state="checking", lease_ends_at=now() + timedelta(minutes=5))
+    assert not upload_sweep.check_next()
+    rows.update(lease_ends_at=now() - timedelta(seconds=1))
+    assert upload_sweep.check_next()
+    upload.refresh_from_db()
+    assert upload.state == "ready"
+
+
+def test_json_is_short_but_for_the_tables_of_tokenizers(cast, model):
+    long = bytes(uploads.MAX_JSON_BYTES + 1)
+    with pytest.raises(InvalidInput, match="json has more than 1048576 bytes"):
+        begin(cast, model, {**files(), "config.json": long})
+    begin(cast, model, {**files(), "tokenizer/vocab.json": long})
+
+
+def test_a_vendor_keeps_so_many_bytes(cast, model, settings):
+    settings.WEIGHTS_KEEP_MAX_BYTES = 200
+    begin(cast, model, files())
+    begin(cast, model, {**files(), "a.json": b"{}"})  # instead of the first
+    other = model_create(org=cast.vendor, name="more", title="More", task="text-to-image")
+    with pytest.raises(InvalidInput, match="You may keep 200 bytes"):
+        begin(cast, other, files())
+
+
+def test_what_nobody_finishes_or_uses_goes(cast, model):
+    opened = begin(cast, model, files())
+    send(opened, files(), most=1)
+    age(opened, hours=25)
+    upload_sweep.expire()
+    opened.refresh_from_db()
+    assert opened.state == "dropped"
+    send(opened, files(), most=1)  # by a link of before
+    age(opened, hours=31)
+    upload_sweep.expire()
+    assert not WeightsUpload.objects.filter(pk=opened.pk).exists()
+    assert storage().size(f"{opened.prefix}.parts/0/0") is None
+
+
+def test_checked_weights_stay_while_a_listing_names_them(cast, model):
+    upload = begin(cast, model, files())
+    send(upload, files())
+    check(upload)
+    draft = listing.listing_of(org=cast.vendor, name="sketch")
+    draft.version = None
+    uploads.upload_use(draft=draft, upload=upload)
+    age(upload, days=31)
+    upload_sweep.expire()
+    upload.refresh_from_db()
+    assert upload.state == "ready"
+    listing.weights_set(draft=draft, uri="hub://a/b", digest="sha256:" + "b" * 64)
+    upload_sweep.expire()
+    upload.refresh_from_db()
+    assert upload.state == "dropped"
+    assert storage().size(f"{upload.prefix}/model_index.json") is None

@@ -55,6 +55,18 @@ def test_what_a_vendor_may_write_workers_can_read(cast, uri):
     addresses.parse(uri)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/proc/self/root/srv/weights", "/proc", "/sys/x", "/dev/shm/x", "//proc/x", "/a//b",
+        "/a/./b", "/.", "/",
+    ],
+)  # fmt: skip
+def test_a_file_has_no_second_name(cast, path):
+    with pytest.raises(InvalidInput, match="no detours"):
+        weights.check_uri(cast.vendor, f"file://{path}")
+
+
 @pytest.mark.parametrize("uri", BAD)
 def test_what_is_no_address_is_refused_by_field(cast, uri):
     with pytest.raises(InvalidInput) as refusal:

@@ -1,5 +1,7 @@
 """The vendor's pages of rollout, analytics and workers: what they do, whom they answer."""
 
+from decimal import Decimal
+
 import pytest
 
 from marketplace.catalog import services
@@ -20,7 +22,7 @@ def second(cast):
         input_schema=SCHEMA,
         licence=cast.licence,
     )
-    services.price_set(version=version, unit="image", unit_price=1)
+    services.price_set(version=version, unit="image", unit_price=Decimal("0.004"))
     services.version_submit(version=version)
     version.refresh_from_db()
     return services.version_decide(version=version, after="listed", by=cast.sam)
@@ -115,3 +117,9 @@ def test_without_valkey_the_workers_page_says_so(alice, cast, monkeypatch):
 
     monkeypatch.setattr(vendor_fleet, "workers_alive", away)
     assert "cannot be asked just now" in alice.get("/vendor/workers/").content.decode()
+
+
+def test_the_last_day_of_the_calendar_is_refused_in_words(alice, cast, second):
+    data = {"action": "deprecate", "version": "1", "ends_on": "9999-12-31", "note": ""}
+    page = alice.post(HERE, data, follow=True).content.decode()
+    assert "before the year 3000" in page

@@ -86,7 +86,7 @@ def test_a_negotiated_price_alone_does_not_open_a_model(alice, cast):
     here = made["Location"]
     alice.post(f"{here}price/", {"unit": "image", "unit_price": "1", "for_org": "builders"})
     assert "Set a price, then submit it" in alice.get(here).content.decode()
-    alice.post(f"{here}submit/")
+    alice.post("/vendor/models/sketch/listing/review/")
     assert Version.objects.get(model__name="sketch", number=2).status == "draft"
 
 

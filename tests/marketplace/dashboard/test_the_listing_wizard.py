@@ -5,10 +5,14 @@ import json
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from marketplace.accounts.models import Membership
+from marketplace.catalog import listing
+from marketplace.catalog import services as services_of
 from marketplace.catalog.listing_models import ListingDraft, TestRun
 from marketplace.catalog.models import Model, Version
 from marketplace.catalog.sample_models import SampleOutput
 from marketplace.catalog.services import version_decide
+from marketplace.core.errors import WrongState
 from marketplace.jobs import dispatch, files, services
 from marketplace.jobs.models import File, Job
 from tests.cast import PIXEL, SCHEMA, open_licence, report_finished, report_started
@@ -303,3 +307,32 @@ def test_a_listed_model_begins_its_next_version_from_the_last(alice, cast):
     assert where == "/vendor/models/sketch/listing/test/"
     page = alice.get("/vendor/models/sketch/listing/weights/").content.decode()
     assert "starter:starter-image" in page
+
+
+def test_to_look_at_a_listing_writes_nothing(alice, cast):
+    for step in ("", "about/", "weights/", "terms/", "review/"):
+        assert alice.get(f"/vendor/models/sketch/listing/{step}").status_code in (200, 302)
+    assert ListingDraft.objects.count() == 0
+    alice.post("/vendor/models/sketch/listing/")
+    assert ListingDraft.objects.count() == 1
+
+
+def test_a_developer_reads_the_terms_and_the_price(charlie, tested, cast, client):
+    Membership.objects.create(org=cast.stranger, user=cast.bob, role="developer")
+    client.force_login(cast.bob)
+    session = client.session
+    session["organisation_id"] = str(cast.stranger.pk)
+    session.save()
+    for step in ("terms", "price"):
+        page = client.get(f"{HERE}{step}/")
+        assert "members for billing change it" in page.content.decode(), step
+        assert client.post(f"{HERE}{step}/", {}).status_code == 403
+
+
+def test_nobody_submits_what_was_not_tested(charlie, filled, cast):
+    draft = ListingDraft.objects.get()
+    version = listing.version_ensure(draft=draft)
+    services_of.price_set(version=version, unit="image", unit_price=1)
+    with pytest.raises(WrongState, match="Run a test"):
+        services_of.version_submit(version=version, by=cast.charlie)
+    assert charlie.post("/vendor/models/dusk/versions/1/submit/").status_code == 404

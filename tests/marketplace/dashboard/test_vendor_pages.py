@@ -5,7 +5,7 @@ import json
 import pytest
 
 from marketplace.catalog.models import Licence, Model, Price, Version
-from marketplace.catalog.services import version_decide
+from marketplace.catalog.services import version_decide, version_submit
 from tests.cast import SCHEMA, listed_version, open_licence
 
 DIGEST = "sha256:" + "a" * 64
@@ -45,14 +45,14 @@ def test_a_vendor_lists_a_model_from_licence_to_gallery(charlie, visitor, cast):
     assert made["Location"] == here
     assert b"Set a price, then submit" in charlie.get(here).content
     charlie.post(f"{here}price/", {"unit": "image", "unit_price": "0.01", "minimum": ""})
-    charlie.post(f"{here}submit/")
-    version = Version.objects.get(model__name="dusk")
+    assert charlie.post(f"{here}submit/").status_code == 404  # only from its listing, tested
+    version = version_submit(version=Version.objects.get(model__name="dusk"))
     assert version.status == "submitted"
     assert version.base == cast.version
     version_decide(version=version, after="draft", by=cast.sam, note="Blurred samples.")
     assert b"Blurred samples." in charlie.get(here).content
-    charlie.post(f"{here}submit/")
     version.refresh_from_db()
+    version = version_submit(version=version)
     version_decide(version=version, after="listed", by=cast.sam)
     page = visitor.get("/models/charlie/dusk/").content.decode()
     assert "$0.01 per image" in page
@@ -102,7 +102,7 @@ def test_a_stranger_can_neither_price_nor_submit(charlie, cast):
     before = Price.objects.count()
     price = {"unit": "image", "unit_price": "0"}
     assert charlie.post(f"{here}price/", price).status_code == 404
-    assert charlie.post(f"{here}submit/").status_code == 404
+    assert charlie.post("/vendor/models/sketch/listing/review/").status_code == 404
     assert Price.objects.count() == before
 
 
