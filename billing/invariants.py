@@ -53,28 +53,32 @@ def audit() -> list[Finding]:
     return findings
 
 
-def audit_remember() -> list[Finding]:
-    """Check every rule, and keep what was found for `audit_last`."""
-    found = audit()
+def audit_remember(found: Sequence[Finding]) -> None:
+    """Keep what an audit found for `audit_last`, if Valkey is there: nothing depends on it."""
     broken = {
         finding.rule: [[str(cell) for cell in row] for row in finding.rows] for finding in found
     }
-    cache.set(_LAST, {"at": now().isoformat(), "findings": broken}, timeout=None)
-    return found
+    try:
+        cache.set(_LAST, {"at": now().isoformat(), "findings": broken}, timeout=None)
+    except Exception as error:  # whatever the cache raises
+        log.warning("an audit is not remembered", error=repr(error))
 
 
 def audit_last() -> tuple[datetime, list[Finding]] | None:
     """Return when the rules were last checked and what was found, cells as text; None if unknown.
 
-    It is kept in Valkey: after that was emptied, nothing is known until the next check.
+    It is kept in Valkey: while that is away, or was emptied, nothing is known.
     """
-    kept = cache.get(_LAST)
-    if not kept:
+    try:
+        if not (kept := cache.get(_LAST)):
+            return None
+        findings = [
+            Finding(rule, [tuple(row) for row in rows]) for rule, rows in kept["findings"].items()
+        ]
+        return datetime.fromisoformat(kept["at"]), findings
+    except Exception as error:  # whatever the cache raises, or was put there by another release
+        log.warning("the last audit is not known", error=repr(error))
         return None
-    findings = [
-        Finding(rule, [tuple(row) for row in rows]) for rule, rows in kept["findings"].items()
-    ]
-    return datetime.fromisoformat(kept["at"]), findings
 
 
 def totals() -> dict[str, int]:

@@ -3,7 +3,7 @@
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import partial
@@ -38,11 +38,11 @@ _SEAL_LOCK = 7_203_001
 _SEAL_LIMIT = 5000
 STALE_AFTER = timedelta(hours=20)
 """Stripe forgets identifiers after 24 hours: a later repetition could be billed twice."""
-_AT_ONCE = 4
-"""Requests in flight from one relay; Stripe takes one at a time for each customer and meter."""
 _SINGLY = 12
 """Batches leased at once where each is a request: with a timeout each they fit into a lease."""
 _CUSTOMERS_S = 30.0
+_LAST_REQUEST_S = 20.0
+"""How long before a lease ends the last request of it begins: another relay takes over then."""
 
 
 def _boundary() -> datetime:
@@ -176,22 +176,52 @@ def batches_seal(budget_s: float = 30.0) -> int:
     return sealed
 
 
-def _sending(keys: Mapping[uuid.UUID, str]) -> None:
-    """Note in which request each batch goes out, and when it first did."""
+_Lane = list[tuple[MeterBatch, str]]
+"""Batches with their customers at Stripe."""
+
+_OWN = "b.id = m.id AND b.attempts = m.attempt AND b.delivery = 'pending'"
+"""Still claimed by us: a later claim has counted on, and what ended is not begun again."""
+
+
+def _sending(lane: _Lane, keys: Mapping[uuid.UUID, str]) -> _Lane:
+    """Note in which request each batch goes out, and when it first did.
+
+    Returns those that may be sent: another relay may have taken others over.
+    """
+    rows = [(batch.pk, batch.attempts, keys[batch.pk]) for batch, _ in lane]
+    if not rows:
+        return []
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE billing_meterbatch AS b SET sent_in = m.key,"
+            "UPDATE billing_meterbatch AS b SET sent_in = m.key,"  # noqa: S608  (a constant)
             " first_attempt_at = COALESCE(b.first_attempt_at, %s)"
-            " FROM unnest(%s::uuid[], %s::text[]) AS m (id, key) WHERE b.id = m.id",
-            [now(), list(keys), list(keys.values())],
+            " FROM unnest(%s::uuid[], %s::int[], %s::text[]) AS m (id, attempt, key)"
+            f" WHERE {_OWN} RETURNING b.id",
+            [now(), *map(list, zip(*rows, strict=True))],
+        )
+        own = {row[0] for row in cursor.fetchall()}
+    return [pair for pair in lane if pair[0].pk in own]
+
+
+def _not_taken(batches: Iterable[MeterBatch]) -> None:
+    """Take back that batches were sent first now, for Stripe took none of them.
+
+    The clock of forgotten identifiers is then not on.
+    """
+    first = [batch for batch in batches if batch.first_attempt_at is None]
+    if not first:
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE billing_meterbatch AS b SET first_attempt_at = NULL"  # noqa: S608
+            f" FROM unnest(%s::uuid[], %s::int[]) AS m (id, attempt) WHERE {_OWN}",
+            [[batch.pk for batch in first], [batch.attempts for batch in first]],
         )
 
 
-def _addressed(
-    gateway: StripeGateway, batches: Sequence[MeterBatch]
-) -> list[tuple[MeterBatch, str]]:
+def _addressed(gateway: StripeGateway, batches: Sequence[MeterBatch], deadline: float) -> _Lane:
     """Return the batches with their customers at Stripe. Those that get none are retried later."""
-    until = time.monotonic() + _CUSTOMERS_S
+    until = min(time.monotonic() + _CUSTOMERS_S, deadline)
     known: dict[uuid.UUID, str] = dict(
         Wallet.objects.filter(org_id__in={batch.org_id for batch in batches})
         .exclude(stripe_customer_id="")
@@ -231,13 +261,14 @@ def _key(batch: MeterBatch) -> str:
     return f"{batch.pk}:{batch.attempts}"
 
 
-_Lane = list[tuple[MeterBatch, str]]
-
-
-def _send_lane(gateway: StripeGateway, lane: _Lane) -> list[tuple[MeterBatch, Outcome]]:
-    """Send the batches of one customer and meter, one after the other."""
-    found = []
+def _send_lane(
+    gateway: StripeGateway, deadline: float, lane: _Lane
+) -> list[tuple[MeterBatch, Outcome]]:
+    """Send the batches of one customer and meter, one after the other, until the deadline."""
+    found: list[tuple[MeterBatch, Outcome]] = []
     for batch, customer in lane:
+        if time.monotonic() > deadline:
+            break
         try:
             outcome = _send(gateway, batch, customer)
         except Exception as error:  # one batch must not stop the others
@@ -274,7 +305,8 @@ def _decide(gateway: StripeGateway, batch: MeterBatch) -> None:
         batch.mark_failed("undecided for 20 hours, and Stripe's count does not tell")
         incident_open("meter batch undecided", f"batch {batch.pk}")
     else:
-        MeterBatch.objects.filter(pk=batch.pk).update(first_attempt_at=None)
+        batch.first_attempt_at = None
+        _not_taken([batch])
         batch.mark_retry("Stripe does not count it after 20 hours: it is sent again", 1.0)
 
 
@@ -299,57 +331,63 @@ def batches_relay(budget_s: float = 30.0) -> int:
     streams = settings.STRIPE_METER_STREAM
     until = time.monotonic() + budget_s
     accepted = 0
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="meters") as pool:
-        while time.monotonic() < until and (
-            batches := MeterBatch.claim(STREAM_MAX_EVENTS if streams else _SINGLY)
-        ):
+    with ThreadPoolExecutor(settings.STRIPE_METER_LANES, thread_name_prefix="meters") as pool:
+        while time.monotonic() < until:
+            deadline = time.monotonic() + MeterBatch.lease_s - _LAST_REQUEST_S
+            batches = MeterBatch.claim(STREAM_MAX_EVENTS if streams else _SINGLY)
+            if not batches:
+                break
             fresh = [batch for batch in batches if not _is_stale(batch)]
             for batch in set(batches) - set(fresh):
-                _decide(gateway, batch)
+                if time.monotonic() < deadline:  # else its claim runs out, and it comes again
+                    _decide(gateway, batch)
+            try:
+                meters_ensure(gateway)
+                addressed = _addressed(gateway, fresh, deadline)
+            except Exception as error:
+                _put_off(fresh, error)
+                continue
             send = _send_together if streams else _send_apart
-            accepted += send(gateway, fresh, pool) if fresh else 0
+            accepted += send(gateway, addressed, pool, deadline)
     return accepted
 
 
-def _send_apart(gateway: StripeGateway, batches: Sequence[MeterBatch], pool: Executor) -> int:
+def _send_apart(gateway: StripeGateway, lane: _Lane, pool: Executor, deadline: float) -> int:
     """Send each batch in a request of its own, several customers and meters at once."""
     try:
-        meters_ensure(gateway)
-        addressed = _addressed(gateway, batches)
-        _sending({batch.pk: _key(batch) for batch, _ in addressed})
+        own = _sending(lane, {batch.pk: _key(batch) for batch, _ in lane})
     except Exception as error:
-        return _put_off(batches, error)
+        return _put_off([batch for batch, _ in lane], error)
     lanes: dict[tuple[str, str], _Lane] = defaultdict(list)
-    for batch, customer in addressed:
+    for batch, customer in own:
         lanes[customer, batch.funding].append((batch, customer))
-    sent = pool.map(partial(_send_lane, gateway), lanes.values())
-    results = [result for lane in sent for result in lane]
-    refused = [
-        batch.pk
-        for batch, outcome in results
-        if batch.first_attempt_at is None and outcome.is_refusal
-    ]
-    if refused:
-        # Stripe said that it did not take them, so the clock of forgotten identifiers is not on.
-        MeterBatch.objects.filter(pk__in=refused).update(first_attempt_at=None)
+    sent = pool.map(partial(_send_lane, gateway, deadline), lanes.values())
+    results = [result for part in sent for result in part]
+    answered = {batch.pk for batch, outcome in results if not outcome.is_refusal}
+    _not_taken(batch for batch, _ in own if batch.pk not in answered)
     return _conclude(results)
 
 
-def _send_together(gateway: StripeGateway, batches: Sequence[MeterBatch], pool: Executor) -> int:
-    """Send up to 100 batches in a request. A request that is refused goes event by event."""
-    key = f"stream:{batches[0].pk}:{batches[0].attempts}"
+def _send_together(gateway: StripeGateway, lane: _Lane, pool: Executor, deadline: float) -> int:
+    """Send up to 100 batches in a request. One that is refused goes in halves, then singly."""
+    if not lane or time.monotonic() > deadline:
+        return 0
+    key = f"stream:{lane[0][0].pk}:{lane[0][0].attempts}:{len(lane)}"
     try:
-        meters_ensure(gateway)
-        addressed = _addressed(gateway, batches)
-        if not addressed:
+        own = _sending(lane, {batch.pk: key for batch, _ in lane})
+        if not own:
             return 0
-        _sending({batch.pk: key for batch, _ in addressed})
-        outcome = gateway.meter_events_stream([_event(*pair) for pair in addressed], key)
+        outcome = gateway.meter_events_stream([_event(*pair) for pair in own], key)
     except Exception as error:
-        return _put_off(batches, error)
-    if outcome.kind == OutcomeKind.REJECTED:
-        return _send_apart(gateway, [batch for batch, _ in addressed], pool)
-    return _conclude([(batch, outcome) for batch, _ in addressed])
+        return _put_off([batch for batch, _ in lane], error)
+    if outcome.is_refusal:
+        _not_taken(batch for batch, _ in own)
+    if outcome.kind != OutcomeKind.REJECTED:
+        return _conclude([(batch, outcome) for batch, _ in own])
+    if len(own) <= _SINGLY:
+        return _send_apart(gateway, own, pool, deadline)
+    halves = own[: len(own) // 2], own[len(own) // 2 :]
+    return sum(_send_together(gateway, half, pool, deadline) for half in halves)
 
 
 def _put_off(batches: Sequence[MeterBatch], error: Exception) -> int:

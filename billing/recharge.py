@@ -26,7 +26,7 @@ from billing.models import (
     TopUpState,
 )
 from billing.selectors import balance_of
-from billing.stripe.attempts import made_once, within
+from billing.stripe.attempts import key_is_due, made_for, made_once, within
 from billing.stripe.gateway import (
     GatewayRefused,
     GatewayUnavailable,
@@ -124,7 +124,8 @@ def _charge(gateway: StripeGateway, top_up: TopUp) -> Heard:
     if not profile.payment_method_id:
         return Heard(TopUpState.FAILED, failure="no card is saved")
     try:
-        intent = made_once(
+        intent = made_for(
+            top_up,
             lambda attempt: gateway.payment_off_session(
                 customer,
                 profile.payment_method_id,
@@ -145,8 +146,10 @@ def _charge(gateway: StripeGateway, top_up: TopUp) -> Heard:
     return heard_of_intent(gateway, intent)
 
 
-def _settle(gateway: StripeGateway, top_up: TopUp, *, look_first: bool) -> None:
+def _settle(gateway: StripeGateway, top_up: TopUp, *, look_first: bool) -> bool:
     """Bring a recharge on its way to an end. Raises GatewayUnavailable when in doubt.
+
+    Returns whether it got there: after errors that Stripe stores it waits for its next key.
 
     One whose outcome is unknown is looked for at Stripe before it is sent again: under the same
     key, and never after a day, when Stripe may have forgotten the key.
@@ -158,7 +161,10 @@ def _settle(gateway: StripeGateway, top_up: TopUp, *, look_first: bool) -> None:
         heard = heard_of_intent(gateway, intent) if intent else None
         if heard is None and now() > top_up.created_at + LASTS - timedelta(hours=1):
             heard = Heard(TopUpState.EXPIRED, failure="Stripe has never heard of it")
+        if heard is None and not key_is_due(top_up):
+            return False
     recharge_apply(top_up, heard or _charge(gateway, top_up))
+    return True
 
 
 @transaction.atomic
@@ -205,8 +211,7 @@ def recharges_run() -> int:
     ended = 0
     for top_up, look_first in within(_BUDGET_S, chain(begun, waiting)):
         try:
-            _settle(gateway, top_up, look_first=look_first)
-            ended += 1
+            ended += _settle(gateway, top_up, look_first=look_first)
         except Exception as error:  # one organisation must not stop the others
             log.warning("recharge undecided", top_up=str(top_up.pk), error=repr(error))
     return ended

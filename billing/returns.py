@@ -27,7 +27,7 @@ from billing.models import (
     Transfer,
     TransferKind,
 )
-from billing.stripe.attempts import look, made_once
+from billing.stripe.attempts import look, made_for
 from billing.stripe.gateway import GatewayRefused, GatewayUnavailable, StripeGateway
 from billing.stripe.inbox import handles
 from billing.stripe.records import Refund
@@ -108,7 +108,8 @@ def _refund(gateway: StripeGateway, row: TopUpReturn) -> Refund:
     if row.attempts > 1 and (found := look(find)) is not None:
         return found  # the answer of an earlier attempt was lost
     try:
-        return made_once(
+        return made_for(
+            row,
             lambda attempt: gateway.refund_create(
                 intent, amount=row.cents + row.tax_cents, refund_id=str(row.pk), attempt=attempt
             ),

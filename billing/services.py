@@ -1,8 +1,8 @@
 """Everything that moves money: credit, reserve, settle. Each is one SQL function call.
 
 Reserve and settle are in `sql/0009_few_statements.sql`, the others in `sql/wallet.sql` and
-`sql/settle.sql`. The caller owns the transaction: a
-hold commits with the job that needs it, a charge with the job's end.
+`sql/settle.sql`. The caller owns the transaction: a hold commits with the job that needs it, a
+charge with the job's end.
 """
 
 import json

@@ -84,11 +84,13 @@ def send_returns() -> None:
 @shared_task(name="billing.audit")
 def audit() -> None:
     """Check the invariants, and what hangs; each broken one becomes an incident."""
-    for finding in invariants.audit_remember():
+    found = invariants.audit()
+    for finding in found:
         if finding.rows:
             invariants.incident_open(finding.rule, repr(finding.rows))
     for kind, detail in meter_checks.overdue().items():
         invariants.incident_open(kind, detail)
+    invariants.audit_remember(found)
 
 
 @shared_task(name="billing.close_months")

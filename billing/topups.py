@@ -19,7 +19,7 @@ from billing.fees import fee_cents, fee_post
 from billing.invariants import incident_open
 from billing.models import StripeEvent, TopUp, TopUpState, Transfer, TransferKind
 from billing.services import credit_top_up
-from billing.stripe.attempts import made_once, within
+from billing.stripe.attempts import made_for, within
 from billing.stripe.gateway import StripeGateway
 from billing.stripe.inbox import handles
 from billing.stripe.records import CheckoutSession, PaymentIntent
@@ -95,10 +95,11 @@ def _top_up_open(top_up_id: uuid.UUID, org: Organisation, user: User | None, cen
     if known is None and recent.count() >= _OPEN_PER_HOUR:
         raise TooManyRequests("Too many payments were begun. Finish one, or wait an hour.")
     if known is None:
-        known, _ = TopUp.objects.get_or_create(
+        known, is_new = TopUp.objects.get_or_create(
             pk=top_up_id, defaults={"org": org, "by": user, "cents": cents}
         )
-        audit.record(org=org, action="billing.top_up", target=known.pk, cents=cents)
+        if is_new:
+            audit.record(org=org, action="billing.top_up", target=known.pk, cents=cents)
     if known.cents != cents:
         raise InvalidInput(
             "This key was used for another amount.",
@@ -112,7 +113,8 @@ def _session_make(gateway: StripeGateway, top_up: TopUp, *, save_card: bool) -> 
     if top_up.checkout_id:
         return gateway.checkout_session_retrieve(top_up.checkout_id)
     here = page_url(top_up.pk)
-    return made_once(
+    return made_for(
+        top_up,
         lambda attempt: gateway.checkout_topup_create(
             customer,
             amount=top_up.cents,

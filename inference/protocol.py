@@ -8,6 +8,7 @@ one side can be upgraded before the other, and refuses a message that lacks a fi
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ TASK_FAILED = "jobs.failed"
 
 WORKERS_KEY = "workers"
 """Valkey set of worker ids; each has a key of its own that expires unless it is renewed."""
+WORKER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@-]{0,119}")
+"""A worker's name: part of keys and of addresses, so without slashes and spaces."""
 HEARTBEAT_EVERY_S = 2.0
 HEARTBEAT_TTL_S = 10.0
 

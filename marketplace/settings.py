@@ -38,7 +38,7 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.sessions",
     "django.contrib.messages",
-    "django.contrib.staticfiles",
+    "marketplace.core.apps.StaticFilesConfig",
     "django.contrib.humanize",
     "django.contrib.postgres",
     "allauth",
@@ -50,8 +50,7 @@ INSTALLED_APPS = [
     "csp",
     "rest_framework",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
-    "marketplace.core",
+    "marketplace.core.apps.CoreConfig",
     "marketplace.accounts",
     "marketplace.catalog",
     "billing",
@@ -68,6 +67,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "marketplace.core.private_pages.private_pages",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -76,6 +76,7 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "marketplace.accounts.middleware.whole_page_at_the_door",
     "hijack.middleware.HijackUserMiddleware",
     "marketplace.accounts.middleware.current_organisation",
     "marketplace.core.impersonation.read_only",
@@ -353,6 +354,8 @@ STRIPE_EVENT_KEEP_DAYS = env.int("STRIPE_EVENT_KEEP_DAYS", default=90)
 METER_SEAL_AFTER_S = env.int("METER_SEAL_AFTER_S", default=60)
 # Send meter events by the v2 stream, up to 100 in a request: for more than some hundred a second.
 STRIPE_METER_STREAM = env.bool("STRIPE_METER_STREAM", default=False)
+# Meter requests in flight from one relay; Stripe takes one at a time for each customer and meter.
+STRIPE_METER_LANES = env.int("STRIPE_METER_LANES", default=4)
 
 # Invoices. A month is closed this long after its end, when its last calls have been charged.
 INVOICE_SETTLE_DELAY_H = env.float("INVOICE_SETTLE_DELAY_H", default=6.0)

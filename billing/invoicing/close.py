@@ -72,6 +72,8 @@ def close(
     report = Report(month)
     orgs = _orgs(month, org_id)
     progress(f"{month:%Y-%m}: {len(orgs)} organisations to close")
+    if orgs and not dry_run:
+        _statistics_renew()
     for start in range(0, len(orgs), CHUNK):
         chunk = orgs[start : start + CHUNK]
         _close_chunk(month, chunk, report, dry_run=dry_run)
@@ -79,6 +81,12 @@ def close(
     if not dry_run:
         _follow_up(month, org_id, report, progress)
     return report
+
+
+def _statistics_renew() -> None:
+    """Have PostgreSQL see what invoices there are: at a first close it thinks there are none."""
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE billing_invoice")
 
 
 def _orgs(month: date, org_id: uuid.UUID | None) -> list[uuid.UUID]:
@@ -134,8 +142,6 @@ def _compute_and_issue(
         args["drafts"] = [row[0] for row in cursor.fetchall()]
         if not args["drafts"]:
             return
-        # A month's first close finds statistics of a table that was nearly empty.
-        cursor.execute("ANALYZE billing_invoice")
         for statement in (
             sql.CHARGES_ASSIGN, sql.REFUNDS_ASSIGN, sql.LINES_CLEAR, sql.LINES_WRITE,
             sql.TOTALS_WRITE, sql.EMPTY_DROP,

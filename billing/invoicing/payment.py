@@ -205,8 +205,13 @@ def balances_apply(month: date, org_id: uuid.UUID | None = None) -> None:
                 raise
             log.warning("invoices are paid from balances one by one", error=repr(error)[:300])
     # Those that are left have their money in several shards.
-    for invoice in payable_from_balance(month, org_id):
-        balance_apply(invoice=invoice)
+    for invoice in payable_from_balance(month, org_id).order_by("org_id"):
+        try:
+            balance_apply(invoice=invoice)
+        except OperationalError as error:  # the next run does it
+            if connection.in_atomic_block:
+                raise
+            log.warning("not paid from its balance", invoice=str(invoice.pk), error=repr(error))
 
 
 @transaction.atomic

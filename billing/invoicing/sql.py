@@ -177,7 +177,7 @@ _ROUNDING = f"""
     FROM billing_invoice i JOIN billing_wallet w ON w.org_id = i.org_id
     WHERE i.id = ANY(%(drafts)s) AND i.due_cents * {CENT} <> i.postpaid_nano"""
 
-ROUNDING_OF_SHARDED = f"{_ROUNDING} AND w.shard_count > 1"
+ROUNDING_OF_SHARDED = f"{_ROUNDING} AND w.shard_count > 1 ORDER BY i.org_id"
 
 # One shard: nothing has to be spread, so that all can be done at once, the hot rows last.
 ROUNDING_POST = f"""

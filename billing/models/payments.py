@@ -87,6 +87,9 @@ class TopUp(models.Model):
         Transfer, models.PROTECT, null=True, blank=True, related_name="top_up"
     )
     returned_cents = models.PositiveIntegerField(default=0)
+    key_attempt = models.PositiveIntegerField(
+        default=0, help_text="Stripe replays a stored 5xx under the same key: then the next one."
+    )
     failure = models.CharField(max_length=300, blank=True)
     by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
     created_at = models.DateTimeField(default=now, editable=False)
@@ -142,6 +145,7 @@ class TopUpReturn(OutboxRow):
     tax_cents = models.PositiveIntegerField(default=0)
     state = models.CharField(max_length=8, choices=ReturnState, default=ReturnState.PENDING)
     stripe_refund_id = models.CharField(max_length=64, blank=True)
+    key_attempt = models.PositiveIntegerField(default=0, help_text="As that of a top-up.")
     note = models.CharField(max_length=200, blank=True)
     by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)

@@ -1,6 +1,15 @@
 -- Reserve and settle again, in as few statements as they can be: most of their time went into
 -- starting statements, into locks on rows that all calls share, and into indexes. Loaded by
--- migration 0009; a change needs a new migration. The order of locks is said in settle.sql.
+-- migration 0009; a change needs a new migration. billing_reserve and billing_settle here
+-- supersede those of settle.sql; billing_draws_capture there is in use.
+
+-- Locks are taken in the order hold, caps (by subject), grants (in the order of their use, only
+-- those used), shards of the wallet: one alone, or else all of them by number and none before.
+-- So where a wallet has several shards, an update of one that waited and then found that it no
+-- longer fits is undone (a savepoint) before all are locked. Where it has only shard 0, the first
+-- by number, keeping that one is in order. Whoever changes a whole wallet locks the wallet's row,
+-- then all shards by number. A shard is the hot row and its lock spans the commit, so callers
+-- reserve and settle last in their transaction.
 
 -- Reserve. Returns 'ok', 'funds', or 'cap:' and the subject whose limit is reached; the caller
 -- rolls back on anything but 'ok'. p_model and p_vendor say which grants may pay.
@@ -83,7 +92,8 @@ BEGIN
             WHERE org_id = p_org AND shard = v_home
               AND prepaid_nano + limit_nano - owed_nano - held_nano >= v_need;
         v_shard := CASE WHEN FOUND THEN v_home END;
-    ELSE
+    END IF;
+    IF v_shard IS NULL THEN  -- it has several shards, or got them while this waited
         v_shard := billing_wallet_hold(p_org, p_source, v_need);
     END IF;
     IF v_shard IS NULL THEN
@@ -93,6 +103,51 @@ BEGIN
         UPDATE billing_hold SET wallet_nano = v_need, shard = v_shard WHERE source_id = p_source;
     END IF;
     RETURN 'ok';
+END $$;
+
+-- Capture p_amount of what a shard holds, as billing_wallet_capture does, but mostly by one
+-- update of one shard. Returns how much was prepaid.
+CREATE OR REPLACE FUNCTION billing_wallet_settle(
+    p_org uuid, p_shard int, p_held bigint, p_amount bigint
+) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_prepaid bigint;  -- as it was before the shard is locked: the update looks again
+    v_is_sharded boolean;
+    v_must_gather boolean;  -- other shards have prepaid money that this one lacks
+BEGIN
+    SELECT LEAST(s.prepaid_nano, p_amount), o.others > 0,
+           s.prepaid_nano < p_amount AND o.prepaid > 0
+        INTO STRICT v_prepaid, v_is_sharded, v_must_gather
+        FROM billing_walletshard s, LATERAL (
+            SELECT count(*) AS others, sum(prepaid_nano) AS prepaid FROM billing_walletshard
+            WHERE org_id = p_org AND shard <> p_shard) o
+        WHERE s.org_id = p_org AND s.shard = p_shard;
+    IF NOT v_is_sharded THEN
+        UPDATE billing_walletshard SET held_nano = held_nano - p_held,
+                                       prepaid_nano = prepaid_nano - v_prepaid,
+                                       owed_nano = owed_nano + (p_amount - v_prepaid)
+            WHERE org_id = p_org AND shard = p_shard
+              AND LEAST(prepaid_nano, p_amount) = v_prepaid;
+        IF FOUND THEN
+            RETURN v_prepaid;
+        END IF;
+    ELSIF NOT v_must_gather THEN
+        BEGIN
+            UPDATE billing_walletshard SET held_nano = held_nano - p_held,
+                                           prepaid_nano = prepaid_nano - v_prepaid,
+                                           owed_nano = owed_nano + (p_amount - v_prepaid)
+                WHERE org_id = p_org AND shard = p_shard
+                  AND LEAST(prepaid_nano, p_amount) = v_prepaid;
+            IF FOUND THEN
+                RETURN v_prepaid;
+            END IF;
+            RAISE EXCEPTION USING ERRCODE = 'MK001';
+        EXCEPTION WHEN SQLSTATE 'MK001' THEN
+            NULL;  -- the shard is let go of
+        END;
+    END IF;
+    RETURN billing_wallet_capture(p_org, p_shard, p_held, p_amount);
 END $$;
 
 -- End a hold: capture p_amount of it (0 releases it whole), write the charge and its transfers.
@@ -113,8 +168,6 @@ DECLARE
     v_revenue bigint;
     v_wallet bigint;
     v_receivable bigint;
-    v_guess bigint;  -- how much is prepaid, as it was before the shard is locked
-    v_must_gather boolean;  -- other shards have prepaid money that this one lacks
 BEGIN
     UPDATE billing_hold
         SET state = CASE WHEN p_amount > 0 THEN 'captured' ELSE 'released' END,
@@ -152,23 +205,8 @@ BEGIN
     END IF;
     v_postpaid := p_amount - v_granted;
     IF v_hold.wallet_nano > 0 THEN
-        SELECT LEAST(prepaid_nano, v_postpaid), prepaid_nano < v_postpaid AND EXISTS (
-                SELECT FROM billing_walletshard o
-                WHERE o.org_id = v_hold.org_id AND o.shard <> v_hold.shard AND o.prepaid_nano > 0)
-            INTO STRICT v_guess, v_must_gather
-            FROM billing_walletshard WHERE org_id = v_hold.org_id AND shard = v_hold.shard;
-        IF NOT v_must_gather THEN
-            UPDATE billing_walletshard SET held_nano = held_nano - v_hold.wallet_nano,
-                                           prepaid_nano = prepaid_nano - v_guess,
-                                           owed_nano = owed_nano + (v_postpaid - v_guess)
-                WHERE org_id = v_hold.org_id AND shard = v_hold.shard
-                  AND LEAST(prepaid_nano, v_postpaid) = v_guess;
-        END IF;
-        IF v_must_gather OR NOT FOUND THEN
-            v_guess := billing_wallet_capture(v_hold.org_id, v_hold.shard, v_hold.wallet_nano,
-                                              v_postpaid);
-        END IF;
-        v_prepaid := v_guess;
+        v_prepaid := billing_wallet_settle(v_hold.org_id, v_hold.shard, v_hold.wallet_nano,
+                                           v_postpaid);
         v_postpaid := v_postpaid - v_prepaid;
     END IF;
     INSERT INTO billing_charge

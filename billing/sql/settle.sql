@@ -1,11 +1,9 @@
 -- Loaded by migration 0003: to change a function, write a new file and a migration that loads it.
--- 0009 has newer ones of billing_reserve and billing_settle.
+-- Superseded by 0009_few_statements.sql: billing_reserve and billing_settle. In use:
+-- billing_draws_capture.
 
--- The hot path of billing: one function call to reserve, one to settle. Locks are taken in the
--- order hold, caps (by subject), grants (in the order of their use, only those used), shards of
--- the wallet: one alone, or else all of them by number and none before. Whoever changes a whole
--- wallet locks the wallet's row, then all shards by number. A shard is the hot row and its lock
--- spans the commit, so callers reserve and settle last in their transaction.
+-- The hot path of billing: one function call to reserve, one to settle. The order of locks is
+-- said in 0009_few_statements.sql; these keep it too.
 
 -- Reserve. Returns 'ok', 'funds', or 'cap:' and the subject whose limit is reached; the caller
 -- rolls back on anything but 'ok'. p_model and p_vendor say which grants may pay.

@@ -1,7 +1,7 @@
 -- Loaded by migration 0003: to change a function, write a new file and a migration that loads it.
 
 -- Accounts, ledger rows, and what a wallet has: the parts that reserve and settle are made of.
--- The order of locks is said in settle.sql.
+-- The order of locks is said in 0009_few_statements.sql.
 
 CREATE OR REPLACE FUNCTION billing_account(p_org uuid, p_kind text) RETURNS bigint
 LANGUAGE plpgsql AS $$

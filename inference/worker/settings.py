@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from inference import protocol
+
 FORBIDDEN = ("DATABASE_URL", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRET", "SECRET_KEY")
 DEFAULT_BROKER = "redis://127.0.0.1:6379/0"
 SCHEMES = ("redis://", "rediss://", "unix://", "redis+socket://")
@@ -24,6 +26,15 @@ def _positive(env: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdigit() or int(text) < 1:
         raise ValueError(f"{name} must be a whole number above 0, not {text}")
     return int(text)
+
+
+def _worker_id(text: str) -> str:
+    if not protocol.WORKER_ID.fullmatch(text):
+        raise ValueError(
+            "WORKER_ID must be at most 120 letters, digits and . _ : @ -, the first a letter or a "
+            f"digit, not {text[:120]}"
+        )
+    return text
 
 
 def default_slots(env: Mapping[str, str]) -> int:
@@ -66,7 +77,7 @@ class WorkerSettings:
         own_id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         drains, metrics = env.get("WORKER_DRAIN_S"), env.get("WORKER_METRICS_PORT")
         return cls(
-            worker_id=env.get("WORKER_ID") or own_id,
+            worker_id=_worker_id(env.get("WORKER_ID") or own_id),
             classes=classes,
             slots=_positive(env, "WORKER_SLOTS", default_slots(env)),
             broker_url=broker,

@@ -237,7 +237,7 @@ def active_require(org: Organisation) -> None:
         )
 
 
-def _refused(role: str, scopes: Sequence[str]) -> list[str]:
+def scopes_refused(role: str, scopes: Sequence[str]) -> list[str]:
     """Return which of `scopes` a member of `role` ("" for none) may not give."""
     return [scope for scope, roles in GIVERS.items() if scope in scopes and role not in roles]
 
@@ -245,11 +245,11 @@ def _refused(role: str, scopes: Sequence[str]) -> list[str]:
 def _keys_end(org: Organisation, user: User, role: str) -> None:
     """Revoke the keys made by `user`, or with those keys, that `role` may not give."""
     keys = ApiKey.objects.for_org(org).filter(created_by=user, revoked_at__isnull=True)
-    ending = [key.pk for key in keys if _refused(role, key.scopes)]
+    ending = [key.pk for key in keys if scopes_refused(role, key.scopes)]
     keys.filter(pk__in=ending).update(revoked_at=now())
 
 
-def _beyond(
+def key_beyond(
     parent: ApiKey,
     scopes: Sequence[str],
     expires_at: datetime | None,
@@ -292,7 +292,7 @@ def api_key_create(
         created_by = parent.created_by
     elif created_by is not None:
         member = Membership.objects.for_org(org).filter(user=created_by).first()
-        if refused := _refused(member.role if member else "", scopes):
+        if refused := scopes_refused(member.role if member else "", scopes):
             roles = " or ".join(GIVERS[Scope(refused[0])])
             fields["scopes"] = [f"Only {roles} may give {' and '.join(refused)}."]
     if not 1 <= len(name.strip()) <= 80:
@@ -308,7 +308,7 @@ def api_key_create(
     if project is not None and (project.org_id != org.pk or project.archived_at is not None):
         fields["project"] = ["There is no such project."]
     if parent is not None:
-        fields = _beyond(parent, scopes, expires_at, allowed_models) | fields
+        fields = key_beyond(parent, scopes, expires_at, allowed_models) | fields
     if fields:
         raise InvalidInput("The key cannot be created.", fields=fields)
     token = tokens.new_token()

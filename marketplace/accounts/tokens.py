@@ -6,6 +6,7 @@ checksum tells a mistyped key from a revoked one without asking the database.
 
 import hashlib
 import hmac
+import json
 import secrets
 import string
 import zlib
@@ -29,6 +30,21 @@ def _checksum(text: str) -> str:
 def new_token(prefix: str = KEY_PREFIX) -> str:
     """Return a fresh secret."""
     return with_checksum(prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_RANDOM)))
+
+
+def repeatable_bytes(*parts: object) -> bytes:
+    """Return 32 bytes that only this market can make of `parts`, the same ones each time."""
+    key = hashlib.sha256(b"mercato.rotations:" + settings.SECRET_KEY.encode()).digest()
+    return hmac.new(key, json.dumps([str(part) for part in parts]).encode(), "sha256").digest()
+
+
+def repeatable_token(*parts: object) -> str:
+    """Return the secret that `parts` name: whoever asks for the same again gets the same."""
+    value, body = int.from_bytes(repeatable_bytes(*parts)), KEY_PREFIX
+    for _ in range(_RANDOM):
+        value, digit = divmod(value, len(_ALPHABET))
+        body += _ALPHABET[digit]
+    return with_checksum(body)
 
 
 def with_checksum(body: str) -> str:

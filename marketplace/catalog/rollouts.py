@@ -15,6 +15,7 @@ from marketplace.catalog.models import Model, Status, Version
 from marketplace.catalog.rollout_models import Retirement, Rollout, RolloutAction, RolloutEvent
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
+from marketplace.core.text import printable
 
 _BUCKETS = 10_000
 
@@ -65,6 +66,11 @@ def _note(
     return RolloutEvent.objects.create(
         model=model, version=version, action=action, percent=percent, by=by, note=note
     )
+
+
+def _plain(note: str) -> str:
+    """Return a note that PostgreSQL can hold, in the length of its column."""
+    return printable(note).strip()[:300]
 
 
 def _lock(model: Model) -> Rollout | None:
@@ -125,7 +131,7 @@ def roll_back(*, model: Model, by: User | None = None, note: str = "") -> Rollou
     rollout = _lock(model)
     if rollout is None or rollout.canary is None:
         raise WrongState("There is no canary to roll back.")
-    _note(model, rollout.canary, RolloutAction.ROLL_BACK, by, rollout.percent, note[:300])
+    _note(model, rollout.canary, RolloutAction.ROLL_BACK, by, rollout.percent, _plain(note))
     rollout.canary, rollout.percent, rollout.updated_at = None, 0, now()
     rollout.save()
     return rollout
@@ -141,9 +147,9 @@ def deprecate(
     if ends_at < now():
         raise InvalidInput("Name a day to come.", fields={"ends_on": ["A day to come."]})
     retirement, _ = Retirement.objects.update_or_create(
-        version=version, defaults={"ends_at": ends_at, "note": note.strip()[:300]}
+        version=version, defaults={"ends_at": ends_at, "note": _plain(note)}
     )
-    said = f"until {ends_at:%Y-%m-%d}. {note.strip()}".strip()[:300]
+    said = f"until {ends_at:%Y-%m-%d}. {_plain(note)}".strip()[:300]
     _note(version.model, version, RolloutAction.DEPRECATE, by, note=said)
     return retirement
 

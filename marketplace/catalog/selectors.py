@@ -15,6 +15,7 @@ from billing.split import Share
 from marketplace.accounts.models import Organisation
 from marketplace.catalog import chains, rollouts
 from marketplace.catalog.models import Licence, Model, Price, Status, Version
+from marketplace.catalog.rollout_models import Retirement
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound, WrongState
 
@@ -108,17 +109,21 @@ def model_get(*, vendor: str, name: str, org: Any | None) -> Model:
     return found
 
 
+def callable_versions(model: Model) -> list[Version]:
+    """Return the listed versions of a loaded model whose end has not come, newest first."""
+    moment = now()
+    listed = [version for version in model.versions.all() if version.status == Status.LISTED]
+    return [row for row in listed if not (end := retirement_of(row)) or end.ends_at > moment]
+
+
 def listed_version(model: Model) -> Version | None:
     """Return the version that a loaded model means to most callers: its stable or newest one."""
-    moment = now()
-    listed = [v for v in model.versions.all() if v.status == Status.LISTED]
-    callable_ = [v for v in listed if not (end := _end_of(v)) or end > moment]
-    return rollouts.choose(callable_, getattr(model, "rollout", None), None)
+    return rollouts.choose(callable_versions(model), getattr(model, "rollout", None), None)
 
 
-def _end_of(version: Version) -> Any:
-    retirement = getattr(version, "retirement", None)
-    return retirement.ends_at if retirement else None
+def retirement_of(version: Version) -> Retirement | None:
+    """Return when a version ends and what to use instead, if its vendor has said so."""
+    return getattr(version, "retirement", None)
 
 
 def prices_of(models: "Iterable[Model]") -> dict[Any, Price]:

@@ -32,8 +32,7 @@ from marketplace.catalog.negotiated import now_dearer, require_no_dearer
 from marketplace.catalog.rows import save_checked
 from marketplace.core import flags
 from marketplace.core.clock import now
-from marketplace.core.errors import InvalidInput, NotAllowed, NotFound, WrongState
-from marketplace.core.ids import parse_id
+from marketplace.core.errors import InvalidInput, NotAllowed, WrongState
 
 _EDITABLE = {"title", "summary", "description", "visibility", "category"}
 _ALLOWED_MOVES = {
@@ -324,16 +323,3 @@ def version_decide(*, version: Version, after: Status, by: User, note: str = "")
         place, digest = version.weights_uri, version.weights_digest
         weights.check_owner(version.model.org, place, digest, made_from)
     return _move(version, after, by, note.strip())
-
-
-def version_require(*, org: Organisation, version_id: object) -> Version:
-    """Return a version of the organisation's own. Raises NotFound."""
-    version = (
-        Version.objects.for_org(org)
-        .select_related("model__org", "licence")
-        .filter(pk=parse_id(version_id))
-        .first()
-    )
-    if version is None:
-        raise NotFound("There is no such version.")
-    return version

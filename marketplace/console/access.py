@@ -25,12 +25,6 @@ NOBODY = UUID(int=0)
 View = Callable[..., HttpResponse]
 
 
-class StaffRequest(HttpRequest):
-    """A request that the console's door has let through."""
-
-    user: User
-
-
 def has_second_factor(request: HttpRequest) -> bool:
     """Tell whether this very session was opened, or confirmed, with a second factor."""
     if not settings.CONSOLE_SECOND_FACTOR:

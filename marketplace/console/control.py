@@ -11,6 +11,9 @@ from marketplace.console.access import needs, record
 from marketplace.console.models import StaffAct
 from marketplace.core import flags
 from marketplace.core.errors import InvalidInput, NotFound
+from marketplace.core.ids import parse_number
+from marketplace.core.keyset import links
+from marketplace.core.text import printable
 
 PAGE = 100
 STATES = {"on": "on for everybody", "off": "off", "staff": "on for staff only"}
@@ -72,20 +75,21 @@ def flag_set(request: HttpRequest, name: str) -> HttpResponse:
 def audit(request: HttpRequest) -> HttpResponse:
     """List what staff did, newest first, a page at a time."""
     rows = StaffAct.objects.select_related("by")
-    verb, who = request.GET.get("verb", ""), request.GET.get("by", "").strip()
+    verb = printable(request.GET.get("verb", ""))
+    who = printable(request.GET.get("by", "")).strip()
     if verb:
         rows = rows.filter(verb=verb)
     if who:
         rows = rows.filter(by__email=who.lower())
-    if (before := request.GET.get("before", "")).isdecimal():
-        rows = rows.filter(pk__lt=int(before))
+    if (before := parse_number(request.GET.get("before", ""))) is not None:
+        rows = rows.filter(pk__lt=before)
     found = list(rows[: PAGE + 1])
     context = {
         "title": "Audit",
         "acts": found[:PAGE],
         "verb": verb,
         "who": who,
-        "next": found[PAGE - 1].pk if len(found) > PAGE else "",
+        **links(request, found[PAGE - 1].pk if len(found) > PAGE else ""),
     }
     return render(request, "console/audit.html", context)
 

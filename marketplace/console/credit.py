@@ -41,19 +41,23 @@ class CreditForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text="Booked at once as promotion, with you as its source.",
     )  # fmt: skip
     grant_priority = forms.IntegerField(
-        required=False, min_value=0, max_value=100, initial=50, label="… priority",
+        required=False, min_value=0, max_value=100, initial=50, label="Priority of the grant",
         help_text="0 is used first, 100 last. Among equals, what expires first.",
     )  # fmt: skip
     grant_until = forms.DateField(
-        required=False, label="… until the end of", widget=forms.DateInput(attrs={"type": "date"}),
+        required=False, label="Grant lasts until the end of",
+        widget=forms.DateInput(attrs={"type": "date"}),
         help_text="Of this day in UTC. Empty: for good.",
     )  # fmt: skip
     grant_scope = forms.CharField(
-        required=False, max_length=81, label="… only for",
+        required=False, max_length=81, label="Grant is only for",
         help_text="vendor/name of a model, or a vendor. Empty: everything.",
     )  # fmt: skip
     grant_note = forms.CharField(
-        required=False, max_length=200, label="… note", help_text="The organisation reads it."
+        required=False,
+        max_length=200,
+        label="Note on the grant",
+        help_text="The organisation reads it.",
     )
     credit_limit_usd = forms.DecimalField(
         required=False, min_value=0, max_value=1_000_000, decimal_places=9,

@@ -14,6 +14,7 @@ from marketplace.console.models import StaffAct
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound
 from marketplace.core.ids import parse_id
+from marketplace.core.keyset import links
 
 PAGE = 50
 
@@ -44,7 +45,7 @@ def incidents(request: HttpRequest) -> HttpResponse:
         "title": "Incidents",
         "incidents": found[:PAGE],
         "is_open": is_open,
-        "next": found[PAGE - 1].pk if len(found) > PAGE else "",
+        **links(request, found[PAGE - 1].pk if len(found) > PAGE else ""),
     }
     return render(request, "console/incidents.html", context)
 

@@ -10,7 +10,6 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
-from django.utils.http import urlencode
 from django.views.decorators.http import require_safe
 
 from billing import invariants
@@ -19,8 +18,10 @@ from billing.models import Account, AccountKind, MeterBatch, Transfer, TransferK
 from billing.totals import six_totals
 from marketplace.console.access import needs, record
 from marketplace.core.errors import NotFound
-from marketplace.core.ids import parse_id
+from marketplace.core.ids import parse_id, parse_number
+from marketplace.core.keyset import links
 from marketplace.core.outbox import Delivery
+from marketplace.core.text import printable
 
 PAGE = 50
 _SUMS = """
@@ -101,9 +102,11 @@ def rules(request: HttpRequest) -> HttpResponse:
     if request.method == "POST":
         with transaction.atomic():
             record(request, "invariants.checked", "the whole ledger")
-        broken = [found for found in invariants.audit_remember() if found.rows]
-        for found in broken:
-            invariants.incident_open(found.rule, repr(found.rows))
+        found = invariants.audit()
+        broken = [finding for finding in found if finding.rows]
+        for finding in broken:
+            invariants.incident_open(finding.rule, repr(finding.rows))
+        invariants.audit_remember(found)
         if broken:
             messages.error(request, f"{len(broken)} rule(s) are broken: an incident is open.")
         else:
@@ -118,15 +121,15 @@ def rules(request: HttpRequest) -> HttpResponse:
 def accounts(request: HttpRequest) -> HttpResponse:
     """List accounts with their balances, a page at a time."""
     rows = Account.objects.select_related("org").order_by("pk")
-    kind, who = request.GET.get("kind", ""), request.GET.get("org", "").strip()
+    kind, who = request.GET.get("kind", ""), printable(request.GET.get("org", "")).strip()
     if kind in AccountKind.values:
         rows = rows.filter(kind=kind)
     if who == "platform":
         rows = rows.filter(org=None)
     elif who:
         rows = rows.filter(org__slug=who)
-    if (after := request.GET.get("after", "")).isdecimal():
-        rows = rows.filter(pk__gt=int(after))
+    if (after := parse_number(request.GET.get("after", ""))) is not None:
+        rows = rows.filter(pk__gt=after)
     found = list(rows[: PAGE + 1])
     shown = found[:PAGE]
     # One of the platform's own has millions of rows: its sum is replayed only when asked for.
@@ -137,9 +140,7 @@ def accounts(request: HttpRequest) -> HttpResponse:
         "kinds": AccountKind.values,
         "kind": kind,
         "org_slug": who,
-        "next": urlencode({"kind": kind, "org": who, "after": str(shown[-1].pk)})
-        if len(found) > PAGE
-        else "",
+        **links(request, shown[-1].pk if len(found) > PAGE else "", name="after"),
     }
     return render(request, "console/accounts.html", context)
 
@@ -267,13 +268,10 @@ def transfers(request: HttpRequest) -> HttpResponse:
         found = _of_account(given["account"], filters, mark)
     else:
         found = _of_every_kind(filters, mark)
-    query = {name: str(value) for name, value in request.GET.items() if value and name != "before"}
     context = {
         "title": "Transfers",
         "form": form,
         "rows": found[:PAGE],
-        "next": urlencode({**query, "before": str(found[PAGE - 1].pk)})
-        if len(found) > PAGE
-        else "",
+        **links(request, found[PAGE - 1].pk if len(found) > PAGE else ""),
     }
     return render(request, "console/transfers.html", context)

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 
 from marketplace.console.access import may, needs, record
 from marketplace.core.errors import NotFound
+from marketplace.core.keyset import links
 from marketplace.core.outbox import Delivery, OutboxRow
 from marketplace.core.webhooks import WebhookRow
 
@@ -153,7 +154,7 @@ def queue_rows(request: HttpRequest, name: str) -> HttpResponse:
         "title": queue.title,
         "queue": queue,
         "rows": [(row, label(row)) for row in found[:PAGE]],
-        "next": found[PAGE - 1].pk if len(found) > PAGE else "",
+        **links(request, found[PAGE - 1].pk if len(found) > PAGE else ""),
         "state": state,
         "states": Delivery.values,
         "may_replay": request.user.has_perm(queue.permission("change")),

@@ -21,6 +21,8 @@ from marketplace.core import limits
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound, TooManyRequests, WrongState
 from marketplace.core.ids import parse_id
+from marketplace.core.keyset import links, page_of
+from marketplace.jobs import retention
 from marketplace.jobs.models import Job
 
 PAGE = 50
@@ -79,6 +81,7 @@ def report(request: HttpRequest) -> HttpResponse:
     return render(request, "public/report.html", {"form": form}, status=status)
 
 
+@transaction.atomic
 def _take(request: HttpRequest, given: dict[str, Any]) -> None:
     model: Model = given["model"]
     limits.require("reports", f"report:{limits.address_of(request)}", *PER_ADDRESS)
@@ -98,6 +101,8 @@ def _take(request: HttpRequest, given: dict[str, Any]) -> None:
         email=given["email"],
         user=user,
     )
+    if fits:
+        retention.job_hold(given["job"])
 
 
 @transaction.atomic
@@ -123,15 +128,18 @@ def reports(request: HttpRequest) -> HttpResponse:
     """List reports: the open ones, the oldest first; or those that were decided."""
     state = request.GET.get("state", ReportState.OPEN)
     rows = Report.objects.select_related("model__org")
-    if state == ReportState.OPEN:
+    is_open, cursor = state == ReportState.OPEN, request.GET.get("before", "")
+    if is_open:
         rows = rows.filter(state=ReportState.OPEN)
+        shown, following = page_of(rows, cursor, by="created_at", size=PAGE, newest=False)
     else:
-        rows = rows.exclude(state=ReportState.OPEN).order_by("-decided_at")
+        rows = rows.exclude(state=ReportState.OPEN)
+        shown, following = page_of(rows, cursor, by="decided_at", size=PAGE)
     context = {
         "title": "Reports",
-        "reports": rows[:PAGE],
-        "is_open": state == ReportState.OPEN,
-        "most": PAGE,
+        "reports": shown,
+        "is_open": is_open,
+        **links(request, following),
     }
     return render(request, "console/reports.html", context)
 
@@ -213,6 +221,11 @@ def report_decide(request: HttpRequest, found: Report, state: ReportState, note:
     rows = Report.objects.filter(pk=found.pk, state=ReportState.OPEN)
     if not rows.update(state=state, note=note, decided_by=by, decided_at=now()):
         raise WrongState("Somebody has decided on this report already.")
+    if found.job_id:
+        # Locked, so that of two verdicts at once the later one sees the other.
+        Job.objects.select_for_update().filter(pk=found.job_id).first()
+        if not Report.objects.filter(job_id=found.job_id, state=ReportState.OPEN).exists():
+            retention.job_release(found.job_id)
     org, model = found.model.org, found.model
     record(request, f"report.{state}", found, org=org, note=note, by=by)
     if state == ReportState.DISMISSED:

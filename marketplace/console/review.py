@@ -20,6 +20,7 @@ from marketplace.console.access import acting_staff, needs, record
 from marketplace.console.mails import tell_vendor
 from marketplace.core.errors import MarketError, NotFound
 from marketplace.core.ids import parse_id
+from marketplace.core.keyset import links, page_of
 from marketplace.jobs.models import File, Purpose
 from marketplace.jobs.selectors import file_url
 
@@ -71,8 +72,9 @@ def _waiting() -> Any:
 @needs("catalog.view_version")
 def queue(request: HttpRequest) -> HttpResponse:
     """List what waits, the longest first."""
-    rows = list(_waiting()[: PAGE + 1])
-    context = {"title": "Review", "versions": rows[:PAGE], "more": len(rows) > PAGE}
+    cursor = request.GET.get("before", "")
+    rows, following = page_of(_waiting(), cursor, by="created_at", size=PAGE, newest=False)
+    context = {"title": "Review", "versions": rows, **links(request, following)}
     return render(request, "console/review.html", context)
 
 

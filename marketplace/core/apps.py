@@ -1,6 +1,9 @@
 """App configuration."""
 
+from typing import ClassVar
+
 from django.apps import AppConfig
+from django.contrib.staticfiles.apps import StaticFilesConfig as DjangoStaticFilesConfig
 
 
 class CoreConfig(AppConfig):
@@ -8,3 +11,12 @@ class CoreConfig(AppConfig):
 
     name = "marketplace.core"
     label = "core"
+
+
+class StaticFilesConfig(DjangoStaticFilesConfig):
+    """Django's, without the browsable API that we do not serve: compressing it takes long."""
+
+    ignore_patterns: ClassVar[list[str]] = [
+        *DjangoStaticFilesConfig.ignore_patterns,
+        "rest_framework*",
+    ]

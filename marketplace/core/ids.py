@@ -27,3 +27,13 @@ def parse_id(text: object) -> uuid.UUID:
         return uuid.UUID(str(text))
     except ValueError:
         return uuid.UUID(int=0)
+
+
+_LARGEST = 2**63 - 1  # of PostgreSQL's bigint: a larger one is an error there, not "no such row"
+
+
+def parse_number(text: str) -> int | None:
+    """Return the row number that a caller wrote, or None if no row can have it."""
+    if not (text.isascii() and text.isdecimal()) or len(text) > 19:
+        return None
+    return number if (number := int(text)) <= _LARGEST else None

@@ -22,8 +22,14 @@ ENDED_WHY = "acting_ended_why"
 LIMIT_S = 3600
 _HASH, _SINCE = "acting_hash", "acting_since"
 _SAFE = ("GET", "HEAD", "OPTIONS")
-_SECRET = ("/accounts/", "/console/", "/dashboard/settings/", "/dashboard/invitations/")
-"""Pages that show what is its owner's alone: addresses, second factors, signing secrets."""
+_SECRET = (
+    "/accounts/", "/console/", "/dashboard/settings/", "/dashboard/invitations/",
+    "/dashboard/webhooks/", "/dashboard/billing/profile/",
+)  # fmt: skip
+"""Pages that show what is its owner's alone: addresses, second factors, signing secrets.
+
+The address of a webhook is often a secret itself, and its receiver's answer may hold one.
+"""
 
 
 def is_acting(request: HttpRequest) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.forms import Form
-from django.http import Http404, HttpRequest, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 
@@ -65,6 +65,28 @@ def member(*, write: Sequence[Role] = ()) -> Callable[[View], View]:
         return answers(wrapper)
 
     return decorate
+
+
+def confirmed(request: HttpRequest) -> bool:
+    """Tell whether the form was sent from the page that asks first: it works without scripts."""
+    return request.POST.get("confirmed") == "yes"
+
+
+def ask(
+    request: HttpRequest, *, question: str, words: str, button: str, back: str, stay: str
+) -> HttpResponse:
+    """Show the page that asks before what cannot be undone, and sends the same form again."""
+    own = ("csrfmiddlewaretoken", "confirmed")
+    context = {
+        "question": question,
+        "words": words,
+        "button": button,
+        "back": back,
+        "stay": stay,
+        "address": request.path,
+        "kept": [(name, value) for name, value in request.POST.items() if name not in own],
+    }
+    return render(request, "dashboard/confirm.html", context)
 
 
 def heavy(view: View) -> View:

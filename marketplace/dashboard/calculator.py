@@ -87,7 +87,8 @@ class Calculator(forms.Form):
         schema = self.version.input_schema
         given = dict.fromkeys(schema.get("required", []), EXAMPLE) | chosen
         if self.price.unit == Unit.CHARACTER:
-            given["prompt"] = "a" * int(chosen.get("prompt", len(EXAMPLE)))
+            length = int(chosen.get("prompt", len(EXAMPLE)))
+            given["prompt"] = "a" * min(length, requests.MAX_INPUT_BYTES)  # as many are refused
         try:
             bound = requests.bound_of(self.version, given)[1]
             terms, free = catalog.terms(self.price), self.price.free_quota
@@ -105,7 +106,7 @@ def _field(name: str, node: dict[str, Any]) -> forms.Field:
         return forms.IntegerField(
             label="Characters of the prompt",
             min_value=node.get("minLength", 1),
-            max_value=node.get("maxLength", 4000),
+            max_value=min(node.get("maxLength", 4000), requests.MAX_INPUT_BYTES),
             initial=max(len(EXAMPLE), node.get("minLength", 1)),
             required=False,
         )

@@ -67,11 +67,16 @@ def daily(days: Sequence[Day], until: date, length: int = 30, height: int = 120)
     )
 
 
-def line(points: Sequence[float], width: float = 100, height: float = 30) -> str:
-    """Return the SVG path of a line through `points`, from nought up; y grows downwards."""
+def line(
+    points: Sequence[float], top: float | None = None, width: float = 100, height: float = 30
+) -> str:
+    """Return the SVG path of a line through `points`, from nought up to `top`, their highest.
+
+    y grows downwards. What is below nought, as a day of refunds, is drawn as nought.
+    """
     if len(points) < 2:
         return ""
-    most, room = max(points), height - 4
+    most, room = top or max(points), height - 4
     steps = []
     for position, point in enumerate(points):
         y = height - 2 - (max(point, 0) / most * room if most > 0 else 0)

@@ -1,7 +1,11 @@
 """Forms of the developer's desk: rotation, retention, webhooks. Services decide what is allowed."""
 
+import uuid
+
 from django import forms
 from django.conf import settings
+
+from marketplace.accounts.models import ApiKey
 
 GRACES = [
     ("0", "No longer: it ends now"),
@@ -21,6 +25,15 @@ class RotateForm(forms.Form):
         label="The old secret works for",
         help_text="Long enough to put the new one everywhere the key is used.",
     )
+    # Sent twice, by a double click or a reload, the form makes one secret.
+    current = forms.CharField(required=False, widget=forms.HiddenInput)
+    once = forms.CharField(required=False, max_length=36, widget=forms.HiddenInput)
+
+    @classmethod
+    def asking(cls, key: ApiKey, grace_hours: str = "24", *, bound: bool = False) -> "RotateForm":
+        """Return the form for the secret that a key has now."""
+        values = {"grace_hours": grace_hours, "current": key.prefix, "once": str(uuid.uuid4())}
+        return cls(values) if bound else cls(initial=values)
 
 
 class RetentionForm(forms.Form):
@@ -35,3 +48,11 @@ class RetentionForm(forms.Form):
             f"{least} to {most}. Empty: {settings.FILE_KEEP_DAYS}, as {settings.SITE_NAME} does. "
             "It counts for old jobs too; what is deleted does not come back."
         )
+
+    def clean_keep_days(self) -> int | None:
+        """Refuse what the service would, before the page asks whether it is meant."""
+        days: int | None = self.cleaned_data["keep_days"]
+        least, most = settings.FILE_KEEP_DAYS_BOUNDS
+        if days is not None and not least <= days <= most:
+            raise forms.ValidationError(f"{least} to {most} days.")
+        return days

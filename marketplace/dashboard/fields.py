@@ -1,11 +1,13 @@
 """Form fields that refuse what the database cannot hold."""
 
+from datetime import date
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
 
 from marketplace.core.text import check_storable
+from marketplace.dashboard.periods import FIRST_DAY, LAST_DAY
 
 
 class CleanJSONField(forms.JSONField):
@@ -23,3 +25,15 @@ class CleanJSONField(forms.JSONField):
         except (ValueError, RecursionError) as error:
             raise ValidationError(f"This JSON cannot be used: {error}") from error
         return data
+
+
+class DayField(forms.DateField):
+    """A day between 2000 and 2200: the moment after it can be told too."""
+
+    widget = forms.DateInput(attrs={"type": "date"})
+
+    def validate(self, value: date | None) -> None:
+        """Raise ValidationError for a day out of bounds."""
+        super().validate(value)
+        if value is not None and not FIRST_DAY <= value <= LAST_DAY:
+            raise ValidationError("Choose a day between the years 2000 and 2200.")

@@ -23,7 +23,7 @@ from marketplace.catalog.models import (
 )
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound
-from marketplace.dashboard.fields import CleanJSONField
+from marketplace.dashboard.fields import CleanJSONField, DayField
 
 EXPIRY_DAYS = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("365", "In a year")]
 DEFAULT_SCHEMA: dict[str, Any] = {
@@ -285,10 +285,9 @@ class PriceForm(forms.Form):
         help_text="The address of the organisation that negotiated this price, which may not be "
         "above the public one. Empty: everybody.",
     )
-    ends_on = forms.DateField(
+    ends_on = DayField(
         required=False,
         label="Last day",
-        widget=forms.DateInput(attrs={"type": "date"}),
         help_text="Of a negotiated price, in UTC. Empty: until you withdraw it.",
     )
 

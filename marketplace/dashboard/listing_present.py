@@ -1,5 +1,6 @@
 """What the pages of the listing wizard show of the rows: steps, test runs, splits, margins."""
 
+import contextlib
 from decimal import Decimal
 from typing import Any
 
@@ -10,7 +11,7 @@ from billing.split import ChainError, split
 from marketplace.catalog import chains, costs, listing
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.listing_models import ListingDraft
-from marketplace.catalog.models import Price, Status
+from marketplace.catalog.models import Price, Status, Version
 from marketplace.catalog.samples import samples_of
 from marketplace.core.errors import InvalidInput, MarketError
 from marketplace.dashboard import present
@@ -29,6 +30,23 @@ _TITLES = {
     "price": "Price",
     "review": "Review",
 }
+
+
+def drafted(draft: ListingDraft, schema: dict[str, Any]) -> Version:
+    """Return the version that the draft describes so far, with `schema`; nothing is written."""
+    version = Version(
+        model=draft.model,
+        number=0,
+        weights_digest=draft.weights.get("digest", ""),
+        lora=draft.weights.get("lora", False),
+        family=draft.inputs.get("family", ""),
+        input_schema=schema,
+    )
+    base = draft.terms.get("base", "")
+    if version.lora and base:
+        with contextlib.suppress(MarketError):  # withdrawn meanwhile: the test run says so
+            version.base = catalog.version_runnable(ref=base, org=draft.org)
+    return version
 
 
 def steps(found: list[listing.Step], current: str = "about") -> list[dict[str, Any]]:

@@ -24,21 +24,35 @@ def _close_table(*_anything: Any) -> str:
     return "</table></div>"
 
 
-def _fence(tokens: list[Token], at: int, _options: Any, env: dict[str, int]) -> str:
-    """Draw a block of code with a button that copies it."""
-    env["code"] = number = env.get("code", 0) + 1
-    copy = f'<button type="button" class="button plain small" data-copy="code-{number}" hidden>'
+def _code(text: str, number: int, ident: str = "") -> str:
+    """Return code that a keyboard can scroll where it is wider than the page."""
     return (
-        f'<div class="snippet">{copy}Copy</button><pre tabindex="0" aria-label="Code">'
-        f'<code id="code-{number}">{escapeHtml(tokens[at].content)}</code></pre></div>\n'
+        f'<pre tabindex="0" role="region" aria-label="Code {number}">'
+        f"<code{ident}>{escapeHtml(text)}</code></pre>"
     )
 
 
+def _plain_code(tokens: list[Token], at: int, _options: Any, env: dict[str, int]) -> str:
+    env["code"] = number = env.get("code", 0) + 1
+    return _code(tokens[at].content, number) + "\n"
+
+
+def _fence(tokens: list[Token], at: int, _options: Any, env: dict[str, int]) -> str:
+    """Draw a block of code with a button that copies it."""
+    env["code"] = number = env.get("code", 0) + 1
+    ident = f' id="code-{number}"'
+    copy = f'<button type="button" class="button plain small" data-copy="code-{number}" hidden>'
+    code = _code(tokens[at].content, number, ident)
+    return f'<div class="snippet">{copy}Copy</button>{code}</div>\n'
+
+
 _ours.add_render_rule("fence", lambda _, *given: _fence(*given))
+_theirs.add_render_rule("fence", lambda _, *given: _plain_code(*given))
 
 
 # A wide table scrolls by itself on a narrow screen, by keyboard too.
 for parser in (_ours, _theirs):
+    parser.add_render_rule("code_block", lambda _, *given: _plain_code(*given))
     parser.add_render_rule("table_open", _open_table)
     parser.add_render_rule("table_close", _close_table)
 

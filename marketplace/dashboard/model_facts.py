@@ -1,7 +1,5 @@
 """What the page of a model tells besides its playground: price, terms, samples, code, figures."""
 
-import json
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,14 +11,9 @@ from marketplace.catalog.models import Model, Price, Unit, Version
 from marketplace.catalog.standing_models import Standing
 from marketplace.dashboard import figures, present
 from marketplace.dashboard.calculator import Calculator
+from marketplace.dashboard.snippets import snippets_of
 from marketplace.dashboard.terms_words import answers_of, lineage_of
 from marketplace.jobs.standings import EXAMPLE, cost_of
-
-_CODE = (
-    ("curl", "cURL", "curl"),
-    ("python", "Python", "python"),
-    ("javascript", "JavaScript", "js"),
-)
 
 
 def facts_of(
@@ -43,7 +36,7 @@ def facts_of(
         "lineage": lineage_of(chain),
         "split": present.split_of(chain, settings.SITE_NAME),
         "fields": present.schema_rows(version.input_schema),
-        "snippets": snippets_of(model, version),
+        "snippets": snippets_of(model.ref, example_of(version.input_schema)),
         "figures": figures.figures_of(version.weights_digest),
         "quality": version.profile.get("quality") or EXACT,
         "standing": Standing.objects.filter(model=model).first(),
@@ -58,18 +51,3 @@ def example_of(schema: dict[str, Any]) -> dict[str, Any]:
         is_file = isinstance(node, dict) and node.get("format") == "file-id"
         given[name] = EXAMPLE if name == "prompt" else "ID_OF_YOUR_UPLOAD" if is_file else "…"
     return given
-
-
-def snippets_of(model: Model, version: Version) -> list[dict[str, str]]:
-    """Return code samples that work when a key is put in."""
-    given = example_of(version.input_schema)
-    context = {
-        "url": f"{settings.PUBLIC_URL}/v1/jobs",
-        "body": shlex.quote(json.dumps({"model": model.ref, "input": given})),
-        "model": model.ref,
-        "input": json.dumps(given),
-    }
-    return [
-        {"id": name, "title": title, "template": f"public/code/{file}.txt"} | context
-        for name, title, file in _CODE
-    ]

@@ -7,15 +7,16 @@ from django.http import QueryDict
 
 from marketplace.core.clock import now
 
+SPANS = (("7", "Last 7 days"), ("30", "Last 30 days"), ("90", "Last 90 days"))
 NAMED = (
-    ("7", "Last 7 days"),
-    ("30", "Last 30 days"),
-    ("90", "Last 90 days"),
+    *SPANS,
     ("month", "This month"),
     ("last", "Last month"),
     ("days", "From day to day"),
 )
 _MOST_DAYS = 366
+FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2200, 12, 31)
+"""What a field may name: the day after it can be told too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def day_of(text: str) -> date | None:
         found = date.fromisoformat(text)
     except ValueError:
         return None
-    return found if 2000 <= found.year <= 2200 else None
+    return found if FIRST_DAY <= found <= LAST_DAY else None
 
 
 def month_start(day: date) -> date:
@@ -73,5 +74,5 @@ def period_of(asked: QueryDict, default: str = "30") -> Period:
         return Period(name, month_start(today), today)
     if name == "last":
         return _of_last_month(today)
-    days = int(name) if name in ("7", "30", "90") else 30
+    days = int(name) if name in dict(SPANS) else 30
     return Period(str(days), today - timedelta(days=days - 1), today)

@@ -1,9 +1,6 @@
 """What the playground shows: the form with its files and LoRAs, the price, runs, and code."""
 
-import json
-import shlex
 import uuid
-from pprint import pformat
 from typing import Any
 
 from django.conf import settings
@@ -17,8 +14,10 @@ from marketplace.catalog.models import Model, Price, Version
 from marketplace.core import flags, limits
 from marketplace.core.errors import MarketError
 from marketplace.core.ids import parse_id
+from marketplace.dashboard.access import show_error
 from marketplace.dashboard.schema_controls import plain
 from marketplace.dashboard.schema_form import PlaygroundForm, files_sent, initial_of, with_files
+from marketplace.dashboard.snippets import snippets_of
 from marketplace.jobs import files, live, loras
 from marketplace.jobs import selectors as jobs
 from marketplace.jobs.models import File, Job, JobStatus
@@ -45,10 +44,11 @@ def form_of(
     *,
     values: dict[str, Any] | None = None,
     data: QueryDict | None = None,
+    prefix: str = PREFIX,
 ) -> PlaygroundForm:
     """Return the form of a version: with its defaults or `values`, or bound to `data`."""
     schema = version.input_schema
-    form = PlaygroundForm(schema, data, prefix=PREFIX, initial=initial_of(schema, values))
+    form = PlaygroundForm(schema, data, prefix=prefix, initial=initial_of(schema, values))
     if org is not None:
         _show_files(form, org)
         for control in form.controls.values():
@@ -82,6 +82,22 @@ def _choices(form: PlaygroundForm, org: Organisation, version: Version) -> list[
             label = "Your file " + uri[:8] if parse_id(uri).int else uri
             choices.append((uri, label))
     return choices
+
+
+def file_context(form: PlaygroundForm) -> dict[str, Any]:
+    """Return what playground/field.html reads beside its field."""
+    return {
+        "takes_files": any(c.kind in _UPLOADS for c in form.controls.values()),
+        "takes_lora_files": _LORA_TYPE,
+        "max_bytes": settings.FILE_MAX_BYTES,
+    }
+
+
+def show_input_error(form: PlaygroundForm, error: MarketError, version: Version) -> None:
+    """Put what a job's check says of an input at its field; of a LoRA it names the place too."""
+    error.fields = {".".join(name.split(".")[:2]): said for name, said in error.fields.items()}
+    names = {f"input.{name}": name for name in version.input_schema.get("properties", {})}
+    show_error(form, error, names)
 
 
 def store_files(
@@ -243,24 +259,6 @@ def values_again(job: Job, seed: str) -> dict[str, Any]:
 # Code
 
 
-def code_of(model: Model, given: dict[str, Any]) -> list[dict[str, str]]:
-    """Return the present inputs as code that runs them."""
-    body = json.dumps({"model": model.ref, "input": given}, ensure_ascii=False)
-    shared = {"url": f"{settings.PUBLIC_URL}/v1/jobs", "model": model.ref}
-    written = {
-        "curl": ("cURL", shlex.quote(body)),
-        "python": ("Python", pformat(given, sort_dicts=False, width=76)),
-        # A script in a page would end at </script>, which the template escapes; U+2028 is a
-        # line end to old engines.
-        "javascript": ("JavaScript", json.dumps(given, indent=2)),
-    }
-    return [
-        {"id": name, "title": title, "template": f"playground/code/{name}.txt", "input": text}
-        | shared
-        for name, (title, text) in written.items()
-    ]
-
-
 def given_of(
     form: PlaygroundForm, version: Version, values: dict[str, Any] | None = None
 ) -> dict[str, Any]:
@@ -300,10 +298,8 @@ def panel_context(
     context: dict[str, Any] = {
         "form": form,
         "nonce": uuid.uuid4().hex,
-        "code": code_of(model, given_of(form, version, values)),
-        "takes_files": any(c.kind in _UPLOADS for c in form.controls.values()),
-        "takes_lora_files": _LORA_TYPE,
-        "max_bytes": settings.FILE_MAX_BYTES,
+        "code": snippets_of(model.ref, given_of(form, version, values)),
+        **file_context(form),
     }
     if org is not None:
         context |= {"may_run": _may_run(request, org)} | runs_context(org, request.user, model)

@@ -1,7 +1,6 @@
 """What an organisation's servers were told: of its jobs and of its account, in one list."""
 
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -95,8 +94,3 @@ def delivery_replay(*, org: Organisation, kind: str, delivery_id: object) -> Non
 def replays_limit(org: Organisation) -> None:
     """Count one webhook that somebody asked for. Raises TooManyRequests."""
     limits.require("webhooks sent by hand", f"replay:{org.pk}", _PER_SECOND, _BURST)
-
-
-def failing(rows: Iterable[Told]) -> int:
-    """Return how many of these have been given up."""
-    return sum(told.row.delivery == "failed" for told in rows)

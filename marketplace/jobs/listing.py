@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from marketplace.catalog.models import Version
 from marketplace.core.errors import NotFound
 from marketplace.core.ids import parse_id
+from marketplace.core.text import printable
 from marketplace.jobs.models import Job
 from marketplace.jobs.selectors import jobs_of
 
@@ -45,7 +46,7 @@ def _by_id(rows: "QuerySet[Job]", text: str) -> "QuerySet[Job]":
 
 
 def _of_model(rows: "QuerySet[Job]", ref: str) -> "QuerySet[Job]":
-    vendor, _, name = ref.partition("/")
+    vendor, _, name = printable(ref).partition("/")
     versions = Version.objects.filter(model__org__slug=vendor, model__name=name)
     # By value: so the planner sees how many there are, and walks their index.
     return rows.filter(version_id__in=list(versions.values_list("pk", flat=True)[:200]))

@@ -78,6 +78,9 @@ class Job(models.Model):
     purged_at = models.DateTimeField(
         null=True, blank=True, help_text="When its inputs and outputs were deleted."
     )
+    held_at = models.DateTimeField(
+        null=True, blank=True, help_text="Since then a report about it is open: nothing is deleted."
+    )
     trace_id = models.CharField(max_length=64, blank=True)
     objects = OrgQuerySet.as_manager()
 
@@ -103,6 +106,7 @@ class Job(models.Model):
                 condition=Q(purged_at__isnull=True, finished_at__isnull=False),
                 name="job_purge_due",
             ),
+            models.Index(fields=["org"], condition=Q(held_at__isnull=False), name="job_held"),
             models.Index(
                 fields=["dispatch_at"], condition=Q(status="queued"), name="job_dispatch_due"
             ),

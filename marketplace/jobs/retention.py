@@ -3,6 +3,7 @@
 Charges are kept: what a job cost, and why, stays explained without its inputs and outputs.
 """
 
+import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -82,11 +83,14 @@ def _strip(jobs: list[Job]) -> int:
     with transaction.atomic():
         for row in WebhookDelivery.objects.filter(job__in=jobs).select_for_update():
             if isinstance(row.payload.get("data"), dict):
-                row.payload["data"]["result"] = {}
-                row.save(update_fields=["payload"])
-        return Job.objects.filter(pk__in=[job.pk for job in jobs], purged_at__isnull=True).update(
-            input={}, result={}, purged_at=moment
-        )
+                data = row.payload["data"]
+                data["result"] = {}
+                if data.get("error"):
+                    data["error"]["message"] = ""
+            row.last_answer = row.last_error = ""  # a receiver may have echoed what it was told
+            row.save(update_fields=["payload", "last_answer", "last_error"])
+        rows = Job.objects.filter(pk__in=[job.pk for job in jobs], purged_at__isnull=True)
+        return rows.update(input={}, result={}, error_message="", purged_at=moment)
 
 
 def _due(limit: int) -> "list[Job]":
@@ -95,7 +99,9 @@ def _due(limit: int) -> "list[Job]":
     found: list[Job] = []
     for days in {None, *own.values_list("keep_days", flat=True).distinct()}:
         age = timedelta(days=settings.FILE_KEEP_DAYS if days is None else days)
-        rows = Job.objects.filter(purged_at__isnull=True, finished_at__lte=now() - age)
+        rows = Job.objects.filter(
+            purged_at__isnull=True, held_at__isnull=True, finished_at__lte=now() - age
+        )
         whose = Q(org__keep_days=days) if days is not None else Q(org__keep_days__isnull=True)
         found += rows.filter(whose).order_by("finished_at").only("pk")[: limit - len(found)]
         if len(found) >= limit:
@@ -112,15 +118,35 @@ def jobs_purge(limit: int = 1000) -> int:
     return done
 
 
+def job_hold(job_id: uuid.UUID) -> None:
+    """Keep what a job was given and made until `job_release`, whatever its time says."""
+    # Without a look at what it is: so this waits for a verdict that is about to release it.
+    Job.objects.filter(pk=job_id).update(held_at=now())
+
+
+def job_release(job_id: uuid.UUID) -> None:
+    """Let a held job's data go when its time is up."""
+    Job.objects.filter(pk=job_id).update(held_at=None)
+
+
+def _given(job: Job) -> set[str]:
+    """Return the ids of the uploads that a job's input names."""
+    names = file_fields(job.version.input_schema)
+    return {str(job.input[name]) for name in names if job.input.get(name) is not None}
+
+
+def uploads_held() -> list[uuid.UUID]:
+    """Return the ids of the uploads that held jobs were given."""
+    held = Job.objects.filter(held_at__isnull=False).select_related("version")
+    return [parse_id(value) for job in held for value in _given(job)]
+
+
 def _uploads(job: Job) -> "QuerySet[File]":
-    """Return the uploads that a job was given, less those that another live job needs."""
-    wanted = {
-        str(job.input[name])
-        for name in file_fields(job.version.input_schema)
-        if job.input.get(name) is not None
-    }
+    """Return the uploads that a job was given, less those that a live or held job needs."""
+    wanted = _given(job)
     if wanted:
-        live: Any = Job.objects.for_org(job.org_id).filter(status__in=LIVE).exclude(pk=job.pk)
+        needs = Q(status__in=LIVE) | Q(held_at__isnull=False)
+        live: Any = Job.objects.for_org(job.org_id).filter(needs).exclude(pk=job.pk)
         for given in live.values_list("input", flat=True)[:10_000]:
             wanted -= {str(value) for value in given.values() if isinstance(value, str)}
     ids = [parse_id(value) for value in wanted]
@@ -132,12 +158,15 @@ def job_purge(*, org: Organisation, job: Job) -> None:
     """Delete an ended job's inputs and outputs now; again changes nothing.
 
     Uploads that another live job needs stay until their time is up. Raises WrongState for a job
-    that has not ended, and lets through what the store raises: nothing is marked then.
+    that has not ended or is held, and lets through what the store raises: nothing is marked then.
     """
     if not job.is_ended:
         raise WrongState("The job has not ended. Cancel it first.", code="not_ended")
     if job.purged_at is not None:
         return
+    if Job.objects.filter(pk=job.pk, held_at__isnull=False).exists():
+        why = "A report about this job is open. Its data is kept until staff have decided."
+        raise WrongState(why, code="held")
     files = [*File.objects.for_org(org).filter(job=job), *_uploads(job)]
     for file in files:
         storage().delete(file.key)

@@ -9,7 +9,7 @@ from django.conf import settings
 from inference import protocol
 from marketplace.core.clock import now
 from marketplace.core.storage import storage
-from marketplace.jobs import dispatch, services
+from marketplace.jobs import dispatch, retention, services
 from marketplace.jobs.models import LIVE, File, Job, JobStatus
 from marketplace.jobs.workers import reported, times_missing, workers_alive
 
@@ -71,9 +71,12 @@ def _give_up_lost(limit: int = 500) -> int:
 def files_expire(limit: int = 500) -> int:
     """Delete stored objects whose time is up, oldest first; the rows stay, marked.
 
-    Returns how many. What the store refuses to delete is logged and tried again next time.
+    Those of jobs that are held stay, and what such jobs were given. Returns how many. What the
+    store refuses to delete is logged and tried again next time.
     """
-    due = File.objects.filter(deleted_at__isnull=True, expires_at__lte=now())
+    due = File.objects.filter(
+        deleted_at__isnull=True, expires_at__lte=now(), job__held_at__isnull=True
+    ).exclude(pk__in=retention.uploads_held())
     deleted = 0
     for file in due.order_by("expires_at")[:limit]:
         try:

@@ -59,9 +59,10 @@ class OwnFleet:
     queues: list[OwnQueue]
 
 
-def _alias(vendor_id: uuid.UUID, worker_id: str) -> str:
+def alias_of(org_id: uuid.UUID, worker_id: str) -> str:
+    """Return the name that an organisation reads of a worker: its own names host and process."""
     key = hashlib.sha256(b"mercato.workers:" + settings.SECRET_KEY.encode()).digest()
-    told = hmac.new(key, f"{vendor_id}:{worker_id}".encode(), hashlib.sha256).hexdigest()
+    told = hmac.new(key, f"{org_id}:{worker_id}".encode(), hashlib.sha256).hexdigest()
     return f"worker-{told[:6]}"
 
 
@@ -69,7 +70,7 @@ def _worker(
     org: Organisation, beat: protocol.Heartbeat, mine: set[str], versions: dict[str, Version]
 ) -> OwnWorker:
     return OwnWorker(
-        name=_alias(org.pk, beat.worker_id),
+        name=alias_of(org.pk, beat.worker_id),
         device=beat.device_name or beat.device,
         memory_bytes=beat.memory_bytes,
         classes=beat.classes,

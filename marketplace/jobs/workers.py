@@ -22,9 +22,11 @@ def workers_alive() -> list[protocol.Heartbeat]:
             client.srem(protocol.WORKERS_KEY, worker_id)
             continue
         try:
-            beats.append(protocol.Heartbeat.from_dict(json.loads(raw)))
+            beat = protocol.Heartbeat.from_dict(json.loads(raw))
         except ValueError:
             continue  # a worker of another version; its jobs are still judged by `missing`
+        if protocol.WORKER_ID.fullmatch(beat.worker_id):  # pages make addresses of it
+            beats.append(beat)
     return beats
 
 
@@ -47,15 +49,6 @@ def drains_asked(beats: list[protocol.Heartbeat]) -> set[str]:
     values = client.mget([protocol.drain_key(beat.worker_id) for beat in beats])
     pairs = zip(beats, values, strict=True)
     return {beat.worker_id for beat, value in pairs if value == str(beat.started_at)}
-
-
-def waiting_at_broker(queues: list[str]) -> dict[str, int]:
-    """Return how many messages lie in each queue of the broker, if it is Valkey itself."""
-    client: Any = valkey.client()
-    pipe = client.pipeline(transaction=False)
-    for name in queues:
-        pipe.llen(name)
-    return dict(zip(queues, pipe.execute(), strict=True))
 
 
 def reported(jobs: list[Job]) -> set[object]:

@@ -7,6 +7,7 @@ with its connection, and what was in memory is gone. Nothing is marked in the co
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,27 +21,33 @@ class Killed(BaseException):
 
 
 class Failpoints:
-    """Counts failpoints, and kills at the one that is armed."""
+    """Counts failpoints, and kills at the one that is armed: every thread of the process."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_dead = False
         self.passed = 0
         self.kills = 0
         self._left: int | None = None
 
     def arm(self, after: int | None) -> None:
-        """Kill at the failpoint after the next `after`; None disarms."""
-        self._left = after
+        """Kill at the failpoint after the next `after`; None disarms. A new process begins."""
+        with self._lock:
+            self._left, self._is_dead = after, False
 
     def reach(self) -> None:
-        """Pass a failpoint, or die at it."""
-        self.passed += 1
-        if self._left is None:
-            return
-        if self._left == 0:
-            self._left = None
-            self.kills += 1
-            raise Killed
-        self._left -= 1
+        """Pass a failpoint, or die at it. The dead reach nothing, in whichever thread."""
+        with self._lock:
+            if self._is_dead:
+                raise Killed
+            self.passed += 1
+            if self._left is None:
+                return
+            if self._left == 0:
+                self._left, self._is_dead = None, True
+                self.kills += 1
+                raise Killed
+            self._left -= 1
 
     def _statement(
         self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: Any

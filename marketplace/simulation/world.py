@@ -128,6 +128,7 @@ class Servers:
             "STRIPE_API_KEY": KEY,
             "STRIPE_API_BASE": self.base,
             "STRIPE_WEBHOOK_SECRET": SECRET,
+            "STRIPE_METER_LANES": "1",  # a seed repeats
             "VAR_DIR": str(self.home / "var"),
             "DEBUG": "1",
             "LOG_LEVEL": "CRITICAL",

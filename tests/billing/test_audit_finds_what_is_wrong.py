@@ -4,10 +4,11 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.core.cache import cache
 from django.db import connection, transaction
 
 from billing import meters, tasks
-from billing.invariants import audit
+from billing.invariants import audit, audit_last
 from billing.models import Charge, Incident, MeterBatch, Transfer
 from marketplace.catalog.models import FreeQuotaUse
 from marketplace.core import clock
@@ -103,3 +104,26 @@ def test_a_failed_batch_is_an_incident(job):
     incident = Incident.objects.get()
     assert incident.rule == "meter batches failed"
     assert "no such customer" in incident.detail
+
+
+def test_an_incident_opens_without_valkey(job, settings):
+    away = settings.CACHES["default"] | {"LOCATION": "redis://127.0.0.1:9/0"}
+    settings.CACHES = settings.CACHES | {"default": away}
+    with clock.moved():
+        clock.move_to(clock.now() + timedelta(minutes=61))
+        tasks.audit()
+    assert Incident.objects.get().rule == "charges are not sealed"
+    assert audit_last() is None
+
+
+@pytest.mark.parametrize("kept", [{"at": "soon", "findings": {}}, {"findings": 1}, [1], "x"])
+def test_what_another_release_remembered_is_not_known(kept):
+    cache.set("billing.audit.last", kept)
+    assert audit_last() is None
+
+
+def test_an_audit_is_remembered(job):
+    tasks.audit()
+    last = audit_last()
+    assert last is not None
+    assert [finding.rule for finding in last[1]] == [finding.rule for finding in audit()]

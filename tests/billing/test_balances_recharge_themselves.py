@@ -15,8 +15,9 @@ from billing.models import (
 )
 from billing.selectors import balance_of
 from billing.services import credit_grant
-from billing.stripe.gateway import GatewayRefused, StripeGateway
+from billing.stripe.gateway import GatewayRefused, GatewayUnavailable, StripeGateway
 from billing.wallets import Why, prepaid_change
+from marketplace.core import clock
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
 from marketplace.core.ids import new_id
@@ -85,8 +86,37 @@ def test_a_lost_answer_charges_once(cast, payments, fault):
 def test_a_stored_500_is_passed_after_a_look(cast, payments):
     set_up(cast, payments)
     payments.fault("500_stored", match="/v1/payment_intents")
+    assert recharge.recharges_run() == 0
     assert recharge.recharges_run() == 1
     assert prepaid(cast) == to_nano("21")
+    assert paid_at_stripe(payments, cast) == 1
+
+
+def test_errors_that_stripe_stores_take_one_key_a_run_and_ever_fewer(cast, payments, monkeypatch):
+    charge = StripeGateway.payment_off_session
+    asked: list[int] = []
+
+    def fail_six_times(self, *given, attempt, **more):
+        asked.append(attempt)
+        if len(asked) <= 6:
+            raise GatewayUnavailable("500: it may be made or not")
+        return charge(self, *given, attempt=attempt, **more)
+
+    set_up(cast, payments)
+    monkeypatch.setattr(StripeGateway, "payment_off_session", fail_six_times)
+    with clock.moved():
+        for _ in range(10):
+            assert recharge.recharges_run() == 0
+        assert TopUp.objects.get().key_attempt == 2, "the third key waits half a minute"
+        for _ in range(9):
+            clock.move_to(now() + timedelta(minutes=6))
+            recharge.recharges_run()
+        assert TopUp.objects.get().key_attempt == 5, "the sixth waits an hour"
+        for _ in range(3):
+            clock.move_to(now() + timedelta(hours=1))
+            recharge.recharges_run()
+    assert asked == [0, 1, 2, 3, 4, 5, 6], "no key is asked for again"
+    assert TopUp.objects.get().state == "paid"
     assert paid_at_stripe(payments, cast) == 1
 
 

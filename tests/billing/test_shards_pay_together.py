@@ -1,6 +1,7 @@
 """A wallet in shards is one wallet: whichever shard a call falls on, all its money can be used."""
 
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -131,6 +132,95 @@ def test_calls_of_all_kinds_at_once_never_deadlock() -> None:
     assert balance_of(org).held_nano == 30 * PRICE
     last = SpendCap.objects.get(subject_id=caps[2].subject_id)
     assert (last.spent_nano, last.held_nano) == (6 * PRICE, 30 * PRICE)
+
+
+def waiting(count: int) -> None:
+    """Return once `count` connections wait for a row of a wallet's shards."""
+    until = time.monotonic() + 30
+    found = -1
+    while found != count:
+        assert time.monotonic() < until, f"{found} wait"
+        time.sleep(0.01)
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+                " AND datname = current_database()"
+            )
+            found = cursor.fetchone()[0]
+
+
+def two_of_a_later_shard(cast: Cast) -> tuple[uuid.UUID, uuid.UUID]:
+    """Hold until two holds are in one shard that is not the first; return both."""
+    first: dict[int, uuid.UUID] = {}
+    for _ in range(20):
+        source = reserve(cast)
+        shard = Hold.objects.get(pk=source).shard
+        if shard and shard in first:
+            return first[shard], source
+        first[shard] = source
+    raise AssertionError("all fell on the first shard")
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_an_end_that_finds_its_shard_emptied_lets_go_of_it_before_it_takes_all() -> None:
+    cast = make_cast()
+    org = cast.stranger.pk
+    fund(cast, 4 * PRICE, 4)
+    wallets.credit_limit_set(org_id=org, limit_nano=40 * PRICE)
+    one, other = two_of_a_later_shard(cast)
+    results: dict[str, Any] = {}
+
+    def run(name: str, call: Callable[[], Any]) -> threading.Thread:
+        thread = threading.Thread(target=lambda: results.update({name: at_once([call])[0]}))
+        thread.start()
+        return thread
+
+    with transaction.atomic():
+        settle(cast, one)  # uses what is prepaid in the shard
+        threads = [run("settle", lambda: settle(cast, other))]
+        waiting(1)
+        threads.append(run("rebalance", lambda: wallets.rebalance(org_id=org)))
+        waiting(2)
+    for thread in threads:
+        thread.join(60)
+    assert results == {"settle": True, "rebalance": None}
+    assert Charge.objects.get(pk=other).prepaid_nano == PRICE
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_ends_and_rebalances_of_a_nearly_spent_wallet_never_deadlock() -> None:
+    cast = make_cast()
+    org = cast.stranger.pk
+    fund(cast, 10 * PRICE, 4)
+    wallets.credit_limit_set(org_id=org, limit_nano=100 * PRICE)
+    sources = [reserve(cast) for _ in range(40)]
+    calls: list[Callable[[], Any]] = []
+    for source in sources:
+        calls += [
+            lambda source=source: settle(cast, source),
+            lambda: wallets.rebalance(org_id=org),
+        ]
+    assert in_turns(calls) == [True, None] * 40
+    assert balance_of(org).held_nano == 0
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_a_call_that_waited_while_its_wallet_got_shards_uses_all_of_them() -> None:
+    cast = make_cast()
+    org = cast.stranger.pk
+    fund(cast, 4 * PRICE, 1)
+    results: list[Any] = []
+    thread = threading.Thread(
+        target=lambda: results.extend(at_once([lambda: reserve(cast, 3 * PRICE)]))
+    )
+    with transaction.atomic():
+        wallets.shard_count_set(org_id=org, count=4)
+        thread.start()
+        waiting(1)
+    thread.join(60)
+    assert kinds(results) == {"UUID": 1}
+    assert balance_of(org).held_nano == 3 * PRICE
 
 
 @pytest.mark.django_db

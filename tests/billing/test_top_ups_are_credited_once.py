@@ -120,7 +120,10 @@ def test_a_lost_answer_opens_no_second_page(cast, payments, fault):
 
 def test_a_stored_500_is_passed(cast, payments):
     payments.fault("500_stored", match="/v1/checkout")
-    top_up, url = begin(cast)
+    with pytest.raises(PaymentsAway):
+        begin(cast, key="same")
+    top_up, url = begin(cast, key="same")
+    assert top_up.key_attempt == 1, "one key for each time that somebody asks"
     pay(payments, url)
     hear(payments, cast.developer.pk)
     assert refreshed(top_up).state == "paid"

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,12 @@ from typing import Any
 import pytest
 
 from marketplace.core.storage import storage
+from marketplace.local import market as local
+from marketplace.local.processes import LocalError
+from marketplace.local.valkey import free_port
 
 OUT = Path(__file__).parents[2] / "out" / "browser"
+START_S = 300.0
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
@@ -68,3 +73,32 @@ def page(browser: Any, site: str) -> Iterator[Any]:
     yield opened
     context.close()
     assert complaints == []
+
+
+@pytest.fixture(scope="session")
+def story(browser: Any) -> Iterator[Any]:
+    """One market for all stories, with its worker, which takes jobs at the test's beginning."""
+    from tests.browser.story import Story
+
+    var = Path(tempfile.mkdtemp(prefix="mercato-story-"))
+    (var / "mail").mkdir()
+    said: list[str] = []
+    env = {
+        "EMAIL_URL": f"filemail:///{var / 'mail'}",
+        "PAYOUT_GRANTED": "always",  # the customer pays with the seed's credit
+        "READS_PER_SECOND": "1000",
+        "SWEEP_EVERY_S": "1",
+        "WORKER_SLOTS": "2",
+    }
+    market = local.Market(var=var, port=free_port(), say=said.append, embedded=True, extra_env=env)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(local, "READY_TIMEOUT_S", START_S)
+        patch.setattr(local, "WORKER_TIMEOUT_S", START_S)
+        try:
+            market.start()
+            yield Story(market, browser)
+        except LocalError as error:
+            pytest.fail("\n".join([str(error), error.detail, *said]))
+        finally:
+            market.stop()
+            shutil.rmtree(var, ignore_errors=True)

@@ -55,7 +55,7 @@ def market(page, monkeypatch):
     )  # fmt: skip
     valkey.client().sadd(protocol.WORKERS_KEY, beat.worker_id)
     valkey.client().set(protocol.worker_key(beat.worker_id), json.dumps(beat.to_dict()))
-    invariants.audit_remember()
+    invariants.audit_remember(invariants.audit())
     yield cast, made, version
     valkey.client().flushdb()
 

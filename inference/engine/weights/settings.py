@@ -107,7 +107,7 @@ class WeightsSettings:
         """Read the settings. Raises ValueError naming the variable that is wrong."""
         peers, room = _words(env, "WEIGHTS_PEERS"), env.get("WEIGHTS_CACHE_BYTES")
         port, advertise = env.get("WEIGHTS_SERVE_PORT"), env.get("WEIGHTS_ADVERTISE_URL")
-        endpoint = env.get("WEIGHTS_S3_ENDPOINT_URL")
+        endpoint = env.get("WEIGHTS_S3_ENDPOINT_URL") or None  # compose files set it to nothing
         hub = env.get("HF_ENDPOINT") or "https://huggingface.co"
         return cls(
             roots=tuple(Path(p) for p in env.get("MERCATO_WEIGHTS_DIRS", "").split(":") if p),

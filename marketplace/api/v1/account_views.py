@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import ClassVar
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -88,8 +88,17 @@ class KeyRotate(APIView):
 
     @extend_schema(
         operation_id="keys_rotate",
+        parameters=[
+            OpenApiParameter(
+                "Idempotency-Key",
+                str,
+                OpenApiParameter.HEADER,
+                description="Repeating a request with the same key within 10 minutes has the same "
+                "answer; later it is refused with `rotated_already`.",
+            )
+        ],
         request=serializers.KeyRotate,
-        responses={200: serializers.NewKey, 422: serializers.Error},
+        responses={200: serializers.NewKey, 409: serializers.Error, 422: serializers.Error},
     )
     def post(self, request: Request, key_id: str) -> Response:
         """Give a key a new secret, in this answer only; the old one works for a while more.
@@ -98,9 +107,19 @@ class KeyRotate(APIView):
         """
         body = serializers.KeyRotate(data=request.data)
         body.is_valid(raise_exception=True)
+        once = request.headers.get("Idempotency-Key", "")
+        if len(once) > 255 or not once.isprintable():
+            raise InvalidInput(
+                "The Idempotency-Key is not valid.",
+                fields={"Idempotency-Key": ["At most 255 printable characters."]},
+            )
         caller = caller_of(request)
         key, secret = rotation.api_key_rotate(
-            org=caller.org, key_id=key_id, grace_h=body.validated_data["grace_hours"], by=caller.key
+            org=caller.org,
+            key_id=key_id,
+            grace_h=body.validated_data["grace_hours"],
+            by=caller.key,
+            once=once,
         )
         return Response(present.key(key) | {"key": secret})
 

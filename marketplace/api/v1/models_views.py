@@ -14,7 +14,7 @@ from marketplace.api.pagination import CursorPagination
 from marketplace.api.v1 import present, serializers
 from marketplace.catalog import selectors
 from marketplace.catalog.gallery import Use, Wish, gallery
-from marketplace.catalog.models import Status, Task
+from marketplace.catalog.models import Task
 from marketplace.core.errors import InvalidInput
 from marketplace.core.money import format_usd, to_nano
 from marketplace.jobs.services import quote_make
@@ -78,7 +78,7 @@ class ModelDetail(APIView):
 
 
 class VersionList(APIView):
-    """All listed versions of a model."""
+    """All versions of a model that can be called."""
 
     permission_classes = (PublicRead,)
 
@@ -88,13 +88,9 @@ class VersionList(APIView):
         org = org_of(request)
         model = selectors.model_get(vendor=vendor, name=name, org=org)
         prices = selectors.prices_of([model])
-        return Response(
-            [
-                present.version(version, prices)
-                for version in model.versions.all()
-                if version.status == Status.LISTED or model.org_id == (org.pk if org else None)
-            ]
-        )
+        is_own = org is not None and model.org_id == org.pk
+        rows = model.versions.all() if is_own else selectors.callable_versions(model)
+        return Response([present.version(version, prices) for version in rows])
 
 
 class Quote(APIView):

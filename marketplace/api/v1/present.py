@@ -47,6 +47,7 @@ def licence(row: Licence) -> dict[str, Any]:
 
 def version(row: Version, prices: Mapping[Any, Price]) -> dict[str, Any]:
     """Return a version with its current price, found in `prices` by version."""
+    end = catalog.retirement_of(row)
     return {
         "id": row.pk,
         "number": row.number,
@@ -60,6 +61,8 @@ def version(row: Version, prices: Mapping[Any, Price]) -> dict[str, Any]:
         "parents": [str(link.parent) for link in row.parent_links.all()],
         "lora": row.lora,
         "listed_at": row.listed_at,
+        "ends_at": end.ends_at if end else None,
+        "end_note": end.note if end else "",
     }
 
 

@@ -175,6 +175,10 @@ class Version(serializers.Serializer):  # type: ignore[type-arg]
     )
     lora = serializers.BooleanField(help_text="A LoRA, which runs on the weights of `base`.")
     listed_at = serializers.DateTimeField(allow_null=True)
+    ends_at = serializers.DateTimeField(
+        allow_null=True, help_text="From when on it cannot be called any more, if that is known."
+    )
+    end_note = serializers.CharField(help_text="What to use instead.")
 
 
 class Model(serializers.Serializer):  # type: ignore[type-arg]

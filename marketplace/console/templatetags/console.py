@@ -1,4 +1,4 @@
-"""Template filters of the console: JSON for people, ages, sizes, sparklines."""
+"""Template filters of the console: JSON for people, ages, sizes."""
 
 import json
 import time
@@ -29,12 +29,3 @@ def age(moment: float) -> str:
 def gib(size: int) -> str:
     """Write bytes as GiB."""
     return f"{size / 2**30:.1f} GiB"
-
-
-@register.filter
-def bars(percents: list[int]) -> list[dict[str, float]]:
-    """Return percentages as the bars of a sparkline, 4 wide and at most 28 high."""
-    return [
-        {"x": 4 * place, "y": 28 - max(part * 0.28, 1), "height": max(part * 0.28, 1), "part": part}
-        for place, part in enumerate(percents)
-    ]

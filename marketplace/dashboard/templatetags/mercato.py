@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import urlsplit
 
 from django import template
 from django.utils.safestring import SafeString
@@ -36,6 +37,12 @@ def tone(status: str) -> str:
 def words(value: str) -> str:
     """Write a code name as words: `text-to-image` is "Text to image"."""
     return str(value).replace("-", " ").replace("_", " ").capitalize()
+
+
+@register.filter
+def host(url: str) -> str:
+    """Return whose server a URL names; its path is often a secret."""
+    return urlsplit(url).hostname or ""
 
 
 @register.filter
@@ -94,6 +101,6 @@ def current(path: str, prefix: str, *, exact: bool = False) -> SafeString | str:
 
 
 @register.simple_tag
-def sparkline(points: Sequence[float] | None) -> str:
+def sparkline(points: Sequence[float] | None, top: float | None = None) -> str:
     """Return the path of a line through `points` in a box of 100 × 30; nothing below two."""
-    return charts.line(points or ())
+    return charts.line(points or (), top or None)

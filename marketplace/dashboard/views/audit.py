@@ -11,7 +11,10 @@ from django.views.decorators.http import require_safe
 from marketplace.accounts import audit
 from marketplace.accounts.models import AuditEvent, Organisation
 from marketplace.core.errors import NotAllowed, NotFound
+from marketplace.core.ids import parse_number
+from marketplace.core.keyset import links
 from marketplace.core.money import format_usd
+from marketplace.core.text import printable
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
 from marketplace.dashboard.csv_pages import stream_csv
 from marketplace.dashboard.periods import day_of
@@ -24,8 +27,8 @@ _FIELDS = ("actor", "action", "from", "to")
 def _wanted(asked: QueryDict) -> dict[str, Any]:
     first, last = day_of(asked.get("from", "")), day_of(asked.get("to", ""))
     return {
-        "actor": asked.get("actor", "")[:200],
-        "action": asked.get("action", "")[:40],
+        "actor": printable(asked.get("actor", "")[:200]),
+        "action": printable(asked.get("action", "")[:40]),
         "since": datetime.combine(first, time.min, UTC) if first else None,
         "until": datetime.combine(last + timedelta(days=1), time.min, UTC) if last else None,
     }
@@ -40,9 +43,10 @@ def _before(asked: QueryDict) -> int | None:
     text = asked.get("before", "")
     if not text:
         return None
-    if not text.isascii() or not text.isdecimal() or len(text) > 18:
+    number = parse_number(text)
+    if number is None:
         raise NotFound("There is no such page.")
-    return int(text)
+    return number
 
 
 def _row(event: AuditEvent) -> dict[str, Any]:
@@ -72,8 +76,7 @@ def audit_log(request: MemberRequest) -> HttpResponse:
             kept[name] = request.GET[name]
     context = {
         "rows": [_row(event) for event in rows[:_PER_PAGE]],
-        "next": rows[_PER_PAGE - 1].pk if len(rows) > _PER_PAGE else "",
-        "before": request.GET.get("before", ""),
+        **links(request, rows[_PER_PAGE - 1].pk if len(rows) > _PER_PAGE else ""),
         "query": kept.urlencode(),
         "asked": {name: request.GET.get(name, "") for name in _FIELDS},
         "actors": audit.actors_of(request.org),

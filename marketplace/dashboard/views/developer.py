@@ -19,6 +19,7 @@ from marketplace.accounts import selectors as accounts
 from marketplace.accounts.models import Organisation, Role
 from marketplace.catalog import selectors as catalog
 from marketplace.core.clock import now
+from marketplace.core.keyset import links, page_of
 from marketplace.core.money import to_usd
 from marketplace.dashboard import charts
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
@@ -26,7 +27,6 @@ from marketplace.dashboard.csv_pages import stream_csv
 from marketplace.dashboard.forms import PromotionForm
 from marketplace.dashboard.periods import NAMED, Period, month_start, period_of
 from marketplace.dashboard.runway import runway_of
-from marketplace.dashboard.sparks import spark
 from marketplace.dashboard.views.jobs import row_of
 from marketplace.dashboard.views.payments import money_context
 from marketplace.jobs import listing
@@ -35,6 +35,7 @@ from marketplace.jobs.listing import JobFilter
 
 _DAYS = 30
 _RECENT = 6
+_CREDITS = 50
 
 
 def _spent(days: list[Day], first: date, last: date) -> tuple[int, int]:
@@ -111,8 +112,8 @@ def _spending(org: Organisation, today: date) -> dict[str, Any]:
         "days": shown,
         "chart": charts.daily(days, today, _DAYS, height=96),
         "calls": sum(day.count for day in shown),
-        "spark_spent": spark([day.amount_nano for day in shown]),
-        "spark_calls": spark([day.count for day in shown]),
+        "daily_spent": [day.amount_nano for day in shown],
+        "daily_calls": [day.count for day in shown],
         "balance": balance,
         "runway": runway_of(balance, days, today),
     }
@@ -183,13 +184,20 @@ def billing_page(request: MemberRequest) -> HttpResponse:
     """Show the balance, what was credited, and how Stripe stands."""
     grants = billing.grants_of(request.org.pk)
     models, vendors = catalog.grant_scopes(grants)
+    credits, following = page_of(
+        billing.credits_of(request.org.pk),
+        request.GET.get("before", ""),
+        by="occurred_at",
+        size=_CREDITS,
+    )
     context = {
         "balance": billing.balance_of(request.org.pk),
         "grants": [
             (grant, models.get(grant.model_id) or vendors.get(grant.vendor_id) or "")
             for grant in grants
         ],
-        "credits": billing.credits_of(request.org.pk)[:50],
+        "credits": credits,
+        **links(request, following),
         "meters": billing.meters_of(request.org.pk),
         **money_context(request),
         "code_form": PromotionForm() if may(request, Role.BILLING) else None,

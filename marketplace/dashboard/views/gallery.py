@@ -16,7 +16,7 @@ from marketplace.dashboard import present
 from marketplace.dashboard.access import answers
 from marketplace.dashboard.gallery_form import Search
 
-_PER_PAGE = 24
+_PER_PAGE, _PAGES = 24, 100
 _SAMPLES = 4
 
 
@@ -66,7 +66,7 @@ def gallery(request: HttpRequest) -> HttpResponse:
         "cards": cards,
         "goods": _goods(cards),
         "newer": search.address(page=search.page - 1) if search.page > 1 else "",
-        "older": search.address(page=search.page + 1) if further else "",
+        "older": search.address(page=search.page + 1) if further and search.page < _PAGES else "",
     }
     # htmx asks for the results alone while somebody types.
     partial = request.htmx and request.htmx.target == "results"  # type: ignore[attr-defined]
@@ -89,15 +89,15 @@ def vendor(request: HttpRequest, slug: str) -> HttpResponse:
         "vendor": org,
         "cards": _cards(rows[:_PER_PAGE]),
         "newer": f"?page={page - 1}" if page > 1 else "",
-        "older": f"?page={page + 1}" if len(rows) > _PER_PAGE else "",
+        "older": f"?page={page + 1}" if len(rows) > _PER_PAGE and page < _PAGES else "",
     }
     return render(request, "public/vendor.html", context)
 
 
 def _page_number(request: HttpRequest) -> int:
-    """Return the page that is asked for, 1 to 100."""
+    """Return the page that is asked for, 1 to _PAGES."""
     text = request.GET.get("page", "")
-    return min(max(int(text), 1), 100) if text.isdecimal() and len(text) < 4 else 1
+    return min(max(int(text), 1), _PAGES) if text.isdecimal() and len(text) < 4 else 1
 
 
 @require_safe

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from billing import selectors as billing
@@ -18,8 +19,10 @@ from marketplace.catalog.schemas import in_order
 from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.ids import parse_id
+from marketplace.core.impersonation import is_acting
+from marketplace.core.keyset import links
 from marketplace.core.money import to_usd
-from marketplace.dashboard.access import MemberRequest, heavy, may, member
+from marketplace.dashboard.access import MemberRequest, ask, confirmed, heavy, may, member
 from marketplace.dashboard.csv_pages import stream_csv
 from marketplace.dashboard.periods import day_of
 from marketplace.dashboard.snippets import snippets_of
@@ -29,6 +32,7 @@ from marketplace.jobs.listing import SOURCES, JobFilter
 from marketplace.jobs.models import Job, JobStatus
 from marketplace.jobs.services import job_cancel
 from marketplace.jobs.timeline import timeline_of
+from marketplace.jobs.vendor_fleet import alias_of
 
 _PER_PAGE = 20
 _FIELDS = ("id", "status", "model", "key", "source", "from", "to")
@@ -88,8 +92,7 @@ def job_list(request: MemberRequest) -> HttpResponse:
     rows = [row_of(job) for job in found]
     context = {
         "rows": rows,
-        "next": following,
-        "before": before,
+        **links(request, following),
         "query": _query(request.GET),
         "status": wanted.status,
         "statuses": JobStatus.choices,
@@ -169,8 +172,10 @@ def _job_context(request: MemberRequest, job: Job) -> dict[str, Any]:
         "shares": _shares(charge),
         "timeline": timeline_of(job, now()),
         "logs": events.logs_of(job.pk),
+        "worker": alias_of(request.org.pk, job.worker_id) if job.worker_id else "",
         "goes_at": retention.goes_at(job),
         "may_write": may(request, Role.DEVELOPER),
+        "sees_address": may(request, Role.DEVELOPER) and not is_acting(request),
     }
 
 
@@ -218,6 +223,15 @@ def job_stop(request: MemberRequest, job_id: str) -> HttpResponseBase:
 def job_purge(request: MemberRequest, job_id: str) -> HttpResponseBase:
     """Delete a job's inputs and outputs now."""
     found = jobs.job_get(org=request.org, job_id=job_id)
+    if not confirmed(request):
+        return ask(
+            request,
+            question="Delete the inputs and outputs of this job?",
+            words="They do not come back. What the job cost, and why, is kept.",
+            button="Delete them",
+            back=reverse("job", args=[job_id]),
+            stay="Keep them",
+        )
     try:
         retention.job_purge(org=request.org, job=found)
         messages.success(request, "Its inputs and outputs are deleted. What it cost is kept.")

@@ -18,8 +18,9 @@ from marketplace.catalog.models import Status
 from marketplace.catalog.samples import MAX_SAMPLES, sample_drop, samples_of, samples_order
 from marketplace.catalog.schema_templates import template_of
 from marketplace.catalog.shipped import shipped
-from marketplace.core.errors import InvalidInput, MarketError, WrongState
+from marketplace.core.errors import InvalidInput, MarketError, NotAllowed, WrongState
 from marketplace.dashboard import listing_present as words
+from marketplace.dashboard import playground
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.listing_forms import (
     AboutForm,
@@ -29,7 +30,7 @@ from marketplace.dashboard.listing_forms import (
     TermsForm,
     WeightsForm,
 )
-from marketplace.dashboard.schema_form import PlaygroundForm, initial_of
+from marketplace.dashboard.schema_form import PlaygroundForm
 from marketplace.jobs.draft_runs import (
     draft_output_keep,
     draft_run,
@@ -78,6 +79,8 @@ def _on(draft: ListingDraft, step: str) -> HttpResponseBase:
 @require_http_methods(["GET", "HEAD", "POST"])
 def begin(request: MemberRequest) -> HttpResponseBase:
     """Ask for the name and what people read; then the model exists, privately."""
+    if not may(request, Role.DEVELOPER):
+        raise NotAllowed("Owners, admins and developers list models.")
     form, status = NewAboutForm(initial={"visibility": "public"}), 200
     if request.method == "POST":
         form, status = NewAboutForm(request.POST), 422
@@ -90,7 +93,7 @@ def begin(request: MemberRequest) -> HttpResponseBase:
             except MarketError as error:
                 show_error(form, error)
     steps = words.steps([listing.Step(name, False, name == "about") for name in listing.STEPS])
-    context = {"form": form, "steps": steps, "step": steps[0], "done_count": 0, "org": request.org}
+    context = {"form": form, "steps": steps, "step": steps[0], "done_count": 0, "may_write": True}
     return render(request, "vendor/listing/about.html", context, status=status)
 
 
@@ -144,12 +147,14 @@ def weights(request: MemberRequest, name: str) -> HttpResponseBase:
     return _page(request, draft, "weights", context, status)
 
 
-def _schema_context(text: str) -> dict[str, Any]:
+def _schema_context(draft: ListingDraft, text: str) -> dict[str, Any]:
     """Return the form that a schema makes, or what is wrong with it."""
     schema, problems = schema_problems.parse(text)
     if schema is None:
         return {"problems": problems}
-    return {"preview": PlaygroundForm(schema, prefix="preview", initial=initial_of(schema))}
+    form = playground.form_of(words.drafted(draft, schema), draft.org, prefix="preview")
+    # Nothing can be sent from a preview: its page has no scripts for files.
+    return {"preview": form, **playground.file_context(form), "takes_files": False}
 
 
 def _inputs_form(draft: ListingDraft, template: str) -> InputsForm:
@@ -178,7 +183,7 @@ def inputs(request: MemberRequest, name: str) -> HttpResponseBase:
             status = 422
             if form.is_valid() and _inputs_saved(draft, form):
                 return _on(draft, "inputs")
-    context = {"form": form, "families": families, **_schema_context(text)}
+    context = {"form": form, "families": families, **_schema_context(draft, text)}
     return _page(request, draft, "inputs", context, status)
 
 
@@ -200,8 +205,8 @@ def _inputs_saved(draft: ListingDraft, form: InputsForm) -> bool:
 @require_POST
 def inputs_preview(request: MemberRequest, name: str) -> HttpResponse:
     """Answer the form that the schema makes, as a fragment."""
-    _draft(request, name)
-    context = _schema_context(request.POST.get("input_schema", ""))
+    draft = _draft(request, name)
+    context = _schema_context(draft, request.POST.get("input_schema", ""))
     return render(request, "vendor/listing/preview.html", context)
 
 
@@ -262,25 +267,36 @@ def test(request: MemberRequest, name: str) -> HttpResponseBase:
     schema = draft.inputs.get("schema")
     if not (draft.weights and schema and draft.terms):
         return redirect("listing", name)
-    form = PlaygroundForm(schema, prefix="in", initial=initial_of(schema))
+    tried = words.drafted(draft, schema)
+    form = playground.form_of(tried, request.org)
     if request.method == "POST":
-        form, status = PlaygroundForm(schema, request.POST, prefix="in"), 422
-        if form.is_valid():
-            try:
-                version = listing.version_ensure(draft=draft)
-                draft_run(org=request.org, version=version, given=form.given(), user=request.user)
-                return redirect("listing-test", name)
-            except MarketError as error:
-                fields = {f"input.{key}": key for key in schema["properties"]}
-                show_error(form, error, fields)
+        data, problems = playground.store_files(tried, request.org, request.POST, request.FILES)
+        form, status = playground.form_of(tried, request.org, data=data), 422
+        for field, problem in problems.items():
+            form.add_error(field, problem)
+        if form.is_valid() and _test_began(request, draft, form):
+            return redirect("listing-test", name)
     if request.htmx:  # type: ignore[attr-defined]
         return render(
             request,
             "vendor/listing/runs.html",
             {"draft": draft, "model": draft.model, **_runs(draft)},
         )
-    context = {"form": form, "per_hour": settings.TEST_RUNS_PER_HOUR, **_runs(draft)}
+    files = playground.file_context(form)
+    context = {"form": form, "per_hour": settings.TEST_RUNS_PER_HOUR, **files, **_runs(draft)}
     return _page(request, draft, "test", context, status)
+
+
+def _test_began(request: MemberRequest, draft: ListingDraft, form: PlaygroundForm) -> bool:
+    """Begin a test run of a valid form, or put what is wrong with it at its fields."""
+    tried = words.drafted(draft, draft.inputs["schema"])
+    try:
+        version = listing.version_ensure(draft=draft)
+        draft_run(org=request.org, version=version, given=form.given(), user=request.user)
+    except MarketError as error:
+        playground.show_input_error(form, error, tried)
+        return False
+    return True
 
 
 @member(write=[Role.DEVELOPER])

@@ -17,6 +17,7 @@ from billing.stripe.gateway import GatewayError
 from marketplace.accounts.models import Role
 from marketplace.core import limits
 from marketplace.core.errors import MarketError, TooManyRequests
+from marketplace.core.impersonation import is_acting
 from marketplace.dashboard.access import MemberRequest, heavy, may, member, show_error
 from marketplace.dashboard.payment_forms import PRESETS, ProfileForm, RechargeForm, TopUpForm
 
@@ -73,7 +74,7 @@ def top_up(request: MemberRequest, top_up_id: str) -> HttpResponse:
     """Say what became of a top-up; htmx asks again while it is not known. Paid: its receipt."""
     found = topups.top_up_get(org=request.org, top_up_id=top_up_id)
     gateway = gateway_shared()
-    if found.state == TopUpState.PENDING and gateway is not None:
+    if found.state == TopUpState.PENDING and gateway is not None and not is_acting(request):
         try:
             limits.heavy(request.org.pk)
             topups.top_up_refresh(gateway, found)
@@ -146,7 +147,8 @@ def recharge_page(request: MemberRequest) -> HttpResponseBase:
     gateway = gateway_shared()
     if gateway is not None and request.method != "HEAD":
         try:
-            if (setup_id := request.GET.get("saved")) and may(request, Role.BILLING):
+            writes = may(request, Role.BILLING) and not is_acting(request)
+            if writes and (setup_id := request.GET.get("saved")):
                 recharge.card_saved(gateway, request.org.pk, setup_id)
                 found = profile_of(request.org)
             card = recharge.card_of(gateway, found)

@@ -16,6 +16,7 @@ from billing.statements.draft import CENT_NANO
 from marketplace.accounts.models import Role
 from marketplace.core.download import send_bytes, send_file
 from marketplace.core.errors import MarketError
+from marketplace.core.impersonation import is_acting
 from marketplace.dashboard.access import MemberRequest, heavy, may, member, show_error
 from marketplace.dashboard.payout_forms import MinimumForm, PayoutCountryForm
 
@@ -55,7 +56,9 @@ def account(request: MemberRequest) -> HttpResponseBase:
         return redirect("vendor-payouts")
     found = selectors.payout_account_of(request.org)
     if request.method == "GET" and "from" in request.GET:
-        return _returned(request)
+        # A GET that writes what Stripe answers: only for who may, and not for staff who look on.
+        writes = may(request, Role.BILLING) and not is_acting(request)
+        return _returned(request) if writes else redirect("vendor-payouts")
     form, status = MinimumForm(initial={"minimum": f"{found.minimum_cents / 100:.2f}"}), 200
     if request.method == "POST":
         form, status = MinimumForm(request.POST), 422

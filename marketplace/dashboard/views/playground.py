@@ -17,9 +17,11 @@ from marketplace.accounts.models import Role
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Model, Version
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
+from marketplace.core.text import printable
 from marketplace.dashboard import playground
-from marketplace.dashboard.access import MemberRequest, answers, member, show_error
+from marketplace.dashboard.access import MemberRequest, answers, member
 from marketplace.dashboard.schema_form import PlaygroundForm
+from marketplace.dashboard.snippets import snippets_of
 from marketplace.dashboard.views.public import model_page
 from marketplace.jobs import files
 from marketplace.jobs import selectors as jobs
@@ -53,15 +55,10 @@ def quote(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
         "version": version,
         "model": model,
         **playground.price_context(version, price, org, form),
-        "code": playground.code_of(model, playground.given_of(form, version)),
+        "code": snippets_of(model.ref, playground.given_of(form, version)),
         "with_code": True,
     }
     return render(request, "playground/quote.html", context)
-
-
-def _input_names(version: Version) -> dict[str, str]:
-    """Map the names that the schema check uses to the form's."""
-    return {f"input.{name}": name for name in version.input_schema.get("properties", {})}
 
 
 def _submit(
@@ -84,10 +81,7 @@ def _submit(
             trace_id=request.trace_id,  # type: ignore[attr-defined]
         )
     except MarketError as error:
-        # The check names a LoRA by its place: that is a part of its field.
-        fields = {".".join(name.split(".")[:2]): said for name, said in error.fields.items()}
-        error.fields = fields
-        show_error(form, error, _input_names(version))
+        playground.show_input_error(form, error, version)
         return None
     return job
 
@@ -182,7 +176,7 @@ def _announced(request: MemberRequest) -> dict[str, Any]:
     kind, size = request.POST.get("content_type", ""), request.POST.get("size", "")
     if kind not in _TYPES:
         raise InvalidInput("It must be a PNG, JPEG or WebP picture.")
-    name = request.POST.get("name", "").replace("/", "-")[:200] or "upload"
+    name = printable(request.POST.get("name", "").replace("/", "-")).strip()[:200] or "upload"
     most = settings.FILE_MAX_BYTES
     if not size.isdecimal() or not 0 < int(size[:18]) <= most:
         raise InvalidInput(f"It may have at most {most // 2**20} MB, and must not be empty.")

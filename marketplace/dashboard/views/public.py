@@ -1,15 +1,17 @@
 """The page of a model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from marketplace.accounts.models import Organisation
-from marketplace.catalog import acceptance, chains
+from marketplace.catalog import acceptance, chains, rollouts
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.models import Model
+from marketplace.catalog.models import Model, Price, Version
 from marketplace.catalog.samples import samples_of
 from marketplace.dashboard import playground, present
 from marketplace.dashboard.access import answers
@@ -35,11 +37,7 @@ def model_page(
     context: dict[str, Any] = {
         "model": model,
         "version": version,
-        "versions": [
-            (row, present.price_words(prices.get(row.pk)))
-            for row in model.versions.all()
-            if row.status == "listed"
-        ],
+        **_versions(model, version, org, prices),
         "samples": samples_of([version]).get(version.pk, []) if version else [],
         "is_own": org is not None and model.org_id == org.pk,
     }
@@ -55,11 +53,30 @@ def model_page(
     return render(request, "public/model.html", context, status=status)
 
 
+def _versions(
+    model: Model, stable: Version | None, org: Organisation | None, prices: Mapping[Any, Price]
+) -> dict[str, Any]:
+    """Return the versions that can be called, and what a bare name means: to all, and to `org`."""
+    found = catalog.callable_versions(model)
+    rollout = getattr(model, "rollout", None)
+    canary = rollout.canary_id if rollout else None
+    return {
+        "versions": [
+            {"row": row, "price": present.price_words(prices.get(row.pk)), "end": end}
+            for row in found
+            for end in [catalog.retirement_of(row)]
+        ],
+        "canary": next((row for row in found if row.pk == canary and row != stable), None),
+        "own_version": rollouts.choose(found, rollout, org.pk) if org else None,
+    }
+
+
 @answers
 @require_safe
 def model(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
     """Show a model; `?from=` fills the playground with an earlier run, and shows that.
 
+    A run of another model is shown on that model's page: its inputs are no inputs of this one.
     `?seed=new` leaves out that run's seed, `?seed=same` puts in the one that it was drawn from.
     `?sample=` fills it with what a sample was made of.
     """
@@ -68,6 +85,10 @@ def model(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
     values = job = None
     if org is not None and (again := request.GET.get("from")):
         job = jobs.job_get(org=org, job_id=again)
+        made_by = job.version.model
+        if made_by.pk != found.pk:
+            own = reverse("model", args=[made_by.org.slug, made_by.name])
+            return redirect(f"{own}?{request.GET.urlencode()}")
         values = playground.values_again(job, request.GET.get("seed", ""))
     elif shown := request.GET.get("sample"):
         listed = samples_of([catalog.listed_version(found)])

@@ -20,17 +20,20 @@ from marketplace.core.errors import InvalidInput, MarketError, NotFound
 from marketplace.core.money import format_usd
 from marketplace.dashboard import vendor_charts
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
+from marketplace.dashboard.fields import DayField
+from marketplace.dashboard.periods import SPANS
 from marketplace.jobs.analytics import MIN_CALLS, Calls, calls_of, customers_of
 from marketplace.jobs.vendor_fleet import OwnFleet, fleet_of
 
-SPANS = {"7": "7 days", "30": "30 days", "90": "90 days"}
 _VERSIONS = 500
+_NO_DAY = {"required": "Name the last day.", "invalid": "Name the last day."}
+_FIELDS = ("action", "version", "percent", "ends_on", "note")
 
 
 class RetireForm(forms.Form):
     """The last day of a version."""
 
-    ends_on = forms.DateField(widget=forms.DateInput(attrs={"type": "date"}), label="Last day")
+    ends_on = DayField(label="Last day", error_messages=_NO_DAY)
     note = forms.CharField(max_length=300, required=False, label="What to use instead")
 
 
@@ -67,7 +70,9 @@ def _change(request: MemberRequest, found: Model) -> str:
         case "deprecate":
             form = RetireForm(request.POST)
             if not form.is_valid():
-                raise InvalidInput("Name the last day.")
+                raise InvalidInput(
+                    " ".join(str(e) for found in form.errors.values() for e in found)
+                )
             day = form.cleaned_data["ends_on"] + timedelta(days=1)
             end = datetime.combine(day, time(), tzinfo=UTC)
             note = form.cleaned_data["note"]
@@ -84,12 +89,17 @@ def _change(request: MemberRequest, found: Model) -> str:
 def rollout(request: MemberRequest, name: str) -> HttpResponseBase:
     """Show which version callers get who name none, and change it."""
     found = _model(request, name)
-    if request.method == "POST":
-        try:
-            messages.success(request, _change(request, found))
-        except MarketError as error:
-            messages.error(request, error.message)
-        return redirect("vendor-rollout", name)
+    if request.method != "POST":
+        return _page(request, found)
+    try:
+        messages.success(request, _change(request, found))
+    except MarketError as error:
+        tried = {name: request.POST.get(name, "")[:300] for name in _FIELDS}
+        return _page(request, found, 422, problem=error.message, tried=tried)
+    return redirect("vendor-rollout", name)
+
+
+def _page(request: MemberRequest, found: Model, status: int = 200, **more: Any) -> HttpResponse:
     versions = list(found.versions.select_related("licence", "model__org")[:_VERSIONS])
     retired = {row.version_id: row for row in Retirement.objects.filter(version__in=versions)}
     callable_ = [
@@ -123,11 +133,11 @@ def rollout(request: MemberRequest, name: str) -> HttpResponseBase:
         "canary": canary,
         "canary_is_live": canary in callable_,
         "events": RolloutEvent.objects.filter(model=found).select_related("version", "by")[:30],
-        "form": RetireForm(),
         "today": now().date(),
         "may_write": may(request, Role.DEVELOPER),
+        **more,
     }
-    return render(request, "vendor/rollout.html", context)
+    return render(request, "vendor/rollout.html", context, status=status)
 
 
 def _charts(days: list[Any], length: int) -> list[dict[str, Any]]:
@@ -150,7 +160,7 @@ def _charts(days: list[Any], length: int) -> list[dict[str, Any]]:
 def analytics(request: MemberRequest) -> HttpResponse:
     """Show calls, revenue, times and errors, of all models or one, and the largest customers."""
     span = request.GET.get("days", "30")
-    length = int(span) if span in SPANS else 30
+    length = int(span) if span in dict(SPANS) else 30
     models = list(Model.objects.for_org(request.org).select_related("org")[:200])
     chosen = next((row for row in models if row.name == request.GET.get("model")), None)
     versions = Version.objects.for_org(request.org).select_related("model__org")
@@ -165,13 +175,14 @@ def analytics(request: MemberRequest) -> HttpResponse:
         "models": models,
         "chosen": chosen,
         "days": str(length),
-        "spans": SPANS.items(),
+        "spans": SPANS,
         "total": found.total,
         "charts": _charts(found.by_day, length),
         "by_day": list(reversed(found.by_day)),
         "by_version": [(named[version_id], calls) for version_id, calls in rows],
         "customers": customers_of(request.org.pk, list(named), since),
         "min_calls": MIN_CALLS,
+        "may_write": may(request, Role.DEVELOPER),
     }
     return render(request, "vendor/analytics.html", context)
 

@@ -15,7 +15,15 @@ from marketplace.accounts import services
 from marketplace.accounts.middleware import SESSION_KEY
 from marketplace.accounts.models import Membership, Role
 from marketplace.core.errors import MarketError, NotFound
-from marketplace.dashboard.access import MemberRequest, answers, may, member, show_error
+from marketplace.dashboard.access import (
+    MemberRequest,
+    answers,
+    ask,
+    confirmed,
+    may,
+    member,
+    show_error,
+)
 from marketplace.dashboard.desk_forms import RetentionForm
 from marketplace.dashboard.forms import InvitationForm, OrganisationForm, SettingsForm
 from marketplace.jobs.retention import keep_days_of, retention_set
@@ -99,12 +107,24 @@ def member_role(request: MemberRequest, membership_id: int) -> HttpResponseBase:
 def member_remove(request: MemberRequest, membership_id: int) -> HttpResponseBase:
     """End a membership: one's own, or as owner or admin another's."""
     other = _other(request, membership_id)
+    own = other.user_id == request.user.pk
+    if not confirmed(request):
+        who = "You" if own else str(other.user)
+        return ask(
+            request,
+            question=f"Leave {request.org}?" if own else f"Remove {other.user}?",
+            words=f"{who} can no longer see or change anything of {request.org}. Only an "
+            "invitation leads back. Keys made with the scope admin or billing end; others go on.",
+            button="Leave" if own else "Remove",
+            back=reverse("team"),
+            stay="Stay" if own else "Keep",
+        )
     try:
         services.membership_remove(org=request.org, user=other.user, removed_by=request.user)
         messages.success(request, f"{other.user} is no longer a member of {request.org}.")
     except MarketError as error:
         messages.error(request, error.message)
-    return redirect("dashboard" if other.user_id == request.user.pk else "team")
+    return redirect("dashboard" if own else "team")
 
 
 @never_cache
@@ -193,8 +213,19 @@ def retention(request: MemberRequest) -> HttpResponseBase:
     """Say how long inputs and outputs are kept."""
     form = RetentionForm(request.POST)
     if form.is_valid():
+        days = form.cleaned_data["keep_days"]
+        if not confirmed(request):
+            return ask(
+                request,
+                question="Change how long data is kept?",
+                words="Inputs and outputs that are older than the new period are deleted at "
+                "once, and do not come back.",
+                button="Change it",
+                back=reverse("settings"),
+                stay="Leave it as it is",
+            )
         try:
-            retention_set(org=request.org, days=form.cleaned_data["keep_days"])
+            retention_set(org=request.org, days=days)
             messages.success(request, f"Kept for {keep_days_of(request.org)} days from now on.")
             return redirect("settings")
         except MarketError as error:

@@ -27,6 +27,7 @@ from marketplace.catalog.listing import unfinished
 from marketplace.catalog.models import Model, Status, Version
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
+from marketplace.core.keyset import links, page_of
 from marketplace.dashboard import charts, present
 from marketplace.dashboard.access import MemberRequest, heavy, may, member, show_error
 from marketplace.dashboard.forms import (
@@ -38,7 +39,7 @@ from marketplace.dashboard.forms import (
 
 _EDITED = ("title", "summary", "description", "category", "visibility")
 _DAYS = 30
-_STATEMENTS = 36
+_MODELS, _STATEMENTS = 50, 36
 _KEPT_S = 60
 
 
@@ -54,7 +55,9 @@ def _own(request: MemberRequest, name: str) -> Model:
 @require_safe
 def models(request: MemberRequest) -> HttpResponse:
     """List the organisation's models with the state of their newest version."""
-    rows = list(catalog.models_of(request.org)[:200])
+    rows, following = page_of(
+        catalog.models_of(request.org), request.GET.get("before", ""), by="created_at", size=_MODELS
+    )
     prices = catalog.prices_of(rows)
     begun = unfinished(request.org)
     listed = []
@@ -65,7 +68,11 @@ def models(request: MemberRequest) -> HttpResponse:
         listed.append(
             {"model": row, "version": current, "price": price, "unfinished": row.pk in begun}
         )
-    context = {"rows": listed, "may_write": may(request, Role.DEVELOPER)}
+    context = {
+        "rows": listed,
+        "may_write": may(request, Role.DEVELOPER),
+        **links(request, following),
+    }
     return render(request, "vendor/models.html", context)
 
 
@@ -272,6 +279,12 @@ def _sums(org_id: uuid.UUID) -> tuple[int, list[billing.VersionSum]]:
 def earnings(request: MemberRequest) -> HttpResponse:
     """Show the month so far, the statements, and what was earned by day, model and call."""
     org_id, preview = request.org.pk, statements.preview_of(request.org)
+    shown, following = page_of(
+        statements.statements_of(request.org),
+        request.GET.get("before", ""),
+        by="month",
+        size=_STATEMENTS,
+    )
     midnight = now().replace(hour=0, minute=0, second=0, microsecond=0)
     days = billing.earnings_by_day(org_id, midnight - timedelta(days=_DAYS - 1))
     total, sums = _sums(org_id)
@@ -283,8 +296,9 @@ def earnings(request: MemberRequest) -> HttpResponse:
         "payout_nano": preview.payout_cents * CENT_NANO,
         "statements": [
             (row, row.payout_cents * CENT_NANO, statements.payout_words(statements.payout_of(row)))
-            for row in statements.statements_of(request.org)[:_STATEMENTS]
+            for row in shown
         ],
+        **links(request, following),
         "total": total,
         "chart": charts.daily(days, now().date(), _DAYS),
         "days": list(reversed(days)),

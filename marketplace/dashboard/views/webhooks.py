@@ -1,23 +1,34 @@
 """Webhooks: where they go, what was sent and answered, replays, a test, the signing secret."""
 
 import json
+import uuid
 from typing import Any
 
 from django.conf import settings
 from django.contrib import messages
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from marketplace.accounts import events, rotation
 from marketplace.accounts.models import Role
 from marketplace.core.errors import MarketError
+from marketplace.core.keyset import links
 from marketplace.core.outbox import Delivery
-from marketplace.dashboard.access import MemberRequest, may, member
+from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.budget_forms import WebhookForm
 from marketplace.jobs import deliveries
 
 _KINDS = (("job", "Jobs"), ("account", "Account"))
+
+
+def _sees_all(request: MemberRequest, kind: str) -> bool:
+    """Tell whether a member may see addresses, which are often secrets, and what was answered.
+
+    Those of jobs: who may submit jobs; the account's: who may set it.
+    """
+    return may(request, Role.DEVELOPER) if kind == "job" else may(request)
 
 
 def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpResponse:
@@ -29,9 +40,8 @@ def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpRespons
         org=request.org, kind=kind, state=state, before=before
     )
     context = {
-        "rows": rows,
-        "next": following,
-        "before": before,
+        "rows": [(told, _sees_all(request, told.kind)) for told in rows],
+        **links(request, following, path=reverse("webhooks")),
         "kind": kind,
         "state": state,
         "kinds": _KINDS,
@@ -41,6 +51,8 @@ def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpRespons
         "may_write": may(request, Role.DEVELOPER),
         "shown": request.org.webhook_secret_shown_at is not None,
         "grace_h": settings.WEBHOOK_SECRET_GRACE_H,
+        "rotation_mark": rotation.rotation_mark(request.org),
+        "once": uuid.uuid4(),
         **more,
     }
     return render(request, "dashboard/webhooks.html", context, status=status)
@@ -69,6 +81,7 @@ def delivery(request: MemberRequest, kind: str, delivery_id: str) -> HttpRespons
         "row": row,
         "headers": headers,
         "body": json.dumps(row.payload, indent=2),
+        "sees_all": _sees_all(request, kind),
         "may_write": may(request, Role.DEVELOPER),
     }
     return render(request, "dashboard/delivery.html", context)
@@ -110,11 +123,10 @@ def address(request: MemberRequest) -> HttpResponseBase:
         try:
             events.webhook_url_set(org=request.org, url=form.cleaned_data["webhook_url"])
             messages.success(request, "Saved.")
+            return redirect("webhooks")
         except MarketError as error:
-            messages.error(request, f"Not saved: {error.message}")
-    else:
-        messages.error(request, "Not saved: that is no URL.")
-    return redirect("webhooks")
+            show_error(form, error)
+    return _page(request, 422, webhook_form=form)
 
 
 @member()
@@ -133,5 +145,14 @@ def secret_show(request: MemberRequest) -> HttpResponseBase:
 @require_POST
 def secret_rotate(request: MemberRequest) -> HttpResponseBase:
     """Make a new signing secret and show it, once."""
-    secret, until = rotation.webhook_secret_rotate(org=request.org)
+    try:
+        secret, until = rotation.webhook_secret_rotate(
+            org=request.org,
+            once=request.POST.get("once", "")[:36],
+            current=request.POST.get("current", ""),
+        )
+    except MarketError as error:
+        messages.error(request, error.message)
+        return redirect("webhooks")
+    request.org.refresh_from_db()
     return _page(request, secret=secret, secret_before_until=until, shown=True)

@@ -74,12 +74,6 @@ document.addEventListener("keydown", (event) => {
   if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
 });
 
-// Forms marked data-auto are sent when a choice changes; their button is for those without scripts.
-document.addEventListener("change", (event) => {
-  const form = event.target.closest("form[data-auto]");
-  if (form) form.requestSubmit();
-});
-
 // Forms marked data-confirm ask first.
 document.addEventListener("submit", (event) => {
   const question = event.target.dataset.confirm;
@@ -109,7 +103,20 @@ document.addEventListener("htmx:responseError", (event) => {
   toast(status === 429 ? "Too many requests. Try again in a moment." : "That did not work. Reload the page and try again.", "error");
 });
 
+// What is replaced at each poll has data-say, the id of a live region that stays, and what it is to
+// say has data-said: a region that is replaced with its words is not read out.
+function say(root) {
+  const part = root.closest?.("[data-say]");
+  const box = part && document.getElementById(part.dataset.say);
+  if (!box) return;
+  const words = [...part.querySelectorAll("[data-said]")].map((said) => said.textContent.trim()).join(". ");
+  if (box.dataset.said !== undefined && box.dataset.said !== words) box.textContent = words;
+  box.dataset.said = words;
+}
+document.addEventListener("htmx:load", (event) => say(event.target));
+
 function prepare(root) { prepareCopying(root); prepareTabs(root); }
 prepare(document);
+for (const part of document.querySelectorAll("[data-say]")) say(part);
 document.documentElement.classList.add("scripted");
 document.addEventListener("htmx:load", (event) => prepare(event.target));

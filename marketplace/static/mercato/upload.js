@@ -23,15 +23,14 @@ async function ask(url, token, body) {
   return data;
 }
 
+// What the store refuses is refused the next time too; a lost connection or a 5xx is tried again.
 async function put(part, blob) {
   for (let attempt = 1; ; attempt += 1) {
-    try {
-      const answer = await fetch(part.url, { method: "PUT", headers: part.headers, body: blob });
-      if (answer.ok) return;
-      if (answer.status < 500) throw new TypeError(`The store answered ${answer.status}.`);
-    } catch (error) {
-      if (attempt === TRIES) throw error;
-    }
+    let said = "The store could not be reached.";
+    const answer = await fetch(part.url, { method: "PUT", headers: part.headers, body: blob }).catch(() => null);
+    if (answer?.ok) return;
+    if (answer) said = `The store answered ${answer.status}.`;
+    if ((answer && answer.status < 500) || attempt === TRIES) throw new Error(said);
     await new Promise((done) => setTimeout(done, 500 * 2 ** attempt));
   }
 }
@@ -79,15 +78,21 @@ async function send(form) {
   window.location.reload();
 }
 
-for (const form of document.querySelectorAll("form[data-upload]")) {
-  form.querySelector("[data-folder]").hidden = false;
-  form.addEventListener("submit", (event) => {
-    event.preventDefault();
-    const button = form.querySelector("button");
-    button.disabled = true;
-    send(form).catch((error) => {
-      form.querySelector(".upload-progress p").textContent =
-        `${error.message} Upload again: what has arrived is kept.`;
-    }).finally(() => { button.disabled = false; });
-  });
+// The form may be there from the beginning, or come when an upload has been checked.
+function prepareUploads(root) {
+  for (const folder of root.querySelectorAll("form[data-upload] [data-folder]")) folder.hidden = false;
 }
+prepareUploads(document);
+document.addEventListener("htmx:load", () => prepareUploads(document));
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.matches("form[data-upload]")) return;
+  event.preventDefault();
+  const button = form.querySelector("button");
+  button.disabled = true;
+  send(form).catch((error) => {
+    form.querySelector(".upload-progress p").textContent =
+      `${error.message} Upload again: what has arrived is kept.`;
+  }).finally(() => { button.disabled = false; });
+});

@@ -5,10 +5,12 @@ from tests.billing.mutation.mutant import Mutant
 from tests.billing.mutation.vendor_mutants import VENDOR_MUTANTS
 
 CALLS = "billing/sql/0009_few_statements.sql"
+WALLET = "billing/sql/wallet.sql"
 METERS = "billing/meters.py"
 TOLD = ("tests/billing/test_stripe_is_told_everything_once.py",)
 ORDER = ("tests/billing/test_wallet_under_any_order.py",)
 RUSH = ("tests/billing/test_two_at_once.py",)
+SHARDS = ("tests/billing/test_shards_pay_together.py",)
 REFUNDS = ("tests/billing/test_refunds_mirror_the_charge.py",)
 
 MUTANTS = (
@@ -23,7 +25,7 @@ MUTANTS = (
         "a batch is marked before it is sent",
         METERS,
         "    sent = pool.map(",
-        "    MeterBatch.mark_all_delivered(batches)\n    sent = pool.map(",
+        "    MeterBatch.mark_all_delivered(b for b, _ in own)\n    sent = pool.map(",
         TOLD,
     ),
     Mutant(
@@ -57,8 +59,8 @@ MUTANTS = (
     Mutant(
         "an error that Stripe keeps for a day stops a top-up for a day",
         "billing/stripe/attempts.py",
-        "failures += not error.is_replay",
-        "failures += 1",
+        "if error.is_replay and attempt < _ATTEMPTS - 1:",
+        "if False:",
         ("tests/billing/stripe/test_gateway_takes_payments.py",),
     ),
     Mutant(
@@ -85,16 +87,41 @@ MUTANTS = (
     Mutant(
         "what a hold did not need stays held",
         CALLS,
-        "SET held_nano = held_nano - v_hold.wallet_nano,",
-        "SET held_nano = held_nano - p_amount,",
+        "    IF NOT v_is_sharded THEN\n"
+        "        UPDATE billing_walletshard SET held_nano = held_nano - p_held,",
+        "    IF NOT v_is_sharded THEN\n"
+        "        UPDATE billing_walletshard SET held_nano = held_nano - p_amount,",
         ORDER,
     ),
     Mutant(
         "a call pays with prepaid money that another one has just used",
         CALLS,
-        "\n                  AND LEAST(prepaid_nano, v_postpaid) = v_guess;",
+        "\n              AND LEAST(prepaid_nano, p_amount) = v_prepaid;",
         ";",
-        ("tests/billing/test_shards_pay_together.py",),
+        SHARDS,
+    ),
+    Mutant(
+        "an emptied shard stays locked while all are taken",
+        CALLS,
+        "            RAISE EXCEPTION USING ERRCODE = 'MK001';\n",
+        "",
+        SHARDS,
+    ),
+    Mutant(
+        "what a hold moves between shards stays where it was too",
+        WALLET,
+        "SET prepaid_nano = prepaid_nano - v_prepaid,\n"
+        "                                       limit_nano = limit_nano - (v_part",
+        "SET prepaid_nano = prepaid_nano,\n"
+        "                                       limit_nano = limit_nano - (v_part",
+        SHARDS,
+    ),
+    Mutant(
+        "a shard makes a debt while others have money",
+        WALLET,
+        "IF v_prepaid < p_amount AND EXISTS (",
+        "IF false AND EXISTS (",
+        SHARDS,
     ),
     Mutant(
         "an expired grant still pays",

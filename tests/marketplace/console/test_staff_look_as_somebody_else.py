@@ -7,6 +7,7 @@ from django.test import Client
 
 from marketplace.accounts.models import ApiKey, AuditEvent
 from marketplace.console.models import StaffAct
+from marketplace.jobs import services
 from tests.cast import person
 
 pytestmark = pytest.mark.django_db
@@ -86,6 +87,45 @@ def test_after_it_the_console_asks_for_the_second_factor_again(sam, cast):
     sam.post("/acting/stop/", {"next": "/"})
     assert sam.get("/console/").status_code == 302
     assert StaffAct.objects.count() == 2
+
+
+@pytest.mark.parametrize("place", ["/dashboard/webhooks/", "/dashboard/billing/profile/"])
+def test_addresses_of_servers_and_people_stay_closed(sam, cast, place):
+    begin(sam, cast.bob)
+    assert sam.get(place).status_code == 403
+
+
+def test_a_jobs_page_names_only_the_host_of_its_webhook(sam, cast):
+    job, _ = services.job_submit(
+        org=cast.developer, ref=cast.ref, given={"prompt": "x"},
+        webhook_url="https://hooks.example.org/T0/token-of-bob",
+    )  # fmt: skip
+    begin(sam, cast.bob)
+    page = sam.get(f"/dashboard/jobs/{job.pk}/").content.decode()
+    assert "hooks.example.org" in page
+    assert "token-of-bob" not in page
+
+
+@pytest.mark.parametrize(
+    ("place", "owner"),
+    [
+        ("/dashboard/billing/recharge/?saved=setup", "bob"),
+        ("/vendor/payouts/?from=stripe", "alice"),
+    ],
+)
+def test_coming_back_from_stripe_changes_nothing_for_them(sam, cast, monkeypatch, place, owner):
+    asked = []
+    monkeypatch.setattr("billing.recharge.card_saved", lambda *given: asked.append(given))
+    monkeypatch.setattr("billing.connect.account_refresh", lambda **given: asked.append(given))
+    monkeypatch.setattr("marketplace.dashboard.views.payments.gateway_shared", object)
+    monkeypatch.setattr("billing.recharge.card_of", lambda *given: None)
+    begin(sam, getattr(cast, owner))
+    assert sam.get(place).status_code in (200, 302)
+    assert asked == []
+    own = Client()
+    own.force_login(getattr(cast, owner))
+    own.get(place)
+    assert len(asked) == 1
 
 
 def changed_password(user):

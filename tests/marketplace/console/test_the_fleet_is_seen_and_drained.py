@@ -66,3 +66,13 @@ def test_draining_tells_this_process_and_can_be_undone(staff, beat):
 def test_draining_needs_its_permission_and_a_worker(staff, sam, beat):
     assert staff().post("/console/fleet/w-1/drain/").status_code == 403
     assert sam.post("/console/fleet/w-2/drain/").status_code == 404
+
+
+def test_a_beat_whose_name_fits_no_address_is_left_out(sam, beat):
+    client, name = valkey.client(), "rack/1"
+    told = json.dumps({**beat.to_dict(), "worker_id": name})
+    client.sadd(protocol.WORKERS_KEY, name)
+    client.set(protocol.worker_key(name), told, px=10_000)
+    answer = sam.get("/console/fleet/")
+    assert answer.status_code == 200
+    assert [row["beat"].worker_id for row in answer.context["workers"]] == ["w-1"]

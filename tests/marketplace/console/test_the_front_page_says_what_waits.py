@@ -41,7 +41,7 @@ def test_a_worker_that_vanished_with_a_job_is_told(sam, cast):
 
 
 def test_broken_rules_are_told_as_last_checked(sam, cast, settings):
-    invariants.audit_remember()
+    invariants.audit_remember(invariants.audit())
     assert "Invariants broken" not in needs(sam)
     invariants.register("nothing may be", "SELECT 1")
     try:

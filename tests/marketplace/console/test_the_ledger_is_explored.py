@@ -35,11 +35,11 @@ def test_pages_of_every_filter_show_each_transfer_once_newest_first(sam, charge,
         | Transfer.objects.filter(credit=clearing),
     }
     for query, rows in wanted.items():
-        seen, following = [], query
+        seen, following = [], f"{PAGE}?{query}"
         while True:
-            answer = sam.get(f"{PAGE}?{following}")
+            answer = sam.get(following)
             seen += ids(answer)
-            following = answer.context["next"]
+            following = answer.context["older"]
             if not following:
                 break
         assert seen == list(rows.order_by("-occurred_at", "-pk").values_list("pk", flat=True)), (

@@ -6,16 +6,14 @@ from html import unescape
 
 from django.template.loader import render_to_string
 
-from marketplace.accounts.models import Organisation
-from marketplace.catalog.models import Model, Version
-from marketplace.dashboard.model_facts import snippets_of
+from marketplace.dashboard.model_facts import example_of
+from marketplace.dashboard.snippets import snippets_of
 
 
 def test_the_body_is_one_word_of_the_shell():
-    model = Model(org=Organisation(slug="atelier"), name="sketch")
     names = ["it's", "$(reboot)", '"; rm -rf ~; "', "prompt"]
-    version = Version(model=model, input_schema={"required": names, "properties": {}})
-    curl = next(found for found in snippets_of(model, version) if found["id"] == "curl")
+    given = example_of({"required": names, "properties": {}})
+    curl = next(found for found in snippets_of("atelier/sketch", given) if found["id"] == "curl")
     shown = unescape(render_to_string(curl["template"], {"snippet": curl}))
     words = shlex.split(shown)
     assert words[0] == "curl"

@@ -19,6 +19,11 @@ def test_a_sparkline_of_noughts_is_a_flat_line_and_one_point_is_none():
     assert charts.line([3]) == ""
 
 
+def test_a_sparkline_has_no_depths_and_may_have_a_top_of_its_own():
+    assert charts.line([-3, -1]) == "M0.00 28.00 L100.00 28.00"
+    assert charts.line([0, 50], top=100) == "M0.00 28.00 L100.00 15.00"
+
+
 def test_a_tile_says_its_figure_and_draws_its_line():
     page = component("stat", label="Spent", value="$1.20", note="today", spark=[1, 2])
     assert "<dt>Spent</dt>" in page

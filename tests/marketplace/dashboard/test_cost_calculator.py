@@ -6,7 +6,8 @@ import pytest
 
 from billing.rating import PriceTerms
 from marketplace.catalog import services as catalog
-from marketplace.dashboard.calculator import cost_of_calls
+from marketplace.catalog.models import Price, Version
+from marketplace.dashboard.calculator import Calculator, cost_of_calls
 from tests.cast import listed_version
 
 MODEL = "/models/atelier/sketch/"
@@ -94,6 +95,15 @@ def test_characters_are_counted_by_their_number(visitor, cast):
     )
     page = visitor.get("/models/atelier/other/costs/?calc-prompt=50&calc-calls=2").content
     assert b'<th scope="row">2</th><td class="num">$0.10</td>' in page
+
+
+def test_a_prompt_longer_than_any_input_costs_nothing_to_work_out(cast):
+    prompt = {"type": "string", "maxLength": 10**15, "minLength": 10**14}
+    schema = {"type": "object", "required": ["prompt"], "properties": {"prompt": prompt}}
+    version = Version(input_schema=schema, model=cast.version.model)
+    price = Price(version=version, unit="character", unit_price=Decimal("0.001"))
+    assert Calculator(version, price, {}).costs() == []
+    assert Calculator(version, price, {"calc-prompt": str(10**14)}).costs() == []
 
 
 def test_a_customer_sees_the_price_that_it_has_agreed(bob, visitor, cast):

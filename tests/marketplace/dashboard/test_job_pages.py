@@ -1,6 +1,7 @@
 """Jobs on their pages: what is shown in each state, paging, cancelling, the charge explained."""
 
 from inference import protocol
+from marketplace.catalog.models import Model
 from marketplace.core import valkey
 from marketplace.jobs import events
 from marketplace.jobs.models import JobStatus
@@ -56,8 +57,8 @@ def test_pages_of_jobs_follow_each_other_without_gap_or_repetition(bob, make_job
     made = {str(make_job("queued").pk) for _ in range(23)}
     first = bob.get("/dashboard/jobs/")
     assert len(first.context["rows"]) == 20
-    second = bob.get(f"/dashboard/jobs/?before={first.context['next']}")
-    assert second.context["next"] == ""
+    second = bob.get(first.context["older"])
+    assert second.context["older"] == ""
     seen = [str(row["job"].pk) for page in (first, second) for row in page.context["rows"]]
     assert len(seen) == 23
     assert set(seen) == made
@@ -73,3 +74,13 @@ def test_the_status_filter_keeps_what_it_names(bob, make_job):
 def test_a_cursor_of_somebody_else_is_not_found(charlie, make_job):
     assert charlie.get(f"/dashboard/jobs/?before={make_job('queued').pk}").status_code == 404
     assert charlie.get("/dashboard/jobs/?before=nonsense").status_code == 404
+
+
+def test_an_output_can_be_reported_from_its_page(bob, cast, make_job):
+    job = make_job("succeeded")
+    link = f"/report/?model=atelier/sketch&amp;job={job.pk}"
+    assert link in bob.get(f"/dashboard/jobs/{job.pk}/").content.decode()
+    assert bob.get(link.replace("&amp;", "&")).status_code == 200
+    assert "/report/?" not in bob.get(f"/dashboard/jobs/{make_job('failed').pk}/").content.decode()
+    Model.objects.filter(pk=cast.version.model_id).update(visibility="private")
+    assert "/report/?" not in bob.get(f"/dashboard/jobs/{job.pk}/").content.decode()

@@ -74,7 +74,7 @@ def test_the_billing_role_reads_keys_but_makes_and_revokes_none(dora, cast):
 def test_a_rotation_shows_the_new_secret_once_and_keeps_the_old_for_its_grace(bob, cast, api):
     path = f"/dashboard/keys/{cast.key.pk}/rotate/"
     assert b"The old secret works for" in bob.get(path).content
-    answer = bob.post(path, {"grace_hours": "24"})
+    answer = bob.post(path, {"grace_hours": "24", "current": cast.key.prefix})
     fresh = SECRET.search(answer.content)[0].decode()
     assert fresh != cast.secret
     assert b"works until" in answer.content

@@ -11,7 +11,6 @@ from billing.refunds import charge_refund
 from billing.selectors import Balance, Day
 from marketplace.core.clock import now
 from marketplace.dashboard.runway import runway_of
-from marketplace.dashboard.sparks import spark
 from marketplace.jobs import services
 from marketplace.jobs.models import Job
 from tests.cast import report_finished
@@ -41,12 +40,6 @@ def test_nothing_spent_lasts_for_ever():
 
 def test_an_empty_balance_lasts_no_day():
     assert runway_of(having(-5), [Day(TODAY, 1, 9)], TODAY).days == 0
-
-
-def test_a_line_never_leaves_its_box():
-    assert spark([0, 2, 1]) == "0.0,22.0 50.0,2.0 100.0,12.0"
-    assert spark([-3, -1]) == "0.0,22.0 100.0,22.0"
-    assert spark([]) == ""
 
 
 def test_first_steps_are_ticked_off(bob, charlie, cast, make_job):

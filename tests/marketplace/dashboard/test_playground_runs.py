@@ -238,6 +238,14 @@ def test_an_earlier_run_fills_the_form_with_its_seed_or_without(bob, cast):
     assert bob.get(f"{MODEL}?from={job.pk}&seed=new").context["form"]["seed"].value() is None
 
 
+def test_a_run_of_another_model_is_shown_on_its_own_page(bob, cast):
+    other = listed_version(cast.vendor, cast.licence, cast.sam, name="other")
+    run(bob)
+    answer = bob.get(f"/models/{other.model.ref}/?from={the_job().pk}&seed=same")
+    assert answer.status_code == 302
+    assert answer["Location"] == f"{MODEL}?from={the_job().pk}&seed=same"
+
+
 def test_code_follows_the_form_and_without_scripts_shows_the_defaults(bob, visitor, cast):
     page = visitor.get(MODEL).text
     assert "&quot;num_images&quot;: 1" in page
@@ -284,6 +292,15 @@ def test_a_picture_is_announced_sent_and_used(bob, painter):
     assert "HX-Retarget" not in answer
     assert the_job().input["image"] == str(file.pk)
     assert f'value="{file.pk}"' in bob.get(f"{painter}?from={the_job().pk}").text
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("a\x00b.png", "a b.png"), ("x" * 300, "x" * 200), ("\x00\x01", "upload")]
+)
+def test_a_files_name_is_made_plain_and_short(bob, cast, name, kept):
+    told = {"name": name, "content_type": "image/png", "size": "10"}
+    assert bob.post("/playground/files/", told).status_code == 201
+    assert File.objects.get().name == kept
 
 
 @pytest.mark.parametrize(

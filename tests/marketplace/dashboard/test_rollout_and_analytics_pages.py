@@ -3,7 +3,7 @@
 import pytest
 
 from marketplace.catalog import services
-from marketplace.catalog.rollout_models import Retirement, Rollout
+from marketplace.catalog.rollout_models import Retirement, Rollout, RolloutEvent
 from marketplace.jobs import vendor_fleet
 from tests.cast import SCHEMA
 
@@ -41,10 +41,18 @@ def test_a_canary_is_begun_promoted_and_rolled_back_on_the_page(alice, cast, sec
         assert line in page
 
 
+def test_a_note_that_cannot_be_shown_is_made_plain_and_short(alice, cast, second):
+    alice.post(HERE, {"action": "canary", "version": "2", "percent": "10"})
+    alice.post(HERE, {"action": "roll-back", "note": "too\x00slow " + "x" * 400})
+    note = RolloutEvent.objects.latest("created_at").note
+    assert note.startswith("too slow x")
+    assert len(note) == 300
+
+
 def test_a_version_is_withdrawn_with_a_date_and_kept_again(alice, cast, second):
-    data = {"action": "deprecate", "version": "1", "ends_on": "2999-01-31", "note": "Use 2."}
+    data = {"action": "deprecate", "version": "1", "ends_on": "2199-01-31", "note": "Use 2."}
     page = alice.post(HERE, data, follow=True).content.decode()
-    assert "1 Feb 2999, 00:00 UTC" in page
+    assert "1 Feb 2199, 00:00 UTC" in page
     assert "Use 2." in page
     alice.post(HERE, {"action": "keep", "version": "1"})
     assert not Retirement.objects.exists()
@@ -58,6 +66,7 @@ def test_a_version_is_withdrawn_with_a_date_and_kept_again(alice, cast, second):
         ({"action": "canary", "version": "99", "percent": "5"}, "There is no version 99"),
         ({"action": "promote", "version": ""}, "Name a version."),
         ({"action": "deprecate", "version": "1", "ends_on": "soon"}, "Name the last day."),
+        ({"action": "deprecate", "version": "1", "ends_on": "9999-12-31"}, "Name the last day."),
         ({"action": "deprecate", "version": "1", "ends_on": "2001-01-01"}, "Name a day to come"),
         ({"action": "roll-back"}, "no canary"),
         ({"action": "explode", "version": "1"}, "There is no such action."),

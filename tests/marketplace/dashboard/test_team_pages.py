@@ -45,7 +45,9 @@ def test_an_owner_changes_roles_and_removes(bob, dora, cast):
     assert role_of(cast.developer, other.user) == "admin"
     bob.post(f"/dashboard/team/{other.pk}/role/", {"role": "emperor"})
     assert role_of(cast.developer, other.user) == "admin"
-    bob.post(f"/dashboard/team/{other.pk}/remove/")
+    assert b"Remove dora" in bob.post(f"/dashboard/team/{other.pk}/remove/").content
+    assert role_of(cast.developer, other.user) == "admin", "the page asks first"
+    bob.post(f"/dashboard/team/{other.pk}/remove/", {"confirmed": "yes"})
     assert role_of(cast.developer, other.user) is None
 
 
@@ -66,7 +68,7 @@ def test_an_admin_cannot_demote_an_owner(bob, dora, cast):
 
 def test_the_last_owner_stays(bob, cast):
     own = Membership.objects.get(org=cast.developer, user=cast.bob)
-    answer = bob.post(f"/dashboard/team/{own.pk}/remove/", follow=True)
+    answer = bob.post(f"/dashboard/team/{own.pk}/remove/", {"confirmed": "yes"}, follow=True)
     assert b"needs an owner" in answer.content
     bob.post(f"/dashboard/team/{own.pk}/role/", {"role": "developer"})
     assert role_of(cast.developer, cast.bob) == "owner"

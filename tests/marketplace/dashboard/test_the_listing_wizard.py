@@ -3,14 +3,15 @@
 import json
 
 import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
 
 from marketplace.catalog.listing_models import ListingDraft, TestRun
 from marketplace.catalog.models import Model, Version
 from marketplace.catalog.sample_models import SampleOutput
 from marketplace.catalog.services import version_decide
-from marketplace.jobs import dispatch, services
-from marketplace.jobs.models import Job
-from tests.cast import SCHEMA, open_licence, report_finished, report_started
+from marketplace.jobs import dispatch, files, services
+from marketplace.jobs.models import File, Job
+from tests.cast import PIXEL, SCHEMA, open_licence, report_finished, report_started
 
 HERE = "/vendor/models/dusk/listing/"
 DIGEST = "sha256:" + "a" * 64
@@ -176,6 +177,61 @@ def test_the_preview_is_the_form_that_callers_will_see(charlie, filled):
     preview = charlie.post(f"{HERE}inputs/preview/", {"input_schema": text}).content.decode()
     assert "<select" in preview
     assert "wild" in preview
+
+
+def test_loras_are_shown_as_callers_see_them_and_a_test_run_takes_one(charlie, filled, cast):
+    loras = {"type": "array", "maxItems": 2}
+    schema = {**SCHEMA, "properties": {**SCHEMA["properties"], "loras": loras}}
+    text = json.dumps(schema)
+    preview = charlie.post(f"{HERE}inputs/preview/", {"input_schema": text})
+    assert 'name="preview-loras-0-uri"' in preview.text
+    shown = charlie.post(f"{HERE}inputs/", {**INPUTS, "input_schema": text, "action": "preview"})
+    assert 'name="preview-loras-0-uri"' in shown.text
+    follow(charlie, "inputs", {**INPUTS, "input_schema": text})
+    assert 'name="preview-loras-0-uri"' in charlie.get(f"{HERE}inputs/").text
+    assert 'name="in-loras-0-uri"' in charlie.get(f"{HERE}test/").text
+    given = {"in-prompt": "x", "in-loras-0-uri": "nobody/nothing:1", "in-loras-0-scale": "1"}
+    refused = charlie.post(f"{HERE}test/", given)
+    assert refused.status_code == 422
+    assert 'id="id_in-loras_error"' in refused.text
+    own = files.upload_store(
+        org=cast.stranger,
+        name="night.safetensors",
+        content_type="application/octet-stream",
+        body=b"weights",
+    )
+    follow(charlie, "test", {**given, "in-loras-0-uri": str(own.pk)})
+    assert Job.objects.get().input["loras"] == [{"uri": str(own.pk), "scale": 1.0}]
+
+
+def test_a_model_that_takes_a_picture_can_be_tested_and_listed(charlie, filled):
+    picture = {"type": "string", "format": "file-id"}
+    properties = {**SCHEMA["properties"], "image": picture, "mask_image": picture}
+    schema = {**SCHEMA, "required": ["prompt", "image"], "properties": properties}
+    text = json.dumps(schema)
+    preview = charlie.post(f"{HERE}inputs/preview/", {"input_schema": text}).text
+    assert 'type="file" name="preview-image-file"' in preview
+    follow(charlie, "inputs", {**INPUTS, "input_schema": text})
+    page = charlie.get(f"{HERE}test/").text
+    assert 'enctype="multipart/form-data"' in page
+    assert 'type="file" name="in-image-file"' in page
+    assert "playground-files.js" in page
+
+    def sent(body):
+        return {"in-prompt": "x", "in-image-file": SimpleUploadedFile("a.png", body)}
+
+    refused = charlie.post(f"{HERE}test/", sent(b"no picture"))
+    assert refused.status_code == 422
+    assert "It must be a PNG, JPEG or WebP picture." in refused.text
+    assert not Job.objects.exists()
+    follow(charlie, "test", sent(PIXEL))
+    image = File.objects.get(job=None)
+    job = finish()
+    assert job.input["image"] == str(image.pk)
+    follow(charlie, "samples", {"action": "keep", "id": str(job.outputs.get().pk)})
+    follow(charlie, "price", {"unit": "image", "unit_price": "0.01"})
+    follow(charlie, "review")
+    assert Version.objects.get(model__name="dusk").status == "submitted"
 
 
 def test_a_family_has_a_template(charlie, filled):

@@ -133,3 +133,23 @@ def test_sums_over_all_history_are_read_once_a_minute(alice, cast):
     assert reads() == first - 2
     cache.delete(f"earnings:{cast.vendor.pk}")
     assert reads() == first
+
+
+def test_coming_back_from_stripe_asks_it_only_for_who_may_change_the_account(
+    cast, alice, monkeypatch
+):
+    from django.test import Client
+
+    from marketplace.accounts.models import Membership, Role
+    from tests.cast import person
+
+    asked = []
+    monkeypatch.setattr("billing.connect.account_refresh", lambda **given: asked.append(given))
+    eve = person("eve")
+    Membership.objects.create(org=cast.vendor, user=eve, role=Role.DEVELOPER)
+    client = Client()
+    client.force_login(eve)
+    assert client.get("/vendor/payouts/?from=stripe")["Location"] == "/vendor/payouts/"
+    assert asked == []
+    alice.get("/vendor/payouts/?from=stripe")
+    assert len(asked) == 1

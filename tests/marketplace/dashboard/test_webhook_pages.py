@@ -10,7 +10,7 @@ from marketplace.accounts.models import AccountEvent, Organisation
 from marketplace.core.clock import now
 from marketplace.core.webhooks import payload_of
 from marketplace.jobs import deliveries, services, webhooks
-from marketplace.jobs.models import WebhookDelivery
+from marketplace.jobs.models import Job, WebhookDelivery
 from tests.cast import report_finished
 
 SECRET = re.compile(r"whsec_[A-Za-z0-9+/=]+")
@@ -125,3 +125,19 @@ def test_while_it_is_rotated_both_secrets_fit(bob, dora, cast, receiver):
     assert Webhook(new).verify(body, headers)
     with pytest.raises(Exception, match="signature"):
         Webhook(old).verify(body, headers)
+
+
+def test_who_does_not_manage_webhooks_sees_no_address_and_no_answer(bob, dora, cast, told):
+    address = "https://hooks.example.org/T0/token"
+    events.webhook_url_set(org=cast.developer, url="https://example.org/account/token")
+    WebhookDelivery.objects.update(url=address, last_answer="hello secret", last_error="token bad")
+    for path in ("/dashboard/webhooks/", f"/dashboard/webhooks/job/{told.pk}/"):
+        seen = dora.get(path).content.decode()
+        assert "hooks.example.org" in seen
+        for hidden in ("T0/token", "account/token", "hello secret", "token bad"):
+            assert hidden not in seen, (path, hidden)
+    assert "hello secret" in bob.get(path).content.decode()
+    assert address in bob.get(path).content.decode()
+    Job.objects.update(webhook_url=address)
+    assert "T0/token" not in dora.get(f"/dashboard/jobs/{told.job_id}/").content.decode()
+    assert address in bob.get(f"/dashboard/jobs/{told.job_id}/").content.decode()

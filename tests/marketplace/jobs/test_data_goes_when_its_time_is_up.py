@@ -11,7 +11,7 @@ from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.storage import storage
 from marketplace.jobs import retention, services, sweeper
 from marketplace.jobs.models import File, Job, Purpose, WebhookDelivery
-from tests.cast import SCHEMA, listed_version, report_finished
+from tests.cast import SCHEMA, listed_version, report_failed, report_finished
 
 
 @pytest.fixture
@@ -126,3 +126,23 @@ def test_an_upload_goes_with_its_job_unless_another_needs_it(cast, make):
         retention.job_purge(org=cast.developer, job=job)
     assert storage().size(shared.key) == 1
     assert storage().size(alone.key) is None
+
+
+def test_what_others_echoed_goes_too(cast):
+    job, _ = services.job_submit(
+        org=cast.developer, ref=cast.ref, given={"prompt": "secret"},
+        webhook_url="https://example.org/hook",
+    )  # fmt: skip
+    services.job_failed(report_failed(job, "out_of_memory"))
+    Job.objects.filter(pk=job.pk).update(error_message="cannot draw: secret")
+    told = WebhookDelivery.objects.get(job=job)
+    told.payload["data"]["error"] = {"code": "out_of_memory", "message": "cannot draw: secret"}
+    told.last_answer, told.last_error = "got: secret", "answered secret"
+    told.save()
+    job.refresh_from_db()
+    retention.job_purge(org=cast.developer, job=job)
+    job.refresh_from_db()
+    told.refresh_from_db()
+    assert (job.error_code, job.error_message) == ("out_of_memory", "")
+    assert (told.last_answer, told.last_error) == ("", "")
+    assert "secret" not in str(told.payload)

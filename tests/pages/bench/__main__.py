@@ -69,9 +69,7 @@ def _services(home: Path) -> Iterator[int]:
 
         django.setup()
         call_command("migrate", verbosity=0)
-        # Compressing what no measured page asks for takes most of the time.
-        apart = ["drf_spectacular_sidecar*", "rest_framework*"]
-        call_command("collectstatic", verbosity=0, interactive=False, ignore_patterns=apart)
+        call_command("collectstatic", verbosity=0, interactive=False)
         yield port
     finally:
         valkey.stop()
