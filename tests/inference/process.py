@@ -38,7 +38,7 @@ class WorkerProcess:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the process)
         self._popen: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout: float = 60.0) -> Self:
+    def start(self, timeout: float = 180.0) -> Self:
         """Start it and wait for its first heartbeat."""
         self._popen = subprocess.Popen(
             [sys.executable, *self._command], cwd=ROOT, env=self.env, stderr=self._log

@@ -6,10 +6,15 @@ import json
 import time
 from collections.abc import Callable
 
+import pytest
+
 from inference.engine.weights import Model
 from inference.protocol import DRAIN_UNDONE, Heartbeat, drain_key, worker_key
 from tests.inference.control import Control
 from tests.inference.process import WorkerProcess
+
+# A worker starts for each, which a busy machine takes minutes for.
+pytestmark = pytest.mark.timeout(600)
 
 
 def _beat(control: Control, worker: WorkerProcess) -> Heartbeat:

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_suspended"),
-        ("jobs", "0003_retention_and_lists"),
+        ("jobs", "0004_held_jobs"),
     ]
 
     operations = [
