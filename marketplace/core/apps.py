@@ -1,7 +1,5 @@
 """App configuration."""
 
-from typing import ClassVar
-
 from django.apps import AppConfig
 from django.contrib.staticfiles.apps import StaticFilesConfig as DjangoStaticFilesConfig
 
@@ -16,7 +14,4 @@ class CoreConfig(AppConfig):
 class StaticFilesConfig(DjangoStaticFilesConfig):
     """Django's, without the browsable API that we do not serve: compressing it takes long."""
 
-    ignore_patterns: ClassVar[list[str]] = [
-        *DjangoStaticFilesConfig.ignore_patterns,
-        "rest_framework*",
-    ]
+    ignore_patterns = [*DjangoStaticFilesConfig.ignore_patterns, "rest_framework*"]  # noqa: RUF012 (as in Django)

@@ -31,13 +31,8 @@ from marketplace.dashboard.listing_forms import (
     WeightsForm,
 )
 from marketplace.dashboard.schema_form import PlaygroundForm
-from marketplace.jobs.draft_runs import (
-    draft_output_keep,
-    draft_run,
-    draft_runs_of,
-    is_tested,
-    measured,
-)
+from marketplace.jobs import draft_runs
+from marketplace.jobs.draft_runs import draft_runs_of, is_tested, measured
 
 _ABOUT = ("title", "summary", "category", "description", "visibility")
 _OF_MONEY = ("terms", "price")
@@ -303,7 +298,9 @@ def _test_began(request: MemberRequest, draft: ListingDraft, form: PlaygroundFor
     tried = words.drafted(draft, draft.inputs["schema"])
     try:
         version = listing.version_ensure(draft=draft)
-        draft_run(org=request.org, version=version, given=form.given(), user=request.user)
+        draft_runs.draft_run(
+            org=request.org, version=version, given=form.given(), user=request.user
+        )
     except MarketError as error:
         playground.show_input_error(form, error, tried)
         return False
@@ -336,7 +333,7 @@ def _sample_change(request: MemberRequest, draft: ListingDraft) -> None:
         raise InvalidInput("There is no such picture.") from error
     match request.POST.get("action"):
         case "keep":
-            draft_output_keep(org=request.org, version=draft.version, file_id=chosen)
+            draft_runs.draft_output_keep(org=request.org, version=draft.version, file_id=chosen)
         case "drop":
             sample_drop(version=draft.version, sample_id=chosen)
         case "first":

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ("accounts", "0005_suspended"),
         ("catalog", "0008_standing"),
-        ("jobs", "0004_failed_rows_and_uploads"),
+        ("jobs", "0003_retention_and_lists"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
