@@ -58,11 +58,12 @@ class Story:
         page = context.new_page()
         page.set_default_timeout(SLOW_MS)
         page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda line: line.type in ("error", "warning") and self.complaints.append(line.text),
-        )
+        page.on("console", self._heard)
         return page
+
+    def _heard(self, line: Any) -> None:
+        if line.type in ("error", "warning"):
+            self.complaints.append(line.text)
 
     def signed_in(self, role: str) -> Any:
         """Return a page of somebody whom the seed has made."""
