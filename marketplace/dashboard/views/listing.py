@@ -36,7 +36,7 @@ from marketplace.jobs.draft_runs import draft_runs_of, is_tested, measured
 
 _ABOUT = ("title", "summary", "category", "description", "visibility")
 _OF_MONEY = ("terms", "price")
-"""Steps that decide who is paid what: as on a version's own page, developers only read them."""
+"""Developers only read the steps that decide who is paid what."""
 _FOLLOWING = dict(zip(listing.STEPS, listing.STEPS[1:], strict=False))
 
 
@@ -298,9 +298,8 @@ def _test_began(request: MemberRequest, draft: ListingDraft, form: PlaygroundFor
     tried = words.drafted(draft, draft.inputs["schema"])
     try:
         version = listing.version_ensure(draft=draft)
-        draft_runs.draft_run(
-            org=request.org, version=version, given=form.given(), user=request.user
-        )
+        given, org = form.given(), request.org
+        draft_runs.draft_run(org=org, version=version, given=given, user=request.user)
     except MarketError as error:
         playground.show_input_error(form, error, tried)
         return False
