@@ -18,7 +18,7 @@ def statements_of(org: Organisation) -> "QuerySet[Statement]":
     """Return a vendor's statements, the newest month first, with their payouts."""
     returned = Sum("lines__earned_nano", filter=Q(lines__version_id=NO_VERSION))
     rows = Statement.objects.for_org(org).annotate(returned=Coalesce(returned, 0))
-    return rows.select_related("payout").order_by("-month")
+    return rows.select_related("payout__org").order_by("-month")
 
 
 def statement_get(*, org: Organisation, statement_id: object) -> Statement:

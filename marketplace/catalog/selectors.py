@@ -101,6 +101,7 @@ def model_get(*, vendor: str, name: str, org: Any | None) -> Model:
     model = (
         _with_versions(Model.objects.visible_to(org), org)
         .filter(org__slug=vendor, name=name)
+        .select_related("org", "standing")
         .first()
     )
     if model is None:

@@ -8,7 +8,6 @@ from django.conf import settings
 from inference.protocol import EXACT
 from marketplace.catalog import chains
 from marketplace.catalog.models import Model, Price, Unit, Version
-from marketplace.catalog.standing_models import Standing
 from marketplace.dashboard import figures, present
 from marketplace.dashboard.calculator import Calculator
 from marketplace.dashboard.snippets import snippets_of
@@ -39,7 +38,7 @@ def facts_of(
         "snippets": snippets_of(model.ref, example_of(version.input_schema)),
         "figures": figures.figures_of(version.weights_digest),
         "quality": version.profile.get("quality") or EXACT,
-        "standing": Standing.objects.filter(model=model).first(),
+        "standing": getattr(model, "standing", None),
     }
 
 

@@ -73,7 +73,7 @@ def test_from_the_second_factor_over_review_and_refund_to_the_audit(page, market
     page.goto("/console/")
     page.get_by_label("Email").fill(cast.sam.email)
     page.get_by_label("Password").fill("correct horse battery")
-    page.get_by_role("button", name="Sign In", exact=True).click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
     page.locator("input[name=code]").fill(code_of(secret))
     page.locator("form:has(input[name=code]) button[type=submit]").first.click()
     page.get_by_role("heading", name="What needs you").wait_for()

@@ -154,7 +154,6 @@ def _schema_context(draft: ListingDraft, text: str) -> dict[str, Any]:
     if schema is None:
         return {"problems": problems}
     form = playground.form_of(words.drafted(draft, schema), draft.org, prefix="preview")
-    # Nothing can be sent from a preview: its page has no scripts for files.
     return {"preview": form, **playground.file_context(form), "takes_files": False}
 
 

@@ -57,8 +57,8 @@ function prepareDice(root) {
 let said = "";
 function say(live) {
   const box = document.getElementById("playground-say");
-  if (!box || !live) return;
-  const pill = live.querySelector(".pill");
+  const pill = live && live.querySelector(".pill");
+  if (!box || !pill) return;
   const label = live.querySelector(".pg-phase label");
   const bar = live.querySelector("progress[max]");
   let text = label ? label.textContent.trim() : pill.textContent.trim();

@@ -113,6 +113,7 @@ def test_owners_say_where_events_of_the_account_go(bob, dora, cast, settings):
     assert Organisation.objects.get(pk=cast.developer.pk).webhook_url == "http://127.0.0.1/x"
     assert b"http://127.0.0.1/x" in bob.get("/dashboard/webhooks/").content
     answer = bob.post(path, {"webhook_url": "ftp://example.org"}, follow=True)
-    assert b"Not saved" in answer.content
+    assert answer.status_code == 422
+    assert b'value="ftp://example.org"' in answer.content
     bob.post(path, {"webhook_url": ""})
     assert Organisation.objects.get(pk=cast.developer.pk).webhook_url == ""

@@ -13,7 +13,7 @@ from marketplace.catalog.models import Model, Version
 from marketplace.catalog.sample_models import SampleOutput
 from marketplace.catalog.services import version_decide
 from marketplace.core.errors import WrongState
-from marketplace.jobs import dispatch, files, services
+from marketplace.jobs import dispatch, services
 from marketplace.jobs.models import File, Job
 from tests.cast import PIXEL, SCHEMA, open_licence, report_finished, report_started
 
@@ -183,7 +183,7 @@ def test_the_preview_is_the_form_that_callers_will_see(charlie, filled):
     assert "wild" in preview
 
 
-def test_loras_are_shown_as_callers_see_them_and_a_test_run_takes_one(charlie, filled, cast):
+def test_loras_are_shown_as_callers_see_them_and_a_test_run_takes_none(charlie, filled, cast):
     loras = {"type": "array", "maxItems": 2}
     schema = {**SCHEMA, "properties": {**SCHEMA["properties"], "loras": loras}}
     text = json.dumps(schema)
@@ -198,14 +198,6 @@ def test_loras_are_shown_as_callers_see_them_and_a_test_run_takes_one(charlie, f
     refused = charlie.post(f"{HERE}test/", given)
     assert refused.status_code == 422
     assert 'id="id_in-loras_error"' in refused.text
-    own = files.upload_store(
-        org=cast.stranger,
-        name="night.safetensors",
-        content_type="application/octet-stream",
-        body=b"weights",
-    )
-    follow(charlie, "test", {**given, "in-loras-0-uri": str(own.pk)})
-    assert Job.objects.get().input["loras"] == [{"uri": str(own.pk), "scale": 1.0}]
 
 
 def test_a_model_that_takes_a_picture_can_be_tested_and_listed(charlie, filled):

@@ -1,6 +1,7 @@
 """A version that ends says when and what to use instead; once it has ended it is not shown."""
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -22,7 +23,7 @@ def second(cast):
         input_schema=SCHEMA,
         licence=cast.licence,
     )
-    services.price_set(version=version, unit="image", unit_price=1)
+    services.price_set(version=version, unit="image", unit_price=Decimal("0.000001"))
     services.version_submit(version=version)
     version.refresh_from_db()
     return services.version_decide(version=version, after="listed", by=cast.sam)
