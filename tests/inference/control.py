@@ -44,7 +44,8 @@ NOOP = Model(uri="noop:", digest=NOOP_DIGEST, family="noop")
 class Receiver:
     """Takes PUTs and keeps them by path, and gives them back.
 
-    `refuse` answers the next so many requests with HTTP 503; `cut` breaks the next GETs off.
+    `refuse` answers the next so many requests with HTTP 503; `cut` breaks the next GETs off; a PUT
+    to a path of `held` is answered when its event is set.
     """
 
     def __init__(self) -> None:
@@ -54,6 +55,7 @@ class Receiver:
         self.gets: list[str] = []
         self.refuse = 0
         self.cut = 0
+        self.held: dict[str, threading.Event] = {}
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -63,6 +65,8 @@ class Receiver:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 path = self.path.partition("?")[0]
                 receiver.puts.append(path)
+                if path in receiver.held:
+                    receiver.held[path].wait()
                 status = 200
                 if receiver.refuse:
                     receiver.refuse -= 1

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable
 
 import pytest
 
-from inference.engine.weights import Model
 from inference.protocol import DRAIN_UNDONE, Heartbeat, drain_key, worker_key
 from tests.inference.control import Control
 from tests.inference.process import WorkerProcess
@@ -42,12 +42,13 @@ def _wait_for_beats(control: Control, worker: WorkerProcess, count: int) -> None
 
 
 def test_a_drained_worker_takes_nothing_new_and_ends_when_empty_unless_it_is_undone(
-    control: Control, start_worker: Callable[..., WorkerProcess], tiny_model: Model
+    control: Control, start_worker: Callable[..., WorkerProcess]
 ) -> None:
-    worker = start_worker("emptied", WORKER_PRELOAD=tiny_model.uri)
+    worker = start_worker("emptied")
     key, started_at = drain_key(worker.worker_id), _beat(control, worker).started_at
-    long = {"prompt": "a", "steps": 200, "num_images": 64}
-    running = control.send(control.job(tiny_model, "emptied", input=long))
+    running = control.job(hardware_class="emptied", deadline=time.time() + 600)
+    taken = control.receiver.held["/" + running.uploads[0].key] = threading.Event()
+    control.send(running)
     control.wait_for_event(running, "started")
 
     control.valkey.set(key, str(started_at))
@@ -60,12 +61,13 @@ def test_a_drained_worker_takes_nothing_new_and_ends_when_empty_unless_it_is_und
 
     control.valkey.set(key, DRAIN_UNDONE)
     control.finished(left)
-    assert not _beat(control, worker).draining
+    _wait(lambda: not _beat(control, worker).draining)
 
     control.valkey.set(key, str(started_at))
     _wait(lambda: _beat(control, worker).draining)
-    control.cancel(running)
-    control.end(running)
+    assert running.job_id in _beat(control, worker).busy
+    taken.set()
+    control.finished(running)
     assert worker.wait() == 0
     assert control.unacknowledged() == 0
 
