@@ -58,6 +58,16 @@ def site(settings: Any, transactional_db: None, live_server: Any) -> Iterator[st
     storage.cache_clear()
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Save what a failed test saw: a picture tells more than the wait that ran out."""
+    outcome: Any = yield
+    opened = getattr(item, "funcargs", {}).get("page")
+    if opened is not None and call.when == "call" and outcome.get_result().failed:
+        OUT.mkdir(parents=True, exist_ok=True)
+        opened.screenshot(path=OUT / f"failed-{item.name}.png", full_page=True)
+
+
 @pytest.fixture
 def page(browser: Any, site: str) -> Iterator[Any]:
     """A fresh page; at its end no error may be on its console, and no rule of the CSP broken."""

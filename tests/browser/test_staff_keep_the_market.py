@@ -65,7 +65,6 @@ def code_of(secret):
     return totp.format_hotp_value(totp.hotp_value(secret, counter))
 
 
-@pytest.mark.slow
 def test_from_the_second_factor_over_review_and_refund_to_the_audit(page, market):
     cast, job, version = market
     secret = totp.generate_totp_secret()
