@@ -58,6 +58,22 @@ def site(settings: Any, transactional_db: None, live_server: Any) -> Iterator[st
     storage.cache_clear()
 
 
+SCREENS = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 360)}
+
+
+def fits(page: Any, name: str) -> list[tuple[str, str]]:
+    """Return on which screens the open page scrolls sideways; a picture of each goes to out/."""
+    found = []
+    for screen, (scheme, width) in SCREENS.items():
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append((screen, name))
+            OUT.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=OUT / f"{name}-{screen}.png", full_page=True)
+    return found
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Save what a failed test saw: a picture tells more than the wait that ran out."""

@@ -17,10 +17,9 @@ from marketplace.local.client import Client
 from marketplace.local.environment import REPOSITORY
 from marketplace.local.market import Market
 from marketplace.local.processes import run_to_end
-from tests.browser.conftest import OUT
+from tests.browser.conftest import OUT, SCREENS
 
 PASSWORD = "correct horse battery staple"
-SCREENS = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 360)}
 SLOW_MS = 120_000
 JOB_S = 300.0
 LINK = re.compile(r"http\S+/confirm-email/\S+")
