@@ -78,7 +78,11 @@ def fits(page: Any, name: str) -> list[tuple[str, str]]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Save what a failed test saw: a picture tells more than the wait that ran out."""
     outcome: Any = yield
-    opened = getattr(item, "funcargs", {}).get("page")
+    given = getattr(item, "funcargs", {})
+    opened = given.get("page")
+    contexts = given["story"].browser.contexts if "story" in given else []
+    if contexts and contexts[-1].pages:
+        opened = contexts[-1].pages[-1]  # of whom came last
     if opened is not None and call.when == "call" and outcome.get_result().failed:
         OUT.mkdir(parents=True, exist_ok=True)
         opened.screenshot(path=OUT / f"failed-{item.name}.png", full_page=True)
