@@ -7,7 +7,7 @@ from allauth.mfa.totp.internal.auth import TOTP
 from django.core.cache import cache
 
 
-class _OnceOnly(BaseAuthenticateForm):
+class _OnceOnly(BaseAuthenticateForm):  # type: ignore[misc]  # allauth has no types
     """Refuse a code for as long as it would fit, as RFC 6238 (5.2) asks.
 
     allauth forgets a used code after one step, but with a tolerance it fits for three.
@@ -21,9 +21,9 @@ class _OnceOnly(BaseAuthenticateForm):
         return code
 
 
-class SignInCodeForm(_OnceOnly, AuthenticateForm):
+class SignInCodeForm(_OnceOnly, AuthenticateForm):  # type: ignore[misc]
     """Asks for the code at sign-in."""
 
 
-class ConfirmCodeForm(_OnceOnly, ReauthenticateForm):
+class ConfirmCodeForm(_OnceOnly, ReauthenticateForm):  # type: ignore[misc]
     """Asks for the code again before something that needs it."""
