@@ -18,6 +18,7 @@ from billing.services import Cap
 from billing.split import Share
 from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds
+from marketplace.core.ids import derived_id
 from tests.at_once import at_once, kinds
 from tests.cast import Cast, make_cast
 
@@ -162,14 +163,42 @@ def two_of_a_later_shard(cast: Cast) -> tuple[uuid.UUID, uuid.UUID]:
     raise AssertionError("all fell on the first shard")
 
 
+def top_up_shard(cast: Cast, wanted: int) -> None:
+    """Pay in by the first source that falls on a shard: what is prepaid there is then PRICE."""
+    for n in range(200):
+        source = f"for {wanted}, {n}"
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT billing_shard_of(%s, %s)",
+                [cast.stranger.pk, derived_id("top_up", source)],
+            )
+            if cursor.fetchone()[0] == wanted:
+                break
+    services.credit_top_up(org_id=cast.stranger.pk, amount_nano=PRICE, source=source)
+    found = WalletShard.objects.get(org=cast.stranger, shard=wanted)
+    assert found.prepaid_nano == PRICE
+
+
 @pytest.mark.usefixtures("transactional_db")
 def test_an_end_that_finds_its_shard_emptied_lets_go_of_it_before_it_takes_all() -> None:
     cast = make_cast()
     org = cast.stranger.pk
-    fund(cast, 4 * PRICE, 4)
+    wallets.shard_count_set(org_id=org, count=4)
     wallets.credit_limit_set(org_id=org, limit_nano=40 * PRICE)
     one, other = two_of_a_later_shard(cast)
+    later = Hold.objects.get(pk=one).shard
+    for shard in (later, later % 3 + 1):
+        top_up_shard(cast, shard)
     results: dict[str, Any] = {}
+    has_first, go_on = threading.Event(), threading.Event()
+
+    @transaction.atomic
+    def take_all_slowly() -> None:
+        shards = WalletShard.objects.select_for_update().filter(org_id=org).order_by("shard")
+        shards.get(shard=0)
+        has_first.set()
+        assert go_on.wait(60)
+        list(shards)
 
     def run(name: str, call: Callable[[], Any]) -> threading.Thread:
         thread = threading.Thread(target=lambda: results.update({name: at_once([call])[0]}))
@@ -177,14 +206,16 @@ def test_an_end_that_finds_its_shard_emptied_lets_go_of_it_before_it_takes_all()
         return thread
 
     with transaction.atomic():
-        settle(cast, one)  # uses what is prepaid in the shard
+        settle(cast, one)  # uses all that is prepaid in the shard
         threads = [run("settle", lambda: settle(cast, other))]
         waiting(1)
-        threads.append(run("rebalance", lambda: wallets.rebalance(org_id=org)))
-        waiting(2)
+        threads.append(run("all", take_all_slowly))
+        assert has_first.wait(60)
+    waiting(1)  # the end, for the first shard
+    go_on.set()
     for thread in threads:
         thread.join(60)
-    assert results == {"settle": True, "rebalance": None}
+    assert results == {"settle": True, "all": None}
     assert Charge.objects.get(pk=other).prepaid_nano == PRICE
 
 
