@@ -1,5 +1,6 @@
 """Bugs that billing must not have, as changes of its source, with the tests that must fail."""
 
+from tests.billing.mutation.call_mutants import CALL_MUTANTS
 from tests.billing.mutation.invoice_mutants import INVOICE_MUTANTS
 from tests.billing.mutation.mutant import Mutant
 from tests.billing.mutation.vendor_mutants import VENDOR_MUTANTS
@@ -105,7 +106,7 @@ MUTANTS = (
         CALLS,
         "            RAISE EXCEPTION USING ERRCODE = 'MK001';\n",
         "",
-        SHARDS,
+        ("tests/billing/test_locks_are_taken_in_one_order.py",),
     ),
     Mutant(
         "what a hold moves between shards stays where it was too",
@@ -214,6 +215,7 @@ MUTANTS = (
         "-(-charge_nano * share.bps // WHOLE)",
         ("tests/billing/test_split_conserves.py",),
     ),
+    *CALL_MUTANTS,
     *INVOICE_MUTANTS,
     *VENDOR_MUTANTS,
 )
