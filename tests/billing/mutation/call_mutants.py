@@ -5,7 +5,7 @@ from tests.billing.mutation.mutant import Mutant
 CALLS = "billing/sql/0009_few_statements.sql"
 WALLET = "billing/sql/wallet.sql"
 SETTLE = "billing/sql/settle.sql"
-ORDER = ("tests/billing/test_wallet_under_any_order.py",)
+PAID = ("tests/billing/test_a_call_is_paid_for_in_order.py",)
 SHARDS = ("tests/billing/test_shards_pay_together.py",)
 LOCKS = ("tests/billing/test_locks_are_taken_in_one_order.py",)
 GROWS = ("tests/billing/test_ledger_only_grows.py",)
@@ -16,7 +16,7 @@ _RESERVE = (
         CALLS,
         "            ORDER BY subject\n        LOOP\n",
         "            ORDER BY subject LIMIT 1\n        LOOP\n",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "a call's budgets are locked last first",
@@ -30,21 +30,21 @@ _RESERVE = (
         CALLS,
         "SELECT id, remaining_nano - held_nano AS free",
         "SELECT id, remaining_nano AS free",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "a grant for one vendor pays for any",
         CALLS,
         "          AND (vendor_id IS NULL OR vendor_id = p_vendor)\n",
         "",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "a hold forgets that grants are a part of it",
         CALLS,
         "    IF v_has_grants OR v_shard <> v_home THEN\n",
         "    IF v_shard <> v_home THEN\n",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "a hold in one of several shards is not checked",
@@ -52,7 +52,7 @@ _RESERVE = (
         "              AND prepaid_nano + limit_nano - owed_nano - held_nano >= p_amount\n"
         "              AND NOT EXISTS",
         "              AND NOT EXISTS",
-        SHARDS,
+        PAID,
     ),
     Mutant(
         "a short shard stays locked while all are taken",
@@ -103,7 +103,7 @@ _SETTLE_WALLET = (
         "        BEGIN\n            UPDATE billing_walletshard SET held_nano = held_nano - p_held,",
         "        BEGIN\n"
         "            UPDATE billing_walletshard SET held_nano = held_nano - p_amount,",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "debt is made before prepaid money is used",
@@ -120,7 +120,7 @@ _SETTLE = (
         CALLS,
         "IF p_amount < 0 OR p_amount > v_hold.amount_nano THEN",
         "IF p_amount < 0 THEN",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "shares may exceed the charge",
@@ -141,56 +141,56 @@ _SETTLE = (
         CALLS,
         "SET held_nano = held_nano - v_hold.amount_nano, spent_nano",
         "SET held_nano = held_nano - p_amount, spent_nano",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "a call that cost nothing counts as charged",
         CALLS,
         "CASE WHEN p_amount > 0 THEN 'captured' ELSE 'released' END",
         "'captured'",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "budgets count quotes as spent",
         CALLS,
         "spent_nano = spent_nano + p_amount\n",
         "spent_nano = spent_nano + v_hold.amount_nano\n",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "what a hold took of a grant stays held",
         SETTLE,
         "SET held_nano = held_nano - v_draw.held_nano,",
         "SET held_nano = held_nano - v_part,",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "a grant pays all that it held",
         SETTLE,
         "LEAST(v_draw.held_nano, p_amount - v_paid)",
         "v_draw.held_nano",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "money pays again what a grant has paid",
         CALLS,
         "    v_postpaid := p_amount - v_granted;\n",
         "    v_postpaid := p_amount;\n",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "what prepaid money paid is owed too",
         CALLS,
         "        v_postpaid := v_postpaid - v_prepaid;\n",
         "",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "the platform keeps the vendors' shares too",
         CALLS,
         "(v_clearing, v_revenue, p_amount - v_vendors, 'fee', 0)",
         "(v_clearing, v_revenue, p_amount, 'fee', 0)",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "promotional credit does not pay the vendor",
@@ -198,14 +198,14 @@ _SETTLE = (
         "    ) AS leg (debit, credit, amount, kind, leg) WHERE amount > 0;",
         "    ) AS leg (debit, credit, amount, kind, leg)\n"
         "    WHERE amount > 0 AND (kind <> 'share' OR v_granted < p_amount);",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "the shares of a charge are all one leg",
         CALLS,
         "share.amount, 'share', share.leg\n",
         "share.amount, 'share', 0\n",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "one leg of a source can be posted twice",
