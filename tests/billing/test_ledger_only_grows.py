@@ -4,7 +4,7 @@ import json
 import uuid
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, IntegrityError, connection, transaction
 
 from billing import services as billing
 from billing.models import Account, Charge, Transfer
@@ -53,6 +53,13 @@ def test_the_same_leg_is_posted_once(settled):
         )
         assert cursor.fetchone() == (False,)
     assert Transfer.objects.count() == before
+
+
+def test_no_other_row_takes_the_place_of_a_leg(settled):
+    row = Transfer.objects.filter(kind="share").get()
+    row.pk, row.amount_nano = uuid.uuid4(), 1
+    with pytest.raises(IntegrityError, match="transfer_once"), transaction.atomic():
+        row.save(force_insert=True)
 
 
 def test_shares_above_the_charge_are_refused(cast):
