@@ -4,16 +4,20 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
+
+settings.register_profile("unshrunk", phases=[Phase.explicit, Phase.generate])
+"""For the mutation tests: that a bug is found counts there, not how small an example shows it."""
 
 
 def pytest_configure() -> None:
     """Hash passwords fast: their strength is not what the tests are about."""
-    from django.conf import settings
+    from django.conf import settings as own
 
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    settings.PAYOUT_FIRST_REVIEW = False  # a test of its own has it on
-    settings.ORGANISATIONS_PER_USER = 1000  # a test of its own has fewer
-    settings.OFFER_TTL_S = 0  # what a test changes, the next line must see
+    own.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    own.PAYOUT_FIRST_REVIEW = False  # a test of its own has it on
+    own.ORGANISATIONS_PER_USER = 1000  # a test of its own has fewer
+    own.OFFER_TTL_S = 0  # what a test changes, the next line must see
 
 
 # Files of a few tests that take minutes: they begin, or a worker would do them alone at the end.
