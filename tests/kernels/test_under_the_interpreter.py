@@ -1,0 +1,32 @@
+"""Runs tests/kernels/interpreter in processes where Triton interprets its kernels.
+
+Triton decides at its import, and elsewhere in the suite it is imported as it is.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).resolve().parent / "interpreter"
+ROOT = HERE.parents[2]
+FILES = sorted(path.name for path in HERE.glob("test_*.py"))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_kernels_agree_with_their_references(name: str):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:django"),
+            *("-p", "no:cacheprovider", "--import-mode=importlib", f"--confcutdir={HERE}"),
+            str(HERE / name),
+        ],
+        cwd=ROOT,
+        env=os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
