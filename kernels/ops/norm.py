@@ -32,6 +32,32 @@ def normalised(x, inside, eps, D: tl.constexpr, RMS: tl.constexpr):
 
 
 @jit
+def finished(
+    h, weight, bias, multiplier, shift, column, inside, m_at, s_at,
+    kind: tl.constexpr, D: tl.constexpr, WEIGHT: tl.constexpr, BIAS: tl.constexpr,
+    MULTIPLIER: tl.constexpr, SHIFT: tl.constexpr, ROUNDING: tl.constexpr,
+):  # fmt: skip
+    """Apply weight, bias, multiplier and shift to normalised rows, rounding where eager does."""
+    if ROUNDING == 2:
+        h = rounded(h, kind)
+    if WEIGHT:
+        h = h * tl.load(weight + column, mask=column < D, other=0.0).to(tl.float32)[None, :]
+    if ROUNDING == 2:
+        h = rounded(h, kind)
+    if BIAS:
+        h = h + tl.load(bias + column, mask=column < D, other=0.0).to(tl.float32)[None, :]
+    if ROUNDING >= 1:
+        h = rounded(h, kind)
+    if MULTIPLIER:
+        h = h * tl.load(multiplier + m_at, mask=inside, other=0.0).to(tl.float32)
+        if ROUNDING >= 1:
+            h = rounded(h, kind)
+    if SHIFT:
+        h = h + tl.load(shift + s_at, mask=inside, other=0.0).to(tl.float32)
+    return h
+
+
+@jit
 def norm_kernel(
     x, weight, bias, multiplier, shift, out,
     rows, seq, x_b, x_s, m_b, m_s, s_b, s_s, eps,
@@ -47,24 +73,12 @@ def norm_kernel(
     at = (b * x_b + s * x_s)[:, None] + column[None, :]
     h = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
     h = normalised(h, inside, eps, D, RMS)
-    if ROUNDING == 2:
-        h = rounded(h, kind)
-    if WEIGHT:
-        h = h * tl.load(weight + column, mask=column < D, other=0.0).to(tl.float32)[None, :]
-    if ROUNDING == 2:
-        h = rounded(h, kind)
-    if BIAS:
-        h = h + tl.load(bias + column, mask=column < D, other=0.0).to(tl.float32)[None, :]
-    if ROUNDING >= 1:
-        h = rounded(h, kind)
-    if MULTIPLIER:
-        at = (b * m_b + s * m_s)[:, None] + column[None, :]
-        h = h * tl.load(multiplier + at, mask=inside, other=0.0).to(tl.float32)
-        if ROUNDING >= 1:
-            h = rounded(h, kind)
-    if SHIFT:
-        at = (b * s_b + s * s_s)[:, None] + column[None, :]
-        h = h + tl.load(shift + at, mask=inside, other=0.0).to(tl.float32)
+    h = finished(
+        h, weight, bias, multiplier, shift, column, inside,
+        (b * m_b + s * m_s)[:, None] + column[None, :],
+        (b * s_b + s * s_s)[:, None] + column[None, :],
+        kind, D, WEIGHT, BIAS, MULTIPLIER, SHIFT, ROUNDING,
+    )  # fmt: skip
     h = rounded(h, out.dtype.element_ty)
     tl.store(out + row[:, None] * D + column[None, :], h, mask=inside)
 
@@ -128,7 +142,7 @@ def norm(
         h, h if weight is None else weight, h if bias is None else bias, m, s, out,
         rows, h.shape[1], h.stride(0), h.stride(1), m.stride(0), m.stride(1),
         s.stride(0), s.stride(1), eps,
-        **_constants(width, config.rows, kind, rounding),
+        **constants(width, config.rows, kind, rounding),
         WEIGHT=weight is not None, BIAS=bias is not None,
         MULTIPLIER=multiplier is not None, SHIFT=shift is not None,
         num_warps=config.warps, num_stages=1,
@@ -151,7 +165,7 @@ def _(
     return torch.empty(x.shape, dtype=out_dtype or x.dtype, device=x.device)
 
 
-def _constants(width: int, rows: int, kind: str, rounding: str) -> dict[str, int | bool]:
+def constants(width: int, rows: int, kind: str, rounding: str) -> dict[str, int | bool]:
     return {
         "D": width,
         "BLOCK": next_power_of_2(width),
@@ -215,7 +229,7 @@ def _specialisation(
             **dict.fromkeys(("rows", "seq", *strides), "i32"),
             "eps": "fp32",
         },
-        constants=_constants(width, config.rows, kind, rounding)
+        constants=constants(width, config.rows, kind, rounding)
         | {name: name[0].lower() in operands for name in ("WEIGHT", "BIAS", "MULTIPLIER", "SHIFT")},
         aligned=(*pointers, *strides),
         warps=config.warps,

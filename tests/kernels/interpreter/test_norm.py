@@ -6,21 +6,10 @@ import pytest
 import torch
 
 from kernels.ops.norm import SPEC, norm, norm_kernel, norm_ref
+from tests.kernels.interpreter.truths import normalised as truth
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 SHAPES = ((2, 5, 123), (3, 1, 64), (1, 7, 320))
-Tensors = tuple[torch.Tensor, ...]
-
-
-def truth(x, weight, bias, multiplier, shift, eps, kind):
-    h = x.double()
-    if kind == "layer":
-        h = h - h.mean(-1, keepdim=True)
-    h = h * (h.pow(2).mean(-1, keepdim=True) + eps).rsqrt()
-    h = h if weight is None else h * weight.double()
-    h = h if bias is None else h + bias.double()
-    h = h if multiplier is None else h * multiplier.double()
-    return h if shift is None else h + shift.double()
 
 
 def operands(shape, dtype, seed=0):
