@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils._pytree import tree_map
@@ -35,6 +35,7 @@ class Node:
     shape: torch.Size
     dtype: torch.dtype
     device: torch.device
+    solver: Solver | None = None
     info: Any = None
     value: T | None = None
 
@@ -46,24 +47,17 @@ def node_of(tensor: T) -> Node:
     return Node("leaf", torch.clone, (), tensor.shape, tensor.dtype, tensor.device, value=tensor)
 
 
-# Replaced by the pass that knows the kernels; alone, a chain is computed step by step.
-_solvers: list[Callable[[Node], T | None]] = []
+class Solver(Protocol):
+    """What knows the kernels; None where none of them fits a node."""
 
-
-def solve_with(solver: Callable[[Node], T | None]) -> None:
-    """Let `solver` try each node before its step is computed as the model wrote it."""
-    _solvers.append(solver)
+    def solve(self, node: Node) -> T | None: ...
 
 
 def compute(node: Node) -> T:
     """Return the node's value, by a kernel if one fits, else step by step as the model wrote it."""
     if node.value is None:
-        for solver in _solvers:
-            node.value = solver(node)
-            if node.value is not None:
-                break
-        else:
-            node.value = step_by_step(node)
+        solved = node.solver.solve(node) if node.solver else None
+        node.value = step_by_step(node) if solved is None else solved
         node.inputs = ()
     return node.value
 
@@ -86,7 +80,7 @@ class Pending(torch.Tensor):
     node: Node
 
     @staticmethod
-    def __new__(cls, node: Node) -> Pending:
+    def __new__(cls: type[Pending], node: Node) -> Pending:
         made = torch.Tensor._make_wrapper_subclass(
             cls, node.shape, dtype=node.dtype, device=node.device
         )
@@ -94,9 +88,7 @@ class Pending(torch.Tensor):
         return made
 
     @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in _LOOKS:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
@@ -107,9 +99,7 @@ class Pending(torch.Tensor):
         return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(
-        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = tree_map(settled, (args, kwargs or {}))
         return func(*args, **kwargs)
 
@@ -122,9 +112,13 @@ def settled(value: Any) -> Any:
     return compute(value.node) if isinstance(value, Pending) else value
 
 
-def pending(tensor: T) -> T:
-    """Let chains that begin with `tensor` be noted down."""
-    return tensor if isinstance(tensor, Pending) else Pending(node_of(tensor))
+def pending(tensor: T, solver: Solver) -> T:
+    """Let chains that begin with `tensor` be noted down, for `solver` to compute."""
+    if isinstance(tensor, Pending):
+        return tensor
+    node = node_of(tensor)
+    node.solver = solver
+    return Pending(node)
 
 
 def _noted(func: Any, args: tuple[Any, ...]) -> Pending | None:
@@ -137,7 +131,7 @@ def _noted(func: Any, args: tuple[Any, ...]) -> Pending | None:
             return None
         name, function = ("mul", torch.mul) if func in _PRODUCTS else ("add", torch.add)
         dtype = torch.promote_types(a.dtype, b.dtype)
-        return Pending(Node(name, function, (a, b), shape, dtype, a.device))
+        return Pending(Node(name, function, (a, b), shape, dtype, a.device, a.solver or b.solver))
     dtype = _cast(func, args)
     if dtype is None:
         return None
@@ -145,7 +139,7 @@ def _noted(func: Any, args: tuple[Any, ...]) -> Pending | None:
     if source.dtype == dtype:
         return Pending(source)
     return Pending(
-        Node("cast", T.to, (source, dtype), source.shape, dtype, source.device)
+        Node("cast", T.to, (source, dtype), source.shape, dtype, source.device, source.solver)
     )
 
 
