@@ -37,6 +37,20 @@ def _manifest(*, check: bool, sample: int, afresh: bool) -> int:
     return 1 if wrong else 0
 
 
+def _explain(directory: str, quality: str) -> int:
+    from pathlib import Path
+
+    from kernels.mount.explain import NotExplained, explain
+
+    try:
+        for line in explain(Path(directory), quality):
+            print(line)
+    except NotExplained as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m kernels", description=__doc__)
@@ -46,9 +60,16 @@ def main(arguments: list[str] | None = None) -> int:
     compiling.add_argument("--check", action="store_true", help="write nothing, fail if stale")
     compiling.add_argument("--sample", type=int, default=0, help="kernels that --check compiles")
     compiling.add_argument("--all", action="store_true", help="compile everything anew")
+    explaining = commands.add_parser("explain", help="say what a saved model would get, and why")
+    explaining.add_argument(
+        "model", help="directory of a pipeline or a model as diffusers saves it"
+    )
+    explaining.add_argument("--quality", choices=("exact", "high", "fast"), default="high")
     parsed = parser.parse_args(arguments)
     if parsed.command == "ops":
         return _ops()
+    if parsed.command == "explain":
+        return _explain(parsed.model, parsed.quality)
     return _manifest(check=parsed.check, sample=parsed.sample, afresh=parsed.all)
 
 

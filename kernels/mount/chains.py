@@ -64,12 +64,14 @@ def norm_chain(node: Node) -> NormChain | None:
         inner, multiplier = _split(inner, ("norm",))
     if inner is None or not _open(inner, "norm"):
         return None
+    if len(node.shape) > 3 and (multiplier is not None or shift is not None):
+        return None
     norm: Norm = inner.info
     x = _upcast(inner.inputs[0])
     if x.dtype != inner.dtype or inner.dtype == torch.float32:
         # All is computed in float32 and rounded at the end, if at all.
         operands = (multiplier, shift)
-        if any(o is not None and o.dtype != torch.float32 for o in operands):
+        if any(o is not None and o.dtype not in (torch.float32, *HALF) for o in operands):
             return None
         return NormChain(norm, x, multiplier, shift, "end")
     if any(o is not None and o.dtype != x.dtype for o in (node, multiplier, shift)):
@@ -88,7 +90,12 @@ def _split(node: Node, wanted: tuple[str, ...]) -> tuple[Node | None, Node | Non
 
 
 def gate_chain(node: Node) -> GateChain | None:
-    """Match residual + gate * y, taken in float32 and cast back or in the dtype of all three."""
+    """Match residual + gate * y, taken in float32 and cast back or in the dtype of all three.
+
+    Of heads apart it is no gate but a rotation.
+    """
+    if len(node.shape) > 3:
+        return None
     if _open(node, "cast") and node.dtype in HALF and _open(node.inputs[0], "add"):
         total, rounding = node.inputs[0], "end"
     elif _open(node, "add"):

@@ -18,11 +18,11 @@ T = torch.Tensor
 _PRODUCTS = {torch.mul, T.mul, T.__mul__, T.__rmul__}
 _SUMS = {torch.add, T.add, T.__add__, T.__radd__}
 _CASTS = {T.float: torch.float32, T.half: torch.float16, T.bfloat16: torch.bfloat16}
+_PROPERTIES: Any = torch.Tensor
 _LOOKS = {
-    *(T.shape.__get__, T.dtype.__get__, T.device.__get__, T.ndim.__get__, T.requires_grad.__get__),
-    *(T.is_cuda.__get__, T.layout.__get__, T.size, T.dim, T.numel, T.is_floating_point),
-    torch.is_floating_point,
-}
+    getattr(_PROPERTIES, name).__get__
+    for name in ("shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "layout")
+} | {T.size, T.dim, T.numel, T.is_floating_point, torch.is_floating_point}
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +99,9 @@ class Pending(torch.Tensor):
         return func(*args, **kwargs)
 
     @classmethod
-    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         args, kwargs = tree_map(settled, (args, kwargs or {}))
         return func(*args, **kwargs)
 
@@ -132,14 +134,14 @@ def _noted(func: Any, args: tuple[Any, ...]) -> Pending | None:
         name, function = ("mul", torch.mul) if func in _PRODUCTS else ("add", torch.add)
         dtype = torch.promote_types(a.dtype, b.dtype)
         return Pending(Node(name, function, (a, b), shape, dtype, a.device, a.solver or b.solver))
-    dtype = _cast(func, args)
-    if dtype is None:
+    wanted = _cast(func, args)
+    if wanted is None:
         return None
     source = node_of(args[0])
-    if source.dtype == dtype:
+    if source.dtype == wanted:
         return Pending(source)
     return Pending(
-        Node("cast", T.to, (source, dtype), source.shape, dtype, source.device, source.solver)
+        Node("cast", T.to, (source, wanted), source.shape, wanted, source.device, source.solver)
     )
 
 
