@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from kernels.ops import gated_residual, gated_residual_norm, norm
+from kernels.ops import gated_activation, gated_residual, gated_residual_norm, norm, qk_norm_rope
 from kernels.spec import OpSpec
 
-REGISTRY: dict[str, OpSpec] = {
-    spec.name: spec for spec in (norm.SPEC, gated_residual.SPEC, gated_residual_norm.SPEC)
-}
+_MODULES = (norm, gated_residual, gated_residual_norm, qk_norm_rope, gated_activation)
+REGISTRY: dict[str, OpSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}

@@ -15,6 +15,8 @@ from kernels import dispatch, trust
 from kernels.mount import sites
 from kernels.mount.chains import GateChain, NormChain, gate_chain, norm_chain
 from kernels.mount.lazy import Node, Pending, compute, eagerly, node_of, pending
+from kernels.ops.gated_activation import SPEC as ACTIVATION
+from kernels.ops.gated_activation import gated_activation, gated_activation_ref
 from kernels.ops.gated_residual import SPEC as GATED
 from kernels.ops.gated_residual import gated_residual
 from kernels.ops.gated_residual_norm import SPEC as GATED_NORM
@@ -118,6 +120,21 @@ class Mounting:
         chain.x.value, chain.x.inputs = total, ()
         return out
 
+    def activate(self, x: torch.Tensor, kind: str) -> torch.Tensor:
+        """Gate the first half of `x` [..., 2F] by the second one."""
+
+        def eager() -> trust.Results:
+            return (gated_activation_ref(x, kind),)
+
+        shape = torch.Size((*x.shape[:-1], x.shape[-1] // 2))
+        one = math.prod(shape) * x.dtype.itemsize
+        self._count(ACTIVATION, shape, 3 * one, 5 * one)
+        runs = self.allows(ACTIVATION) and x.device.type != "meta"
+        if not runs or dispatch.arch_of(x.device) is None:
+            return eager()[0]
+        key = (shape, x.dtype, kind)
+        return trust.run(ACTIVATION, key, lambda: (gated_activation(x, kind),), eager)[0]
+
     def _run(
         self,
         spec: OpSpec,
@@ -127,14 +144,18 @@ class Mounting:
         eager: Callable[[], trust.Results],
         moved: int,
     ) -> trust.Results:
-        if self.counting:
-            tally = self.tallies[spec.name, tuple(node.shape)]
-            tally.calls += 1
-            tally.bytes += moved * math.prod(node.shape) * node.dtype.itemsize
-            tally.eager_bytes += _eager_bytes(node)
+        one = math.prod(node.shape) * node.dtype.itemsize
+        self._count(spec, node.shape, moved * one, _eager_bytes(node) if self.counting else 0)
         if node.device.type == "meta":
             return eager()
         return trust.run(spec, key, fused, eager)
+
+    def _count(self, spec: OpSpec, shape: torch.Size, moved: int, eager: int) -> None:
+        if self.counting and self.allows(spec):
+            tally = self.tallies[spec.name, tuple(shape)]
+            tally.calls += 1
+            tally.bytes += moved
+            tally.eager_bytes += eager
 
 
 def _value(node: Node | None) -> torch.Tensor | None:
@@ -168,6 +189,9 @@ def mount(model: nn.Module, quality: str = "high", *, counting: bool = False) ->
         reason = sites.why_no_norm(module)
         if reason is not None:
             mounting.left[path] = reason
+        elif (kind := sites.activation_of(module)) is not None:
+            mounting.sites[path] = "gated activation"
+            mounting.replace(module, _activation_forward(module, kind, mounting))
         elif sites.is_norm(module):
             mounting.sites[path] = "norm"
             mounting.replace(module, _norm_forward(module, mounting))
@@ -195,6 +219,17 @@ def _norm_forward(module: nn.Module, mounting: Mounting) -> Forward:
             return original(args[0])
         made = Node("norm", original, (x,), x.shape, x.dtype, x.device, mounting, found)
         return Pending(made)
+
+    return forward
+
+
+def _activation_forward(module: nn.Module, kind: str, mounting: Mounting) -> Forward:
+    original = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        if _idle() or kwargs or len(args) != 1:
+            return original(*args, **kwargs)
+        return mounting.activate(module.proj(args[0]), kind)
 
     return forward
 

@@ -39,6 +39,13 @@ def is_norm(module: nn.Module) -> bool:
     return home == "diffusers.models.normalization" and kind in ("FP32LayerNorm", "RMSNorm")
 
 
+def activation_of(module: nn.Module) -> str | None:
+    """Name the activation of a gated linear unit of diffusers, None for any other module."""
+    if type(module).__module__ != "diffusers.models.activations":
+        return None
+    return {"GEGLU": "gelu", "SwiGLU": "silu"}.get(type(module).__name__)
+
+
 def why_no_norm(module: nn.Module) -> str | None:
     """Say why a module that is named a norm is left as it is; None for anything else."""
     kind = type(module).__name__

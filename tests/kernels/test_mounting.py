@@ -21,6 +21,19 @@ def test_a_model_on_a_cpu_gives_the_same_bits_mounted(family, quality, dtype):
     assert torch.equal(run(), plain)
 
 
+@pytest.mark.parametrize("activation", ["geglu", "swiglu"])
+def test_gated_linear_units_are_found_and_give_the_same_bits(activation):
+    from diffusers.models.attention import FeedForward
+
+    torch.manual_seed(0)
+    model, x = FeedForward(16, activation_fn=activation).eval(), torch.randn(2, 5, 16)
+    plain = model(x)
+    mounting = mount(model)
+    with torch.no_grad():
+        assert torch.equal(model(x), plain)
+    assert mounting.sites["net.0"] == "gated activation"
+
+
 def test_undo_leaves_no_trace():
     model, _run = models.wan()
     mount(model).undo()

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from kernels import _triton
+
+pytestmark = pytest.mark.skipif(not _triton.AVAILABLE, reason="Triton is not installed")
 HERE = Path(__file__).resolve().parent / "interpreter"
 ROOT = HERE.parents[2]
 FILES = sorted(path.name for path in HERE.glob("test_*.py"))

@@ -80,3 +80,17 @@ def test_a_kernel_that_fails_switches_itself_off(monkeypatch):
     assert (run() - plain).abs().max() <= BOUNDS[torch.float32] * plain.abs().max()
     assert dispatch.why_off("norm") == "it failed: no such instruction"
     mounting.undo()
+
+
+def test_a_gated_linear_unit_runs_its_kernel():
+    from diffusers.models.attention import FeedForward
+
+    torch.manual_seed(0)
+    model, x = FeedForward(16, activation_fn="geglu").eval(), torch.randn(2, 5, 16)
+    plain = model(x)
+    mounting = mount(model, "high", counting=True)
+    with torch.no_grad():
+        model(x)
+        assert (model(x) - plain).abs().max() <= 1e-5 * plain.abs().max()
+    assert mounting.tallies["gated_activation", (2, 5, 64)].calls == 2
+    assert dispatch.why_off("gated_activation") is None
