@@ -7,6 +7,7 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 TRITON ?= triton==3.6.0
 T ?=
+DO ?= help
 PY := .venv/bin/python
 STAMP := .venv/.installed
 # Tools that only read settings need neither a secret nor a server.
@@ -18,7 +19,7 @@ RESULTS := inference/bench/results
 # Threads that spin while they wait take the cores from the other processes of a test.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup run demo test test-slow lint format lock openapi bench-market bench-billing bench-pages screenshots bench quality clean chromium pango
+.PHONY: help setup run demo manage test test-slow lint format lock openapi bench-market bench-billing bench-pages screenshots bench quality clean chromium pango
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +51,9 @@ run: $(STAMP) ## Run the whole market on http://127.0.0.1:8000 (PORT=n) until Ct
 
 demo: $(STAMP) ## Start a fresh market, play the whole story over HTTP, stop
 	@exec $(PY) -m marketplace.local demo
+
+manage: $(STAMP) ## Run a command of manage.py on the market of `make run` (DO="audit")
+	@exec $(PY) -m marketplace.local manage $(DO)
 
 test: $(STAMP) chromium ## Run the tests (T=path runs some)
 	$(PY) -m pytest -n 2 -m "not slow and not gpu" $(T)

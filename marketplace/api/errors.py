@@ -7,6 +7,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
+from rest_framework.settings import api_settings
 
 from marketplace.core.errors import MarketError, NotFound
 
@@ -34,6 +35,16 @@ def _flatten(detail: Any, where: str = "") -> dict[str, list[str]]:
     return {where: [str(item) for item in (detail if isinstance(detail, list) else [detail])]}
 
 
+def _first_of(fields: dict[str, list[str]]) -> str:
+    """Return the first problem in a line; what concerns the whole body names no field."""
+    first = next(iter(fields), "")
+    if not first:
+        return "The request is not valid."
+    if first == api_settings.NON_FIELD_ERRORS_KEY:
+        return fields[first][0]
+    return f"{first}: {fields[first][0]}"
+
+
 def as_market_error(error: Exception) -> MarketError | None:
     """Return what we say of an exception, or None if it is a fault of ours."""
     if isinstance(error, MarketError):
@@ -44,9 +55,8 @@ def as_market_error(error: Exception) -> MarketError | None:
         error = exceptions.PermissionDenied()
     if isinstance(error, exceptions.ValidationError):
         fields = _flatten(error.detail)
-        first = next(iter(fields), "")
         made = MarketError(
-            f"{first}: {fields[first][0]}" if first else "The request is not valid.",
+            _first_of(fields),
             code="invalid_input",
             fields=fields,
         )

@@ -128,6 +128,10 @@ def weights_set(*, draft: ListingDraft, uri: str, digest: str, lora: bool = Fals
             why = f"What ships under this address has the digest {known['digest']}."
             raise InvalidInput(why, fields={"weights_digest": [why]})
         digest = known["digest"]
+    elif uri.startswith("starter:") and not digest and shipped():
+        names = ", ".join(sorted(name for name in shipped() if name.startswith("starter:")))
+        why = f"Nothing ships under this address. There is {names}."
+        raise InvalidInput(why, fields={"weights_uri": [why]})
     weights.check_digest(digest.strip())
     _change(draft, "weights", {"uri": uri, "digest": digest.strip(), "lora": lora})
 

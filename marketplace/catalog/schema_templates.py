@@ -9,9 +9,48 @@ _SIDES = {"sd": (512, 1024), "wan": (832, 1280), "ltx": (768, 1280)}
 _STEPS = {"flux": 28, "sd": 30, "sdxl": 30, "sd3": 28, "qwen": 50, "wan": 50, "ltx": 40}
 _GUIDANCE = {"flux": 3.5, "sd": 7.5, "sdxl": 5, "sd3": 4.5, "qwen": 4, "wan": 5, "ltx": 3}
 
+# What ships was trained for one size, and is of a family whose usual one it cannot make in time.
+_SHIPPED: dict[str, dict[str, Any]] = {
+    "starter:starter-image": {
+        "family": "flux",
+        "width": {"const": 128, "default": 128},
+        "height": {"const": 128, "default": 128},
+        "num_inference_steps": {"maximum": 50, "default": 8},
+        "guidance_scale": {"default": 2.0},
+    },
+    "starter:starter-video": {
+        "family": "wan",
+        "width": {"const": 64, "default": 64},
+        "height": {"const": 64, "default": 64},
+        "num_frames": {"const": 17, "default": 17},
+        "fps": {"const": 8, "default": 8},
+        "num_inference_steps": {"maximum": 50, "default": 8},
+        "guidance_scale": {"default": 2.0},
+    },
+}
+_BOUNDS = ("minimum", "maximum", "multipleOf")
 
-def template_of(family: str) -> dict[str, Any]:
-    """Return an input schema in the ecosystem's field names with the family's usual defaults."""
+
+def template_of(family: str, uri: str = "") -> dict[str, Any]:
+    """Return an input schema in the ecosystem's field names with the usual defaults.
+
+    They are the family's, or those of the weights at `uri` if these ship with the market.
+    """
+    schema = _of_family(family)
+    shipped = _SHIPPED.get(uri, {})
+    if shipped.get("family") != family:
+        return schema
+    for name, own in shipped.items():
+        if name == "family":
+            continue
+        node = schema["properties"][name]
+        if "const" in own:
+            node = {key: value for key, value in node.items() if key not in _BOUNDS}
+        schema["properties"][name] = node | own
+    return schema
+
+
+def _of_family(family: str) -> dict[str, Any]:
     side, most = _SIDES.get(family, (1024, 2048))
     edge = {"type": "integer", "minimum": 256, "maximum": most, "multipleOf": 16, "default": side}
     properties: dict[str, Any] = {

@@ -84,24 +84,25 @@ def line(
     return "M" + " L".join(steps)
 
 
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A quarter disc in a unit square at (x, y); `turn` is a multiple of 90 degrees."""
-
-    x: int
-    y: int
-    turn: int
-    tone: int
-    is_round: bool
+_CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))
 
 
-def tiles(name: str, columns: int = 6, rows: int = 4) -> list[Tile]:
-    """Return the placeholder picture of a model without a sample: the same for the same name."""
+def tiles(name: str, columns: int = 6, rows: int = 4) -> dict[int, str]:
+    """Return the placeholder picture of a model without a sample: the same for the same name.
+
+    It is an SVG path for each tone, of quarter discs and triangles in unit squares.
+    """
     seed = hashlib.shake_128(name.encode()).digest(columns * rows * 2)
-    found = []
+    paths: dict[int, str] = {}
     for position in range(columns * rows):
         a, b = seed[2 * position], seed[2 * position + 1]
         if a < 70:
             continue
-        found.append(Tile(position % columns, position // columns, a % 4 * 90, 1 + b % 4, b > 40))
-    return found
+        x, y, turn, tone = position % columns, position // columns, a % 4, 1 + b % 4
+        at, onto, last = (
+            f"{x + _CORNERS[corner % 4][0]} {y + _CORNERS[corner % 4][1]}"
+            for corner in (turn, turn + 1, turn + 3)
+        )
+        side = "A1 1 0 0 1 " if b > 40 else "L"
+        paths[tone] = paths.get(tone, "") + f"M{at}L{onto}{side}{last}Z"
+    return paths

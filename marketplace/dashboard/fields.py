@@ -1,5 +1,6 @@
 """Form fields that refuse what the database cannot hold."""
 
+from collections.abc import Iterable
 from datetime import date
 from typing import Any
 
@@ -8,6 +9,12 @@ from django.core.exceptions import ValidationError
 
 from marketplace.core.text import check_storable
 from marketplace.dashboard.periods import FIRST_DAY, LAST_DAY
+
+
+def in_words(choices: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
+    """Return choices whose labels are their values as people say them: "GPU second"."""
+    said = ((value, value.replace("_", " ").capitalize()) for value, _ in choices)
+    return [(value, label.replace("Gpu", "GPU")) for value, label in said]
 
 
 class CleanJSONField(forms.JSONField):

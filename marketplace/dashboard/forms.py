@@ -23,7 +23,7 @@ from marketplace.catalog.models import (
 )
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound
-from marketplace.dashboard.fields import CleanJSONField, DayField
+from marketplace.dashboard.fields import CleanJSONField, DayField, in_words
 
 EXPIRY_DAYS = [("", "Never"), ("7", "In 7 days"), ("30", "In 30 days"), ("365", "In a year")]
 DEFAULT_SCHEMA: dict[str, Any] = {
@@ -233,7 +233,7 @@ _TIER = re.compile(r"(more|[0-9.]+)\s*:\s*([0-9.]+)")
 class PriceForm(forms.Form):
     """A new price. Which fields count depends on the scheme; the style sheet hides the others."""
 
-    unit = forms.ChoiceField(choices=Unit.choices, label="Price per")
+    unit = forms.ChoiceField(choices=in_words(Unit.choices), label="Price per")
     scheme = forms.ChoiceField(
         choices=[
             (Scheme.FLAT, "Each unit the same"),
@@ -353,7 +353,7 @@ class LicenceForm(forms.Form):
     slug = forms.CharField(
         max_length=40, label="Short name", help_text="An existing one makes its next version."
     )
-    kind = forms.ChoiceField(choices=LicenceKind.choices)
+    kind = forms.ChoiceField(choices=in_words(LicenceKind.choices))
     text = forms.CharField(max_length=100_000, widget=forms.Textarea(attrs={"rows": 8}))
     revenue_share = forms.DecimalField(
         min_value=0,

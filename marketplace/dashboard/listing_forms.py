@@ -6,7 +6,7 @@ from django import forms
 
 from inference.protocol import FAMILIES
 from marketplace.catalog.models import Category, Licence, Task, Visibility
-from marketplace.dashboard.fields import CleanJSONField
+from marketplace.dashboard.fields import CleanJSONField, in_words
 from marketplace.dashboard.forms import PrettyEncoder, PriceForm
 
 
@@ -38,7 +38,9 @@ class NewAboutForm(AboutForm):
     name = forms.CharField(
         max_length=40, help_text="Lower-case letters, digits, dots and hyphens. It is for good."
     )
-    task = forms.ChoiceField(choices=Task.choices, help_text="What goes in and what comes out.")
+    task = forms.ChoiceField(
+        choices=in_words(Task.choices), help_text="What goes in and what comes out."
+    )
     field_order = ("title", "name", "task", "category", "summary", "description", "visibility")
 
 

@@ -29,7 +29,7 @@ def bound_of(version: Version, given: Any) -> tuple[dict[str, Any], dict[str, An
     """Return the full input and the most that it can measure. Raises InvalidInput."""
     if len(json.dumps(given)) > MAX_INPUT_BYTES:
         raise InvalidInput(
-            "The input is too large; upload files and pass their URLs.",
+            "The input is too large; upload files and pass their ids.",
             fields={"input": [f"At most {MAX_INPUT_BYTES} bytes of JSON."]},
         )
     values = schemas.validate_input(version.input_schema, given)

@@ -1,4 +1,4 @@
-"""`python -m marketplace.local run|demo|bench`: the market kept up, shown or measured."""
+"""`python -m marketplace.local run|demo|bench|manage`: the market kept up, shown or measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-from marketplace.local import bench, demo
+from marketplace.local import bench, demo, manage
 from marketplace.local.environment import DEFAULT_PORT, var_dir
 from marketplace.local.market import Market
 from marketplace.local.processes import LocalError, ignore_interrupts
@@ -24,11 +24,14 @@ def main() -> int:
     """Run one command. Problems become one line on stderr and exit status 1."""
     parser = argparse.ArgumentParser(prog="python -m marketplace.local", description=__doc__)
     parser.add_argument("command", choices=list(COMMANDS))
-    command = parser.parse_args().command
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of `manage`")
+    given = parser.parse_args()
+    if given.command != "manage" and given.arguments:
+        parser.error(f"{given.command} takes no arguments")
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     try:
-        return COMMANDS[command]()
+        return COMMANDS[given.command](given.arguments)
     except LocalError as error:
         if error.detail:
             print(error.detail, file=sys.stderr)
@@ -55,10 +58,11 @@ def run() -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[], int]] = {
-    "run": run,
-    "demo": lambda: demo.main(progress()),
-    "bench": lambda: bench.main(progress()),
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "run": lambda _: run(),
+    "demo": lambda _: demo.main(progress()),
+    "bench": lambda _: bench.main(progress()),
+    "manage": manage.main,
 }
 
 
@@ -88,7 +92,8 @@ def welcome(url: str, seed: dict[str, Any]) -> str:
     return (
         f"\nMercato is up on {url}   (Ctrl-C stops it)\n\n"
         f"Sign in at {url}/accounts/login/ as\n{logins}\n\n"
-        "E-mails, such as the link that confirms a new account, are printed to var/log/web.log\n\n"
+        "E-mails are printed to var/log: the link that confirms a new account to web.log,\n"
+        "alerts about money to worker-outbound.log\n\n"
         f"API key: {seed['api_key']}\n\nMake a picture:\n{shlex.join(curl)}\n"
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -33,6 +34,18 @@ class RunLock:
         json.dump({"pid": os.getpid(), "url": url}, file)
         file.flush()
         self._file = file
+
+    def holder_url(self) -> str | None:
+        """Return the URL of the runner that has the lock now; None when nobody has it."""
+        if not self.path.exists():
+            return None
+        with self.path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    return str(json.load(file)["url"])
+        return None
 
     def release(self) -> None:
         if self._file is not None:

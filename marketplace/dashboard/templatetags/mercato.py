@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from django import template
+from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from marketplace.catalog.models import Version
@@ -21,10 +22,11 @@ _TONES = {
 }  # fmt: skip
 
 
-@register.inclusion_tag("components/art.html")
-def art(name: str) -> dict[str, Any]:
+@register.simple_tag
+@lru_cache(maxsize=1024)  # a page of the gallery has dozens
+def art(name: str) -> str:
     """Draw the placeholder picture of a name."""
-    return {"tiles": charts.tiles(name)}
+    return render_to_string("components/art.html", {"tiles": charts.tiles(name)})
 
 
 @register.filter

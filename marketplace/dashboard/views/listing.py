@@ -162,7 +162,7 @@ def _inputs_form(draft: ListingDraft, template: str) -> InputsForm:
     family = template or draft.inputs.get("family") or known.get("family") or "flux"
     initial = dict(draft.inputs) | {"family": family}
     if template or not draft.inputs:
-        schema = template_of(family)
+        schema = template_of(family, draft.weights.get("uri", ""))
     else:
         schema = schemas.plain(draft.inputs["schema"])
     return InputsForm(initial=initial | {"input_schema": json.dumps(schema, indent=2)})
@@ -231,7 +231,7 @@ def terms(request: MemberRequest, name: str) -> HttpResponseBase:
             except MarketError as error:
                 show_error(form, error)
             context |= words.split_context(draft, arguments)
-    elif draft.terms and (licence := licences.filter(pk=draft.terms["licence"]).first()):
+    elif licence := licences.filter(pk=draft.terms.get("licence")).first() or licences.first():
         context |= words.split_context(draft, draft.terms | {"licence": licence})
     return _page(request, draft, "terms", {**context, "form": form}, status)
 

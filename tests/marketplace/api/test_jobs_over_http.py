@@ -186,3 +186,10 @@ def test_a_price_above_what_the_caller_allows_is_refused(api, cast):
     assert answer.json()["error"]["code"] == "quote_above_limit"
     assert Job.objects.count() == 0
     assert submit(api, cast, max_charge_nano_usd=4_000_000).status_code == 202
+
+
+def test_a_body_that_is_no_object_is_refused_without_the_name_of_a_field(api):
+    answer = api.post("/v1/jobs", [], format="json")
+    assert answer.status_code == 422
+    message = answer.json()["error"]["message"]
+    assert message == "Invalid data. Expected a dictionary, but got list."

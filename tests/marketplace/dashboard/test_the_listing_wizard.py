@@ -328,3 +328,42 @@ def test_nobody_submits_what_was_not_tested(charlie, filled, cast):
     with pytest.raises(WrongState, match="Run a test"):
         services_of.version_submit(version=version, by=cast.charlie)
     assert charlie.post("/vendor/models/dusk/versions/1/submit/").status_code == 404
+
+
+def test_the_only_licence_is_chosen_and_its_split_drawn_at_once(charlie, cast):
+    open_licence(cast.stranger, share=8500, royalty=0)
+    charlie.post("/vendor/models/new/", ABOUT)
+    page = charlie.get(f"{HERE}terms/").content.decode()
+    assert "$0.85" in page
+    assert "Choose a licence to see" not in page
+
+
+def test_an_address_that_ships_nothing_is_refused_by_what_does(charlie, cast):
+    charlie.post("/vendor/models/new/", ABOUT)
+    answer = charlie.post(f"{HERE}weights/", {"uri": "starter:nope"})
+    assert answer.status_code == 422
+    page = answer.content.decode()
+    assert "Nothing ships under this address. There is starter:starter-image" in page
+    assert "hexadecimal digits; `python" not in page
+
+
+def test_what_ships_begins_with_inputs_that_it_can_answer(charlie, cast):
+    charlie.post("/vendor/models/new/", ABOUT)
+    follow(charlie, "weights", {"uri": "starter:starter-image"})
+    form = charlie.get(f"{HERE}inputs/").context["form"]
+    schema = json.loads(form.initial["input_schema"])
+    assert schema["properties"]["width"] == {
+        "type": "integer",
+        "title": "Width",
+        "const": 128,
+        "default": 128,
+    }
+    assert schema["properties"]["num_inference_steps"]["default"] == 8
+    follow(charlie, "inputs", {**INPUTS, "input_schema": form.initial["input_schema"]})
+
+
+def test_choices_are_named_as_people_say_them(charlie, tested):
+    page = charlie.get(f"{HERE}price/").content.decode()
+    assert "GPU second" in page
+    assert "Gpu Second" not in page
+    assert "Text-to-image" in charlie.get("/vendor/models/new/").content.decode()

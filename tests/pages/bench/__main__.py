@@ -108,9 +108,11 @@ def _status(port: int) -> int:
 
 def _paths(cast: Cast, rows: int) -> dict[str, str]:
     from marketplace.jobs.models import Job
+    from tests.pages.bench import history
 
     jobs = Job.objects.for_org(cast.developer).order_by("-created_at", "-id")
     deep, ended = jobs[int(rows * 0.9)], jobs.filter(status="succeeded")[10]
+    history.draw(jobs[:100])
     return {
         "jobs": "/dashboard/jobs/",
         "jobs, failed": "/dashboard/jobs/?status=failed",
