@@ -224,12 +224,12 @@ def _norm_forward(module: nn.Module, mounting: Mounting) -> Forward:
 
 
 def _activation_forward(module: nn.Module, kind: str, mounting: Mounting) -> Forward:
-    original = module.forward
+    original, project = module.forward, module.get_submodule("proj")
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         if _idle() or kwargs or len(args) != 1:
             return original(*args, **kwargs)
-        return mounting.activate(module.proj(args[0]), kind)
+        return mounting.activate(project(args[0]), kind)
 
     return forward
 
