@@ -16,6 +16,7 @@ pytestmark = pytest.mark.skipif(not _triton.AVAILABLE, reason="Triton is not ins
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.timeout(400)
 def test_the_manifest_is_fresh_and_a_sample_compiles_to_the_same():
     done = subprocess.run(
         [sys.executable, "-m", "kernels", "manifest", "--check", "--sample", "25"],

@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent / "interpreter"
 ROOT = HERE.parents[2]
 
 
+@pytest.mark.timeout(400)
 def test_kernels_agree_with_their_references():
     done = subprocess.run(
         [
