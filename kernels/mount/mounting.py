@@ -41,14 +41,16 @@ class Tally:
 class Mounting:
     """The operations on one model. `sites` and `left` say what was found where, and why not.
 
-    `tallies` counts calls by operation and shape where `counting` is set.
+    `tallies` counts calls by operation and shape where `counting` is set. With `references` chains
+    are found and computed whole where there are no kernels too, by the references.
     """
 
-    def __init__(self, quality: str, *, counting: bool = False) -> None:
+    def __init__(self, quality: str, *, counting: bool = False, references: bool = False) -> None:
         if quality not in QUALITIES:
             raise ValueError(f"quality is one of {', '.join(QUALITIES)}, not {quality}")
         self.quality = quality
         self.counting = counting
+        self.references = references
         self.sites: dict[str, str] = {}
         self.left: dict[str, str] = {}
         self.tallies: defaultdict[tuple[str, tuple[int, ...]], Tally] = defaultdict(Tally)
@@ -57,6 +59,10 @@ class Mounting:
     def allows(self, spec: OpSpec) -> bool:
         """Whether the quality lets an operation of such trust run."""
         return spec.trust == "exact" or self.quality != "exact"
+
+    def runs_on(self, device: torch.device) -> bool:
+        """Whether operations run there: a device with kernels, or one to be counted on."""
+        return device.type == "meta" or self.references or dispatch.arch_of(device) is not None
 
     def replace(self, module: nn.Module, forward: Forward) -> None:
         """Let `module` run `forward` until `undo`."""
@@ -74,7 +80,7 @@ class Mounting:
 
     def solve(self, node: Node) -> torch.Tensor | None:
         """Compute a chain by an operation; None where none fits or the device has no kernels."""
-        if node.device.type != "meta" and dispatch.arch_of(node.device) is None:
+        if not self.runs_on(node.device):
             return None
         gate = gate_chain(node) if self.allows(GATED) else None
         if gate is not None:
@@ -130,7 +136,7 @@ class Mounting:
         one = math.prod(shape) * x.dtype.itemsize
         self._count(ACTIVATION, shape, 3 * one, 5 * one)
         runs = self.allows(ACTIVATION) and x.device.type != "meta"
-        if not runs or dispatch.arch_of(x.device) is None:
+        if not runs or not self.runs_on(x.device):
             return eager()[0]
         key = (shape, x.dtype, kind)
         return trust.run(ACTIVATION, key, lambda: (gated_activation(x, kind),), eager)[0]
@@ -178,13 +184,16 @@ def _eager_bytes(node: Node) -> int:
     return own + sum(_eager_bytes(n) for n in inputs)
 
 
-def mount(model: nn.Module, quality: str = "high", *, counting: bool = False) -> Mounting:
+def mount(
+    model: nn.Module, quality: str = "high", *, counting: bool = False, references: bool = False
+) -> Mounting:
     """Put every operation that `quality` allows on `model`, which stays as it is but for forward.
 
+    `references` lets operations run in plain torch where there are no kernels, to test with.
     Under gradients and inside torch.compile the model runs as if nothing were mounted.
     Raises ValueError for a quality that there is not.
     """
-    mounting = Mounting(quality, counting=counting)
+    mounting = Mounting(quality, counting=counting, references=references)
     for path, module in model.named_modules():
         reason = sites.why_no_norm(module)
         if reason is not None:
