@@ -23,7 +23,7 @@ def run(
     """
     if dispatch.why_off(spec.name) is not None:
         return eager()
-    if (spec.name, key) in _verified:
+    if met(spec, key):
         return fused()
     try:
         got = fused()
@@ -39,6 +39,11 @@ def run(
     else:
         _verified.add((spec.name, key))
     return want
+
+
+def met(spec: OpSpec, key: Hashable) -> bool:
+    """Whether the operation has agreed with the eager chain for `key`."""
+    return (spec.name, key) in _verified
 
 
 def disagreement(spec: OpSpec, got: Results, want: Results) -> str | None:

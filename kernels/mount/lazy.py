@@ -109,6 +109,11 @@ class Pending(torch.Tensor):
         return repr(compute(self.node))
 
 
+def idle() -> bool:
+    """Whether what is mounted stands aside: under gradients and while compiling."""
+    return torch.is_grad_enabled() or torch.compiler.is_compiling()
+
+
 def settled(value: Any) -> Any:
     """Return the value of a pending tensor; anything else as it is."""
     return compute(value.node) if isinstance(value, Pending) else value

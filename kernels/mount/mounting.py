@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from kernels import dispatch, trust
-from kernels.mount import sites
+from kernels.mount import rotation, sites
 from kernels.mount.chains import GateChain, NormChain, gate_chain, norm_chain
-from kernels.mount.lazy import Node, Pending, compute, eagerly, node_of, pending
+from kernels.mount.lazy import Node, Pending, compute, eagerly, idle, node_of, pending
 from kernels.ops.gated_activation import SPEC as ACTIVATION
 from kernels.ops.gated_activation import gated_activation, gated_activation_ref
 from kernels.ops.gated_residual import SPEC as GATED
@@ -134,7 +134,7 @@ class Mounting:
 
         shape = torch.Size((*x.shape[:-1], x.shape[-1] // 2))
         one = math.prod(shape) * x.dtype.itemsize
-        self._count(ACTIVATION, shape, 3 * one, 5 * one)
+        self.count(ACTIVATION, shape, 3 * one, 5 * one)
         runs = self.allows(ACTIVATION) and x.device.type != "meta"
         if not runs or not self.runs_on(x.device):
             return eager()[0]
@@ -151,15 +151,16 @@ class Mounting:
         moved: int,
     ) -> trust.Results:
         one = math.prod(node.shape) * node.dtype.itemsize
-        self._count(spec, node.shape, moved * one, _eager_bytes(node) if self.counting else 0)
+        self.count(spec, node.shape, moved * one, _eager_bytes(node) if self.counting else 0)
         if node.device.type == "meta":
             return eager()
         return trust.run(spec, key, fused, eager)
 
-    def _count(self, spec: OpSpec, shape: torch.Size, moved: int, eager: int) -> None:
+    def count(self, spec: OpSpec, shape: torch.Size, moved: int, eager: int) -> None:
+        """Note a call that moves so many bytes; one that moves none adds to the eager chain's."""
         if self.counting and self.allows(spec):
             tally = self.tallies[spec.name, tuple(shape)]
-            tally.calls += 1
+            tally.calls += moved > 0
             tally.bytes += moved
             tally.eager_bytes += eager
 
@@ -204,6 +205,13 @@ def mount(
         elif sites.is_norm(module):
             mounting.sites[path] = "norm"
             mounting.replace(module, _norm_forward(module, mounting))
+    for path, module in model.named_modules():
+        problem = rotation.why_not(module)
+        if problem is None and mounting.allows(rotation.ROPE):
+            mounting.sites[f"{path}.processor"] = "norm and rotation of queries and keys"
+            rotation.put_on(module, mounting)
+        elif problem:
+            mounting.left[f"{path}.processor"] = problem
     for path, block in sites.blocks(model):
         mounting.replace(block, _block_forward(block, mounting))
         for name, module in sites.branches(block):
@@ -212,15 +220,11 @@ def mount(
     return mounting
 
 
-def _idle() -> bool:
-    return torch.is_grad_enabled() or torch.compiler.is_compiling()
-
-
 def _norm_forward(module: nn.Module, mounting: Mounting) -> Forward:
     original = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        if _idle() or kwargs or len(args) != 1 or not args[0].is_floating_point():
+        if idle() or kwargs or len(args) != 1 or not args[0].is_floating_point():
             return original(*args, **kwargs)
         x = node_of(args[0])
         found = sites.norm_of(module, args[0])
@@ -236,7 +240,7 @@ def _activation_forward(module: nn.Module, kind: str, mounting: Mounting) -> For
     original, project = module.forward, module.get_submodule("proj")
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        if _idle() or kwargs or len(args) != 1:
+        if idle() or kwargs or len(args) != 1:
             return original(*args, **kwargs)
         return mounting.activate(project(args[0]), kind)
 
@@ -248,7 +252,7 @@ def _branch_forward(module: nn.Module, mounting: Mounting) -> Forward:
 
     def forward(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        if _idle():
+        if idle():
             return result
         if isinstance(result, tuple):
             return tuple(_pending(r, mounting) for r in result)
@@ -261,7 +265,7 @@ def _block_forward(module: nn.Module, mounting: Mounting) -> Forward:
     original = module.forward
 
     def forward(*args: Any, **kwargs: Any) -> Any:
-        if not _idle():
+        if not idle():
             if args:
                 args = (_pending(args[0], mounting), *args[1:])
             elif "hidden_states" in kwargs:

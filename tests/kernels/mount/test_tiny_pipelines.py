@@ -36,10 +36,10 @@ class Family:
 GATE, NORM, BOTH = "gated_residual", "norm", "gated_residual_norm"
 GLU, ROPE = "gated_activation", "qk_norm_rope"
 FAMILIES = {
-    "flux": Family(build_flux, STILL, frozenset({GATE}), frozenset({NORM, BOTH})),
+    "flux": Family(build_flux, STILL, frozenset({GATE}), frozenset({NORM, BOTH, ROPE})),
     "sd3": Family(build_sd3, STILL, frozenset({GATE}), frozenset({NORM, BOTH})),
-    "qwen": Family(build_qwen, CLIP | GUIDED, frozenset({GATE}), frozenset({NORM, BOTH})),
-    "wan": Family(build_wan, CLIP | {"num_frames": 5}, frozenset({GATE}), frozenset({NORM})),
+    "qwen": Family(build_qwen, CLIP | GUIDED, frozenset({GATE}), frozenset({NORM, BOTH, ROPE})),
+    "wan": Family(build_wan, CLIP | {"num_frames": 5}, frozenset({GATE}), frozenset({NORM, ROPE})),
     "ltx": Family(build_ltx, CLIP | {"num_frames": 9}, frozenset({GATE}), frozenset({NORM})),
     "sd": Family(build_sd, STILL, frozenset(), frozenset({NORM, GLU})),
     "sdxl": Family(build_sdxl, STILL, frozenset(), frozenset({NORM, GLU})),
@@ -110,7 +110,9 @@ def fresh(monkeypatch):
 
 
 def operations(mountings):
-    return {op for mounting in mountings for op, _shape in mounting.tallies}
+    """Return what was called, and what met the eager chain and agreed with it."""
+    called = {op for mounting in mountings for op, _shape in mounting.tallies}
+    return called | {op for op, _key in trust._verified}
 
 
 @pytest.mark.parametrize("quality", ["exact", "high"])

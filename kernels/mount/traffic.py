@@ -1,0 +1,36 @@
+"""Counts the bytes that operations of torch read and write, on tensors without values as well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+
+class _Traffic(TorchDispatchMode):
+    """Adds up tensors that go in and out of every operation that is no view."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        aliases = [r.alias_info for r in func._schema.returns]
+        if any(alias is not None and not alias.is_write for alias in aliases):
+            return result
+        if func is torch.ops.aten.copy_.default:
+            args = args[1:]  # what is written over is not read
+        tensors = tree_leaves((args, kwargs, result))
+        self.bytes += sum(t.numel() * t.element_size() for t in tensors if type(t) is torch.Tensor)
+        return result
+
+
+def moved_by(run: Callable[[], Any]) -> int:
+    """Return the bytes that the operations of `run` read and write, one after another."""
+    with _Traffic() as traffic:
+        run()
+    return traffic.bytes
