@@ -19,12 +19,15 @@ def run(
     """Return what `fused` gives once it has agreed with `eager` for `key`; else what eager gives.
 
     At the first meeting of a key both run and eager's result is returned. A mismatch or an error
-    switches the operation off for good in this process. Out of memory is the caller's to handle.
+    switches the operation off for good in this process. While a CUDA graph is recorded nothing is
+    met for the first time: eager's steps are recorded. Out of memory is the caller's to handle.
     """
     if dispatch.why_off(spec.name) is not None:
         return eager()
     if met(spec, key):
         return fused()
+    if _capturing():
+        return eager()  # a graph that is recorded allows no comparison on the host
     try:
         got = fused()
     except torch.OutOfMemoryError:
@@ -44,6 +47,10 @@ def run(
 def met(spec: OpSpec, key: Hashable) -> bool:
     """Whether the operation has agreed with the eager chain for `key`."""
     return (spec.name, key) in _verified
+
+
+def _capturing() -> bool:
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def disagreement(spec: OpSpec, got: Results, want: Results) -> str | None:

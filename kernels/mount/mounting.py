@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable
@@ -74,7 +75,7 @@ class Mounting:
         while self._undo:
             module, before = self._undo.pop()
             if before is None:
-                del module.forward
+                module.__dict__.pop("forward", None)
             else:
                 module.forward = before
 
@@ -223,6 +224,7 @@ def mount(
 def _norm_forward(module: nn.Module, mounting: Mounting) -> Forward:
     original = module.forward
 
+    @functools.wraps(original)
     def forward(*args: Any, **kwargs: Any) -> Any:
         if idle() or kwargs or len(args) != 1 or not args[0].is_floating_point():
             return original(*args, **kwargs)
@@ -239,6 +241,7 @@ def _norm_forward(module: nn.Module, mounting: Mounting) -> Forward:
 def _activation_forward(module: nn.Module, kind: str, mounting: Mounting) -> Forward:
     original, project = module.forward, module.get_submodule("proj")
 
+    @functools.wraps(original)
     def forward(*args: Any, **kwargs: Any) -> Any:
         if idle() or kwargs or len(args) != 1:
             return original(*args, **kwargs)
@@ -250,6 +253,7 @@ def _activation_forward(module: nn.Module, kind: str, mounting: Mounting) -> For
 def _branch_forward(module: nn.Module, mounting: Mounting) -> Forward:
     original = module.forward
 
+    @functools.wraps(original)
     def forward(*args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
         if idle():
@@ -264,6 +268,7 @@ def _branch_forward(module: nn.Module, mounting: Mounting) -> Forward:
 def _block_forward(module: nn.Module, mounting: Mounting) -> Forward:
     original = module.forward
 
+    @functools.wraps(original)
     def forward(*args: Any, **kwargs: Any) -> Any:
         if not idle():
             if args:

@@ -7,6 +7,7 @@ and rotation, which holds for the processors below. The first meeting compares t
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from collections.abc import Callable
@@ -34,6 +35,7 @@ OTHERS = {
 }
 # What attention makes of queries and keys that agree; wrong rotations are far out of it.
 WHOLE = replace(ROPE, bound={torch.float32: 1e-4, torch.bfloat16: 2**-5, torch.float16: 2**-8})
+ADDED = ("norm_added_q", "norm_added_k")
 Tables = tuple[torch.Tensor, torch.Tensor]
 
 
@@ -101,6 +103,7 @@ def put_on(attention: Any, host: Host) -> None:
 def _norm_forward(norm: Any) -> Callable[..., Any]:
     original = norm.forward
 
+    @functools.wraps(original)
     def forward(*args: Any, **kwargs: Any) -> Any:
         found = None if _now.halves is None else _now.halves.get(id(norm))
         if found is None or len(args) != 1 or kwargs:
@@ -166,12 +169,15 @@ def _attention_forward(attention: Any, argument: str, host: Host) -> Callable[..
     original = attention.forward
     signature = inspect.signature(type(attention).forward)
 
+    @functools.wraps(original)
     def forward(*args: Any, **kwargs: Any) -> Any:
+        if idle():
+            return original(*args, **kwargs)
         bound = signature.bind(attention, *args, **kwargs)
         rest = bound.arguments.get("kwargs", bound.arguments.get("cross_attention_kwargs", {}))
         where = bound.arguments if argument in bound.arguments else rest
         x = bound.arguments["hidden_states"]
-        if idle() or where.get(argument) is None or not host.runs_on(x.device):
+        if where.get(argument) is None or not host.runs_on(x.device) or _elsewhere(attention, x):
             return original(*args, **kwargs)
         text = bound.arguments.get("encoder_hidden_states")
         streams = _streams(where[argument], x.shape[1], None if text is None else text.shape[1])
@@ -197,6 +203,12 @@ def _attention_forward(attention: Any, argument: str, host: Host) -> Callable[..
     return forward
 
 
+def _elsewhere(attention: Any, x: torch.Tensor) -> bool:
+    """Whether weights of norms lie on another device, as under hooks that bring them one by one."""
+    norms = (getattr(attention, name, None) for name in ("norm_q", "norm_k", *ADDED))
+    return any(norm is not None and norm.weight.device != x.device for norm in norms)
+
+
 def _as_tuple(result: Any) -> trust.Results:
     return tuple(map(settled, result)) if isinstance(result, tuple) else (settled(result),)
 
@@ -218,9 +230,6 @@ class _Inside:
 
     def __exit__(self, *_error: object) -> None:
         _now.halves = self._before
-
-
-ADDED = ("norm_added_q", "norm_added_k")
 
 
 def _streams(told: Any, own: int, text: int | None) -> list[Tables] | None:

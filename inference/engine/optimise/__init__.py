@@ -13,6 +13,7 @@ from inference.engine.optimise.block_cache import FIRST_BLOCK_CACHE, TAYLOR
 from inference.engine.optimise.choice import choices
 from inference.engine.optimise.compiled import COMPILED, COMPILED_DECODER
 from inference.engine.optimise.cuda_graphs import CUDA_GRAPHS
+from inference.engine.optimise.fused_kernels import KERNELS, KERNELS_HIGH
 from inference.engine.optimise.guidance import GUIDANCE_INTERVAL
 from inference.engine.optimise.int8_linear import INT8_DENOISER
 from inference.engine.optimise.layout import CHANNELS_LAST
@@ -47,6 +48,8 @@ REGISTRY: dict[str, Optimisation] = {
         SAGE_ATTENTION,
         ATTENTION_BACKEND,
         COMPILE_REGIONAL,
+        KERNELS,
+        KERNELS_HIGH,
         CUDA_GRAPHS,
     )
 }
@@ -63,11 +66,11 @@ DEFAULTS: dict[str, tuple[str, ...]] = {
         "compiled",
     ),
 }
-_ON_CUDA = ("attention_backend", "compile_regional", "cuda_graphs")
+_ON_CUDA = ("attention_backend", "compile_regional", "kernels", "cuda_graphs")
 ON_CUDA: dict[str, tuple[str, ...]] = {
     EXACT: _ON_CUDA,
-    "high": (*_ON_CUDA, "fp8_denoiser"),
-    "fast": (*_ON_CUDA, "fp8_denoiser", "int8_denoiser_gpu", "sage_attention"),
+    "high": (*_ON_CUDA, "kernels_high", "fp8_denoiser"),
+    "fast": (*_ON_CUDA, "kernels_high", "fp8_denoiser", "int8_denoiser_gpu", "sage_attention"),
 }
 DEFAULTS |= {quality: (*names, *ON_CUDA[quality]) for quality, names in DEFAULTS.items()}
 """What each quality may put on where a version's profile names nothing; the planner picks."""

@@ -329,4 +329,5 @@ COMPILE_REGIONAL = Optimisation(
     # Estimates after published figures (FLUX.1 on an H100: 6.71 s eager, 4.30 s compiled).
     needs=Needs(device="cuda", capability=(7, 0), machine=_switched_off),
     denoise=Speedup(elementwise=3.0, launch=4.0),
+    group="fusion",
 )
