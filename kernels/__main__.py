@@ -1,4 +1,4 @@
-"""Command line: list operations, compile the manifest, explain what a model would get."""
+"""Command line: list operations, compile the manifest, explain a model, measure, tune."""
 
 from __future__ import annotations
 
@@ -51,6 +51,44 @@ def _explain(directory: str, quality: str) -> int:
     return 0
 
 
+def _measured(parsed: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from kernels.bench import command
+    from kernels.bench.measure import RESULTS
+    from kernels.dispatch import TABLE
+
+    try:
+        device = command.device_of(parsed.device)
+        if parsed.command == "bench":
+            out = Path(parsed.out or RESULTS)
+            lines = command.bench(device, parsed.budget, out, parsed.only, quick=parsed.quick)
+        else:
+            lines = command.tuned(device, parsed.budget, Path(parsed.out or TABLE))
+        for line in lines:
+            print(line, flush=True)
+    except (command.NotMeasured, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, said in (
+        ("bench", "check and time the operations on a GPU, beside what else does the same"),
+        ("tune", "try how to launch each operation on a GPU and write the table"),
+    ):
+        measuring = commands.add_parser(name, help=said)
+        measuring.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+        measuring.add_argument(
+            "--budget", type=float, default=540, help="seconds after which nothing new is begun"
+        )
+        measuring.add_argument("--out", help="file to write in the place of the committed one")
+        if name == "bench":
+            measuring.add_argument("--quick", action="store_true", help="ours and eager only")
+            measuring.add_argument("--only", default="", help="part of the names of cases")
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     parser = argparse.ArgumentParser(prog="python -m kernels", description=__doc__)
@@ -65,7 +103,10 @@ def main(arguments: list[str] | None = None) -> int:
         "model", help="directory of a pipeline or a model as diffusers saves it"
     )
     explaining.add_argument("--quality", choices=("exact", "high", "fast"), default="high")
+    _add_measuring(commands)
     parsed = parser.parse_args(arguments)
+    if parsed.command in ("bench", "tune"):
+        return _measured(parsed)
     if parsed.command == "ops":
         return _ops()
     if parsed.command == "explain":

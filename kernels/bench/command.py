@@ -1,0 +1,67 @@
+"""What `python -m kernels bench` and `tune` do: find the device, measure, say it in lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from kernels import dispatch
+from kernels.bench import cases, measure
+from kernels.bench.timing import Timer
+from kernels.bench.tune import tune
+
+CPU_SHRINK = 64
+"""A CPU is no place for these shapes: it gets this part of their rows, to try the bench itself."""
+CPU_NOTE = f"cpu, 1/{CPU_SHRINK} of the rows"
+
+
+class NotMeasured(Exception):
+    """There is nothing to measure on; the message says why."""
+
+
+def device_of(name: str) -> torch.device:
+    """Return the device of that name. Raises NotMeasured where it is not there."""
+    if name == "cpu":
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise NotMeasured("there is no GPU here (--device cpu tries the bench itself)")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def bench(
+    device: torch.device, budget: float, out: Path, only: str, *, quick: bool
+) -> Iterator[str]:
+    """Measure the operations whose case's name has `only` in it, append to `out`, tell in lines."""
+    cpu = device.type == "cpu"
+    found = [c for c in cases.every(CPU_SHRINK if cpu else 1) if only in c.name]
+    if not found:
+        raise NotMeasured(f"no case has {only} in its name")
+    run = measure.Bench(device, budget, CPU_NOTE if cpu else "")
+    yield (
+        f"{measure.device_name(device)}: copies {run.roofs.bytes / 1e9:.0f} GB/s,"
+        f" multiplies {run.roofs.flops / 1e12:.2f} TFLOP/s in bfloat16"
+    )
+    wrong = 0
+    for row in run.rows(found, quick=quick):
+        measure.append([row], out)
+        wrong += row.by == "ours" and not row.ok
+        yield (
+            f"{row.op:20} {row.variant:16} {row.model:9} {row.shape:12} {row.by:8}"
+            f" {'ok   ' if row.ok else 'WRONG'} {row.microseconds:10.1f} µs"
+            f" {row.gb_s:8.1f} GB/s {row.percent:6.1f} % of {row.roof}"
+            f"{'  (' + row.note + ')' if row.note else ''}"
+        )
+    for name in run.left:
+        yield f"not measured within the budget: {name}"
+    if wrong:
+        raise NotMeasured(f"{wrong} of our results are wrong")
+
+
+def tuned(device: torch.device, budget: float, out: Path) -> Iterator[str]:
+    """Tune every case's launch on `device` and write the table `out`."""
+    if dispatch.arch_of(device) is None:
+        raise NotMeasured("no kernel runs on this device, so there is nothing to tune")
+    shrink = CPU_SHRINK if device.type == "cpu" else 1
+    yield from tune(list(cases.every(shrink)), device, Timer(device), budget, out)
