@@ -5,60 +5,33 @@ from __future__ import annotations
 import importlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from kernels.mount.mounting import Mounting, mount
+from kernels.mount.passes import PASSES
 
-Inputs = dict[str, torch.Tensor]
+DENOISERS = ("transformer", "unet", "transformer_2")
 
 
 class NotExplained(Exception):
     """What lies there is no model that diffusers can build; the message says why."""
 
 
-def _flux(config: Any) -> tuple[str, Inputs]:
-    return "1024 x 1024 pixels, 512 words", {
-        "hidden_states": _rows(1, 4096, config.in_channels),
-        "encoder_hidden_states": _rows(1, 512, config.joint_attention_dim),
-        "pooled_projections": _rows(1, config.pooled_projection_dim),
-        "timestep": _rows(1),
-        "img_ids": torch.empty(4096, 3, device="meta"),
-        "txt_ids": torch.empty(512, 3, device="meta"),
-        **({"guidance": _rows(1)} if config.guidance_embeds else {}),
-    }
-
-
-def _wan(config: Any) -> tuple[str, Inputs]:
-    return "480 x 832 pixels, 81 frames, 512 words", {
-        "hidden_states": _rows(1, config.in_channels, 21, 60, 104),
-        "encoder_hidden_states": _rows(1, 512, config.text_dim),
-        "timestep": torch.empty(1, dtype=torch.int64, device="meta"),
-    }
-
-
-def _rows(*shape: int) -> torch.Tensor:
-    return torch.empty(shape, dtype=torch.bfloat16, device="meta")
-
-
-# One pass of the usual size, by class of model.
-_PASSES: dict[str, Callable[[Any], tuple[str, Inputs]]] = {
-    "FluxTransformer2DModel": _flux,
-    "WanTransformer3DModel": _wan,
-}
-
-
-def _build(directory: Path) -> Any:
-    """Build the denoiser that is saved in `directory`, without its weights."""
-    for part in (".", "transformer", "unet"):
-        path = directory / part / "config.json"
-        if path.is_file():
-            break
-    else:
+def _configs(directory: Path) -> list[Path]:
+    """Return the configurations of the models in `directory`: a denoiser, and an autoencoder."""
+    parts = [directory / part / "config.json" for part in (".", *DENOISERS, "vae")]
+    found = [path for path in parts if path.is_file()]
+    if not found:
         raise NotExplained(f"{directory} has no config.json of a transformer or unet")
+    return found
+
+
+def _build(path: Path) -> Any:
+    """Build the model that `path` is the configuration of, without its weights."""
     try:
         config = json.loads(path.read_text())
         kind = getattr(importlib.import_module("diffusers"), config["_class_name"])
@@ -71,11 +44,15 @@ def _build(directory: Path) -> Any:
 
 
 def explain(directory: Path, quality: str) -> Iterator[str]:
-    """Tell line by line what `quality` would mount on the model in `directory`.
+    """Tell line by line what `quality` would mount on the models in `directory`.
 
     Raises NotExplained where there is no such model.
     """
-    model = _build(directory)
+    for path in _configs(directory):
+        yield from _of_one(_build(path), quality)
+
+
+def _of_one(model: Any, quality: str) -> Iterator[str]:
     name = type(model).__name__
     for module in model.modules():
         fixed = getattr(model, "_keep_in_fp32_modules", None) or ()
@@ -88,13 +65,19 @@ def explain(directory: Path, quality: str) -> Iterator[str]:
         yield f"  {what}: {len(paths)} places: {_some(paths)}"
     for reason, paths in sorted(_by_kind(mounting.left).items()):
         yield f"  left: {reason}: {_some(paths)}"
-    known = _PASSES.get(name)
+    if not mounting.sites:
+        yield "  nothing is mounted"
+    known = PASSES.get(name)
     if known is None:
-        yield f"  bytes are counted for {' and '.join(sorted(_PASSES))} only"
+        yield "  bytes are counted for denoisers only" if mounting.sites else "  nothing to count"
         return
     size, inputs = known(model.config)
-    with torch.inference_mode():
-        model(**inputs, return_dict=False)
+    try:
+        with torch.inference_mode():
+            model(**inputs, return_dict=False)
+    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        yield f"  bytes are not counted: the model does not run without values ({error})"
+        return
     yield from _savings(mounting, size)
 
 

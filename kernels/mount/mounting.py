@@ -24,6 +24,7 @@ from kernels.ops.gated_residual_norm import SPEC as GATED_NORM
 from kernels.ops.gated_residual_norm import gated_residual_norm
 from kernels.ops.norm import SPEC as NORM
 from kernels.ops.norm import norm
+from kernels.ops.qk_norm_rope import SPEC as ROPE
 from kernels.spec import OpSpec
 
 QUALITIES = ("exact", "high", "fast")
@@ -100,7 +101,8 @@ class Mounting:
             return (gated_residual(*operands, chain.rounding),)
 
         key = (node.shape, node.dtype, chain.rounding, chain.gate.shape)
-        return self._run(GATED, key, node, fused, lambda: (eagerly(node),), 3)[0]
+        moved = GATED.cost(*_size(node)).bytes
+        return self._run(GATED, key, node, fused, lambda: (eagerly(node),), moved)[0]
 
     def _norm(self, node: Node, chain: NormChain) -> torch.Tensor:
         def fused() -> trust.Results:
@@ -109,7 +111,9 @@ class Mounting:
             return (norm(x, *operands, kind.eps, kind.kind, chain.rounding, node.dtype),)
 
         key = (node.shape, node.dtype, *_identity(chain))
-        return self._run(NORM, key, node, fused, lambda: (eagerly(node),), 2)[0]
+        affine, modulated = chain.norm.weight is not None, chain.multiplier is not None
+        moved = NORM.cost(*_size(node), affine=affine, modulated=modulated).bytes
+        return self._run(NORM, key, node, fused, lambda: (eagerly(node),), moved)[0]
 
     def _gate_and_norm(self, node: Node, chain: NormChain, gate: GateChain) -> torch.Tensor:
         def fused() -> trust.Results:
@@ -121,8 +125,9 @@ class Mounting:
             )
 
         key = (node.shape, node.dtype, gate.rounding, *_identity(chain))
+        moved = GATED_NORM.cost(*_size(node)).bytes
         total, out = self._run(
-            GATED_NORM, key, node, fused, lambda: (eagerly(chain.x), eagerly(node)), 4
+            GATED_NORM, key, node, fused, lambda: (eagerly(chain.x), eagerly(node)), moved
         )
         chain.x.value, chain.x.inputs = total, ()
         return out
@@ -135,7 +140,8 @@ class Mounting:
 
         shape = torch.Size((*x.shape[:-1], x.shape[-1] // 2))
         one = math.prod(shape) * x.dtype.itemsize
-        self.count(ACTIVATION, shape, 3 * one, 5 * one)
+        moved = ACTIVATION.cost(math.prod(shape[:-1]), shape[-1], x.dtype.itemsize).bytes
+        self.count(ACTIVATION, shape, moved, 5 * one)
         runs = self.allows(ACTIVATION) and x.device.type != "meta"
         if not runs or not self.runs_on(x.device):
             return eager()[0]
@@ -151,11 +157,11 @@ class Mounting:
         eager: Callable[[], trust.Results],
         moved: int,
     ) -> trust.Results:
-        one = math.prod(node.shape) * node.dtype.itemsize
-        self.count(spec, node.shape, moved * one, _eager_bytes(node) if self.counting else 0)
-        if node.device.type == "meta":
-            return eager()
-        return trust.run(spec, key, fused, eager)
+        # On tensors without values there is nothing to compare; the operators know their shapes.
+        results = fused() if node.device.type == "meta" else trust.run(spec, key, fused, eager)
+        # What the chain begins with has its value by now, and is counted for itself.
+        self.count(spec, node.shape, moved, _eager_bytes(node) if self.counting else 0)
+        return results
 
     def count(self, spec: OpSpec, shape: torch.Size, moved: int, eager: int) -> None:
         """Note a call that moves so many bytes; one that moves none adds to the eager chain's."""
@@ -164,6 +170,11 @@ class Mounting:
             tally.calls += moved > 0
             tally.bytes += moved
             tally.eager_bytes += eager
+
+
+def _size(node: Node) -> tuple[int, int, int]:
+    """Return rows, width and bytes of an element."""
+    return math.prod(node.shape[:-1]), node.shape[-1], node.dtype.itemsize
 
 
 def _value(node: Node | None) -> torch.Tensor | None:
@@ -208,7 +219,7 @@ def mount(
             mounting.replace(module, _norm_forward(module, mounting))
     for path, module in model.named_modules():
         problem = rotation.why_not(module)
-        if problem is None and mounting.allows(rotation.ROPE):
+        if problem is None and mounting.allows(ROPE):
             mounting.sites[f"{path}.processor"] = "norm and rotation of queries and keys"
             rotation.put_on(module, mounting)
         elif problem:

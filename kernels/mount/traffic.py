@@ -9,6 +9,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+_ALLOCATIONS = {torch.ops.aten.empty.memory_format, torch.ops.aten.empty_like.default}
+
 
 class _Traffic(TorchDispatchMode):
     """Adds up tensors that go in and out of every operation that is no view."""
@@ -20,7 +22,11 @@ class _Traffic(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         aliases = [r.alias_info for r in func._schema.returns]
-        if any(alias is not None and not alias.is_write for alias in aliases):
+        view = any(alias is not None and not alias.is_write for alias in aliases)
+        # A cast says that it may be a view, and is one where the dtype stays.
+        if view and getattr(result, "dtype", args[0].dtype) == args[0].dtype:
+            return result
+        if func in _ALLOCATIONS:
             return result
         if func is torch.ops.aten.copy_.default:
             args = args[1:]  # what is written over is not read

@@ -35,6 +35,8 @@ def test_places_and_bytes_are_told(wan, capsys):
     # 4 tensors of 32,760 x 24 in 2 bytes, 4 times, are 25.2 MB.
     assert "gated_residual_norm [1, 32760, 24]: 4 calls, 0.03 GB" in told
     assert "counted, not measured" in told
+    assert "norm and rotation of queries and keys: 4 places" in told
+    assert "qk_norm_rope [1, 32760, 24]: 2 calls" in told
 
 
 def test_at_exact_only_what_is_bit_exact_is_told(wan, capsys):
@@ -59,3 +61,83 @@ def test_what_is_no_model_is_refused_in_a_line(tmp_path, capsys, config, message
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+
+
+def small(name, **config):
+    return {"_class_name": name, "num_layers": 1, "attention_head_dim": 16, **config}
+
+
+HEADS = {"num_attention_heads": 2, "joint_attention_dim": 16, "axes_dims_rope": [4, 6, 6]}
+MODELS = {
+    "flux": small("FluxTransformer2DModel", num_single_layers=1, **HEADS),
+    "qwen": small("QwenImageTransformer2DModel", **HEADS),
+    "sd3": small(
+        "SD3Transformer2DModel",
+        num_attention_heads=2,
+        caption_projection_dim=32,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+    ),
+    "ltx": small("LTXVideoTransformer3DModel", num_attention_heads=2, cross_attention_dim=32),
+    "sd": {
+        "_class_name": "UNet2DConditionModel",
+        "block_out_channels": [8, 16],
+        "norm_num_groups": 4,
+        "attention_head_dim": 4,
+        "cross_attention_dim": 16,
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+    },
+    "sdxl": {
+        "_class_name": "UNet2DConditionModel",
+        "block_out_channels": [8, 16],
+        "norm_num_groups": 4,
+        "attention_head_dim": 4,
+        "cross_attention_dim": 16,
+        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"],
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 64,
+    },
+}
+FOUND = {
+    "flux": ("gated_residual_norm [1, 4096, 32]", "qk_norm_rope [1, 4608, 32]"),
+    "qwen": ("gated_residual_norm [1, 4096, 32]", "qk_norm_rope [1, 4096, 32]"),
+    "sd3": ("gated_residual_norm [1, 4096, 32]",),
+    "ltx": ("gated_residual [1, 6930, 32]", "each head has angles of its own"),
+    "sd": ("gated_activation [1, 1024, 64]", "no operation does what GroupNorm does"),
+    "sdxl": ("gated_activation [1, 4096, 64]", "no operation does what GroupNorm does"),
+}
+
+
+@pytest.mark.parametrize("family", MODELS)
+def test_bytes_are_counted_for_every_family(family, tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps(MODELS[family]))
+    assert main(["explain", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert all(part in told for part in FOUND[family]), told
+    assert "saved per pass: -" not in told
+    assert "not counted" not in told
+
+
+def test_the_autoencoder_is_told_beside_the_denoiser(wan, tmp_path, capsys):
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae" / "config.json").write_text(json.dumps({"_class_name": "AutoencoderKLWan"}))
+    assert main(["explain", wan]) == 0
+    told = capsys.readouterr().out
+    assert "AutoencoderKLWan in bfloat16 at quality high" in told
+    assert "saved per pass" in told
+
+
+def test_a_rotation_is_counted_step_by_step():
+    import torch
+
+    from kernels.mount.traffic import moved_by
+
+    x = torch.empty(8, 16, dtype=torch.bfloat16, device="meta")
+    table = torch.empty(8, 16, device="meta")
+    # The cast reads 2 and writes 4 bytes, the product reads 4 + 4 and writes 4; views move nothing.
+    with torch.inference_mode():
+        assert moved_by(lambda: x.view(16, 8).view(8, 16).float() * table) == (6 + 12) * 128
+        assert moved_by(lambda: x.to(torch.bfloat16)[1:]) == 0
