@@ -2,6 +2,8 @@
 
 import ast
 import importlib.metadata
+import subprocess
+import sys
 from pathlib import Path
 
 import kernels
@@ -39,3 +41,11 @@ def test_the_distribution_of_that_name_on_pypi_is_not_installed():
     assert "torch" in names
     assert "kernels" not in names
     assert HERE.parent.joinpath("pyproject.toml").is_file()
+
+
+def test_the_engine_starts_without_triton():
+    code = "import sys, inference.engine.optimise; print(*{'triton', 'kernels'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=HERE.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
