@@ -229,12 +229,14 @@ class Story:
         page.get_by_role("button", name="Run a test").click()
         # The model that hers is made from is paid for, and her organisation has no money.
         page.get_by_text("only $0.00 is available").wait_for()
+        # The browser calls a refusal that was asked for an error.
+        self.complaints = [line for line in self.complaints if "status of 422" not in line]
         self._credit("Vera Studio")
         page.get_by_role("button", name="Run a test").click()
         page.get_by_text("charged $0.004").wait_for(timeout=SLOW_MS)
         look(page, "5-test")
         page.get_by_role("link", name="Go on to the samples").click()
-        page.get_by_role("button", name="Show this output").click()
+        page.get_by_role("button", name=re.compile("^Show this one")).click()
         page.get_by_text("Cover", exact=True).wait_for()
         look(page, "6-samples")
         page.get_by_role("link", name="Go on to the price").click()
