@@ -41,7 +41,7 @@ $(STAMP): requirements.lock | pango
 	@touch $@
 	@echo "Set-up is done"
 
-run: $(STAMP) ## Run the whole market on http://127.0.0.1:8000 (PORT=n) until Ctrl-C
+run: $(STAMP) ## Run the whole market on http://127.0.0.1:8000 (PORT=n, STRIPE=standin) until Ctrl-C
 	@exec $(PY) -m marketplace.local run
 
 demo: $(STAMP) ## Start a fresh market, play the whole story over HTTP, stop

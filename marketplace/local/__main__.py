@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from marketplace.local import bench, demo, manage
-from marketplace.local.environment import DEFAULT_PORT, var_dir
+from marketplace.local.environment import DEFAULT_PORT, var_dir, wants_standin
 from marketplace.local.market import Market
 from marketplace.local.processes import LocalError, ignore_interrupts
 from marketplace.local.supervisor import Supervisor
@@ -44,7 +44,8 @@ def main() -> int:
 
 def run() -> int:
     """Keep the market up until Ctrl-C or SIGTERM."""
-    market = Market(var=var_dir(), port=_port(), say=progress())
+    standin = wants_standin(os.environ)
+    market = Market(var=var_dir(), port=_port(), say=progress(), stripe_standin=standin)
     try:
         market.start()
         print(welcome(market.url, market.seed), flush=True)
