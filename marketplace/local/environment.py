@@ -71,6 +71,16 @@ def secret_key(var: Path) -> str:
     return path.read_text().strip()
 
 
+def port_given(given: Mapping[str, str]) -> int | None:
+    """Return the port that PORT names, or None. Raises LocalError for what is no port."""
+    text = given.get("PORT")
+    if not text:
+        return None
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise LocalError(f"PORT must be a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
 def wants_standin(given: Mapping[str, str]) -> bool:
     """Tell whether STRIPE asks for the stand-in. Raises LocalError if it cannot be had."""
     wish = given.get("STRIPE", "")
