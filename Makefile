@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+TRITON ?= triton==3.6.0
 T ?=
 DO ?= help
 PY := .venv/bin/python
@@ -26,6 +27,7 @@ help: ## Show this list
 setup: $(STAMP) ## Create .venv with the pinned dependencies (the other commands do it themselves)
 
 # torch goes first and apart: it is the one package of which machines have builds of their own.
+# Triton comes with it where it computes on a GPU; elsewhere it comes last, to test kernels with.
 $(STAMP): requirements.lock | pango
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Mercato needs Python 3.11 or newer, and $(PYTHON) is older or absent." \
@@ -37,6 +39,9 @@ $(STAMP): requirements.lock | pango
 	  $(PY) -m pip install -qq --disable-pip-version-check "$(TORCH)"; }
 	@echo "Installing the other $$(grep -c == requirements.lock) packages (1 to 3 minutes)"
 	@$(PY) -m pip install -qq --disable-pip-version-check --no-deps -r requirements.lock
+	@$(PY) -c 'import triton' 2>/dev/null || test "$$(uname -s)" != Linux || { \
+	  echo "Installing $(TRITON)"; \
+	  $(PY) -m pip install -qq --disable-pip-version-check --no-deps "$(TRITON)"; }
 	@$(PY) -m pip check >/dev/null || { $(PY) -m pip check >&2; exit 1; }
 	@touch $@
 	@echo "Set-up is done"

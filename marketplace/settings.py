@@ -198,6 +198,12 @@ ACCOUNT_DEFAULT_HTTP_PROTOCOL = "https" if SECURE else "http"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_TOTP_ISSUER = SITE_NAME
+# Who types a code in its last seconds sends it in the next step, as does a clock that is off.
+MFA_TOTP_TOLERANCE = 1
+MFA_FORMS = {
+    "authenticate": "marketplace.accounts.code_forms.SignInCodeForm",
+    "reauthenticate": "marketplace.accounts.code_forms.ConfirmCodeForm",
+}
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = DEBUG or LOCAL_STACK
 # The console asks staff for their second factor; only a market on one's own machine may not.
 CONSOLE_SECOND_FACTOR = env.bool("CONSOLE_SECOND_FACTOR", default=not LOCAL_STACK)

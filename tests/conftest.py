@@ -4,16 +4,40 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import Phase, settings
+
+settings.register_profile("unshrunk", phases=[Phase.explicit, Phase.generate])
+"""For the mutation tests: that a bug is found counts there, not how small an example shows it."""
 
 
 def pytest_configure() -> None:
     """Hash passwords fast: their strength is not what the tests are about."""
-    from django.conf import settings
+    from django.conf import settings as own
 
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    settings.PAYOUT_FIRST_REVIEW = False  # a test of its own has it on
-    settings.ORGANISATIONS_PER_USER = 1000  # a test of its own has fewer
-    settings.OFFER_TTL_S = 0  # what a test changes, the next line must see
+    own.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    own.PAYOUT_FIRST_REVIEW = False  # a test of its own has it on
+    own.ORGANISATIONS_PER_USER = 1000  # a test of its own has fewer
+    own.OFFER_TTL_S = 0  # what a test changes, the next line must see
+
+
+# Files of a few tests that take minutes: they begin, or a worker would do them alone at the end.
+LONG = (
+    "tests/browser/test_every_page_in_a_browser.py",
+    "tests/e2e/",
+    "tests/browser/",
+    "tests/pages/",
+)
+
+
+def _rank(item: pytest.Item) -> int:
+    """Return where an item's file comes in a run: the long ones first, in the order of LONG."""
+    return next((n for n, place in enumerate(LONG) if item.nodeid.startswith(place)), len(LONG))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first."""
+    items.sort(key=_rank)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -29,6 +53,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return "e2e" if nodeid.startswith("tests/e2e/") else nodeid.partition("::")[0]
 
+    config.option.loadscopereorder = False  # it would put files of many tests first
     return ByFile(config, log)
 
 

@@ -30,3 +30,15 @@ def protect(table: str, *may_change: str) -> migrations.RunSQL:
         """,
         f"DROP TRIGGER {table}_immutable ON {table};",
     )
+
+
+def allow_references(table: str, key: str = "id") -> migrations.RunSQL:
+    """Return the step that lets foreign keys refer to a table of which nothing may change.
+
+    Their checks lock the row as the table's owner, who needs the privilege to update some
+    column for that, unless a superuser. The trigger still refuses every change.
+    """
+    return migrations.RunSQL(
+        f"GRANT UPDATE ({key}) ON {table} TO CURRENT_USER;",
+        f"REVOKE UPDATE ({key}) ON {table} FROM CURRENT_USER;",
+    )

@@ -140,6 +140,7 @@ urlpatterns = [
     path(f"{_VERSION}price/", vendor.price_set, name="vendor-price"),
     path(f"{_VERSION}price/<slug:slug>/withdraw/", vendor.price_withdraw, name="price-withdraw"),
     path("vendor/models/<str:name>/rollout/", rollout.rollout, name="vendor-rollout"),
+    path("vendor/models/<str:name>/rollout/promote/<int:number>/", rollout.promote, name="promote"),
     path("vendor/analytics/", rollout.analytics, name="vendor-analytics"),
     path("vendor/workers/", rollout.workers, name="vendor-workers"),
     path("vendor/licences/", vendor.licences, name="vendor-licences"),

@@ -1,8 +1,12 @@
 """Ledger rows, charges, prices and versions are refused every change by PostgreSQL itself."""
 
-import pytest
-from django.db import DatabaseError, connection, transaction
+import json
+import uuid
 
+import pytest
+from django.db import DatabaseError, IntegrityError, connection, transaction
+
+from billing import services as billing
 from billing.models import Account, Charge, Transfer
 from marketplace.catalog.models import Licence, Price, Version
 from marketplace.jobs import services
@@ -49,3 +53,25 @@ def test_the_same_leg_is_posted_once(settled):
         )
         assert cursor.fetchone() == (False,)
     assert Transfer.objects.count() == before
+
+
+def test_no_other_row_takes_the_place_of_a_leg(settled):
+    row = Transfer.objects.filter(kind="share").get()
+    row.pk, row.amount_nano = uuid.uuid4(), 1
+    with pytest.raises(IntegrityError, match="transfer_once"), transaction.atomic():
+        row.save(force_insert=True)
+
+
+def test_shares_above_the_charge_are_refused(cast):
+    source = uuid.uuid4()
+    billing.hold_reserve(source_id=source, org_id=cast.developer.pk, amount_nano=100)
+    shares = json.dumps([{"org_id": str(cast.vendor.pk), "amount_nano": 101}])
+    with (
+        pytest.raises(DatabaseError, match="exceed the charge"),
+        transaction.atomic(),
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(
+            "SELECT billing_settle(%s, %s, %s, %s, '', '', 1, 100, '[]', %s, now())",
+            [source, cast.vendor.pk, cast.version.pk, uuid.uuid4(), shares],
+        )

@@ -1,7 +1,6 @@
 """A wallet in shards is one wallet: whichever shard a call falls on, all its money can be used."""
 
 import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -12,38 +11,13 @@ from django.db import OperationalError, connection, transaction
 
 from billing import services, wallets
 from billing.models import Charge, Grant, Hold, SpendCap, WalletShard
-from billing.rating import Rating
 from billing.selectors import balance_of
 from billing.services import Cap
-from billing.split import Share
 from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds
 from tests.at_once import at_once, kinds
+from tests.billing.shards import PRICE, fund, reserve, settle, waiting
 from tests.cast import Cast, make_cast
-
-PRICE = 1_000
-
-
-def reserve(cast: Cast, amount: int = PRICE, **extra: Any) -> uuid.UUID:
-    source = uuid.uuid4()
-    with transaction.atomic():
-        services.hold_reserve(
-            source_id=source, org_id=cast.stranger.pk, amount_nano=amount, **extra
-        )
-    return source
-
-
-def settle(cast: Cast, source: uuid.UUID, amount: int = PRICE) -> bool:
-    with transaction.atomic():
-        return services.charge_settle(
-            source_id=source,
-            vendor_id=cast.vendor.pk,
-            version_id=cast.version.pk,
-            price_id=uuid.uuid4(),
-            rating=Rating(amount, ()),
-            shares=[Share(str(cast.vendor.pk), 8000, "v")],
-            occurred_at=now(),
-        )
 
 
 def in_turns(calls: list[Callable[[], Any]], threads: int = 12) -> list[Any]:
@@ -60,11 +34,6 @@ def in_turns(calls: list[Callable[[], Any]], threads: int = 12) -> list[Any]:
     for fault in at_once([lambda first=first: run(first) for first in range(threads)]):
         assert fault is None
     return results
-
-
-def fund(cast: Cast, amount: int, shards: int) -> None:
-    services.credit_top_up(org_id=cast.stranger.pk, amount_nano=amount, source=uuid.uuid4().hex)
-    wallets.shard_count_set(org_id=cast.stranger.pk, count=shards)
 
 
 @pytest.mark.usefixtures("transactional_db")
@@ -132,60 +101,6 @@ def test_calls_of_all_kinds_at_once_never_deadlock() -> None:
     assert balance_of(org).held_nano == 30 * PRICE
     last = SpendCap.objects.get(subject_id=caps[2].subject_id)
     assert (last.spent_nano, last.held_nano) == (6 * PRICE, 30 * PRICE)
-
-
-def waiting(count: int) -> None:
-    """Return once `count` connections wait for a row of a wallet's shards."""
-    until = time.monotonic() + 30
-    found = -1
-    while found != count:
-        assert time.monotonic() < until, f"{found} wait"
-        time.sleep(0.01)
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_stat_clear_snapshot()")
-            cursor.execute(
-                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
-                " AND datname = current_database()"
-            )
-            found = cursor.fetchone()[0]
-
-
-def two_of_a_later_shard(cast: Cast) -> tuple[uuid.UUID, uuid.UUID]:
-    """Hold until two holds are in one shard that is not the first; return both."""
-    first: dict[int, uuid.UUID] = {}
-    for _ in range(20):
-        source = reserve(cast)
-        shard = Hold.objects.get(pk=source).shard
-        if shard and shard in first:
-            return first[shard], source
-        first[shard] = source
-    raise AssertionError("all fell on the first shard")
-
-
-@pytest.mark.usefixtures("transactional_db")
-def test_an_end_that_finds_its_shard_emptied_lets_go_of_it_before_it_takes_all() -> None:
-    cast = make_cast()
-    org = cast.stranger.pk
-    fund(cast, 4 * PRICE, 4)
-    wallets.credit_limit_set(org_id=org, limit_nano=40 * PRICE)
-    one, other = two_of_a_later_shard(cast)
-    results: dict[str, Any] = {}
-
-    def run(name: str, call: Callable[[], Any]) -> threading.Thread:
-        thread = threading.Thread(target=lambda: results.update({name: at_once([call])[0]}))
-        thread.start()
-        return thread
-
-    with transaction.atomic():
-        settle(cast, one)  # uses what is prepaid in the shard
-        threads = [run("settle", lambda: settle(cast, other))]
-        waiting(1)
-        threads.append(run("rebalance", lambda: wallets.rebalance(org_id=org)))
-        waiting(2)
-    for thread in threads:
-        thread.join(60)
-    assert results == {"settle": True, "rebalance": None}
-    assert Charge.objects.get(pk=other).prepaid_nano == PRICE
 
 
 @pytest.mark.usefixtures("transactional_db")

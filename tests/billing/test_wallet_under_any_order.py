@@ -207,6 +207,7 @@ class WalletMachine(RuleBasedStateMachine):
         paid = self.plain.settle(source, amount)
         assert self._settle(source, amount)
         self.ended.append(source)
+        assert Hold.objects.get(pk=source).state == ("captured" if amount else "released")
         charge = Charge.objects.get(pk=source)
         assert (charge.amount_nano, charge.prepaid_nano) == (amount, paid.prepaid)
         assert charge.postpaid_nano == paid.postpaid

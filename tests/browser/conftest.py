@@ -58,6 +58,36 @@ def site(settings: Any, transactional_db: None, live_server: Any) -> Iterator[st
     storage.cache_clear()
 
 
+SCREENS = {"light": ("light", 1280), "dark": ("dark", 1280), "phone": ("light", 360)}
+
+
+def fits(page: Any, name: str) -> list[tuple[str, str]]:
+    """Return on which screens the open page scrolls sideways; a picture of each goes to out/."""
+    found = []
+    for screen, (scheme, width) in SCREENS.items():
+        page.emulate_media(color_scheme=scheme)
+        page.set_viewport_size({"width": width, "height": 900})
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            found.append((screen, name))
+            OUT.mkdir(parents=True, exist_ok=True)
+            page.screenshot(path=OUT / f"{name}-{screen}.png", full_page=True)
+    return found
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Save what a failed test saw: a picture tells more than the wait that ran out."""
+    outcome: Any = yield
+    given = getattr(item, "funcargs", {})
+    opened = given.get("page")
+    contexts = given["story"].browser.contexts if "story" in given else []
+    if contexts and contexts[-1].pages:
+        opened = contexts[-1].pages[-1]  # of whom came last
+    if opened is not None and call.when == "call" and outcome.get_result().failed:
+        OUT.mkdir(parents=True, exist_ok=True)
+        opened.screenshot(path=OUT / f"failed-{item.name}.png", full_page=True)
+
+
 @pytest.fixture
 def page(browser: Any, site: str) -> Iterator[Any]:
     """A fresh page; at its end no error may be on its console, and no rule of the CSP broken."""

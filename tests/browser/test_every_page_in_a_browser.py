@@ -68,7 +68,6 @@ def fit(visitor):
     return visitor.axe() + visitor.too_wide(DESKTOP) + visitor.too_wide(PHONE)
 
 
-@pytest.mark.slow
 def test_main_pages_are_accessible_silent_and_fit_a_phone(visitor, main_pages):
     faults = survey(visitor, main_pages, fit)
     assert not faults, "\n".join(faults)

@@ -24,9 +24,11 @@ RUN_AXE = """async (tags) => {
 STICKS_OUT = """() => {
   const width = document.documentElement.clientWidth;
   if (document.documentElement.scrollWidth <= window.innerWidth) return "";
+  const scrolls = (e) => e && e !== document.body &&
+    (getComputedStyle(e).overflowX !== "visible" || scrolls(e.parentElement));
   const all = [...document.querySelectorAll("body *")].filter((e) =>
     e.getBoundingClientRect().right > width + 1);
-  const e = all[0];
+  const e = all.find((e) => !scrolls(e.parentElement)) || all[0];
   const kind = e ? e.tagName.toLowerCase() + (e.className ? "." + e.className : "") : "";
   return `scrolls sideways at ${window.innerWidth} px: ${kind}`;
 }"""

@@ -5,6 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
+from django.db.models import Prefetch, prefetch_related_objects
 from django.http import HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
@@ -18,7 +19,7 @@ from marketplace.catalog.rollout_models import Retirement, RolloutEvent
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, MarketError, NotFound
 from marketplace.core.money import format_usd
-from marketplace.dashboard import vendor_charts
+from marketplace.dashboard import present, vendor_charts
 from marketplace.dashboard.access import MemberRequest, heavy, may, member
 from marketplace.dashboard.fields import DayField
 from marketplace.dashboard.periods import SPANS
@@ -26,6 +27,7 @@ from marketplace.jobs.analytics import MIN_CALLS, Calls, calls_of, customers_of
 from marketplace.jobs.vendor_fleet import OwnFleet, fleet_of
 
 _VERSIONS = 500
+_LOADED = Version.objects.select_related("licence", "model__org", "retirement")
 _NO_DAY = {"required": "Name the last day.", "invalid": "Name the last day."}
 _FIELDS = ("action", "version", "percent", "ends_on", "note")
 
@@ -64,9 +66,6 @@ def _change(request: MemberRequest, found: Model) -> str:
             share = int(percent) if percent.isdecimal() and len(percent) < 4 else 0
             rollouts.canary_set(version=version, percent=share, by=by)
             return f"{share} % of your customers get version {version.number}."
-        case "promote":
-            rollouts.promote(version=version, by=by)
-            return f"Everybody who names no number gets version {version.number}."
         case "deprecate":
             form = RetireForm(request.POST)
             if not form.is_valid():
@@ -99,8 +98,46 @@ def rollout(request: MemberRequest, name: str) -> HttpResponseBase:
     return redirect("vendor-rollout", name)
 
 
+@member(write=[Role.DEVELOPER])
+@require_http_methods(["GET", "HEAD", "POST"])
+def promote(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
+    """Show what everybody would get instead of what, and give it to them once that is confirmed."""
+    found = _model(request, name)
+    prefetch_related_objects([found], Prefetch("versions", _LOADED.all()))
+    version = next((row for row in found.versions.all() if row.number == number), None)
+    if version is None:
+        raise NotFound(f"There is no version {number} of {name}.")
+    if request.method == "POST":
+        try:
+            rollouts.promote(version=version, by=request.user)
+        except MarketError as error:
+            tried = {"action": "promote", "version": str(number)}
+            return _page(request, found, error.status, problem=error.message, tried=tried)
+        said = f"Everybody who names no number gets version {number}."
+        messages.success(request, said)
+        return redirect("vendor-rollout", name)
+    chosen = rollouts.rollout_of(found)
+    callable_ = catalog.callable_versions(found)
+    stable = rollouts.choose(callable_, chosen, None)
+    both = [row for row in dict.fromkeys((stable, version)) if row is not None]
+    calls = calls_of([row.pk for row in both], now() - timedelta(days=7)).by_version
+    context = {
+        "model": found,
+        "version": version,
+        "stable": stable,
+        "rollout": chosen,
+        "rows": [
+            (row, present.price_words(catalog.price_current(row)), calls.get(row.pk, Calls()))
+            for row in both
+        ],
+        "may_promote": version in callable_ and version != stable,
+        "may_write": may(request, Role.DEVELOPER),
+    }
+    return render(request, "vendor/promote.html", context)
+
+
 def _page(request: MemberRequest, found: Model, status: int = 200, **more: Any) -> HttpResponse:
-    versions = list(found.versions.select_related("licence", "model__org")[:_VERSIONS])
+    versions = list(_LOADED.filter(model=found)[:_VERSIONS])
     retired = {row.version_id: row for row in Retirement.objects.filter(version__in=versions)}
     callable_ = [
         row

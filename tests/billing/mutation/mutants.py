@@ -1,5 +1,6 @@
 """Bugs that billing must not have, as changes of its source, with the tests that must fail."""
 
+from tests.billing.mutation.call_mutants import CALL_MUTANTS
 from tests.billing.mutation.invoice_mutants import INVOICE_MUTANTS
 from tests.billing.mutation.mutant import Mutant
 from tests.billing.mutation.vendor_mutants import VENDOR_MUTANTS
@@ -9,6 +10,7 @@ WALLET = "billing/sql/wallet.sql"
 METERS = "billing/meters.py"
 TOLD = ("tests/billing/test_stripe_is_told_everything_once.py",)
 ORDER = ("tests/billing/test_wallet_under_any_order.py",)
+PAID = ("tests/billing/test_a_call_is_paid_for_in_order.py",)
 RUSH = ("tests/billing/test_two_at_once.py",)
 SHARDS = ("tests/billing/test_shards_pay_together.py",)
 REFUNDS = ("tests/billing/test_refunds_mirror_the_charge.py",)
@@ -68,7 +70,7 @@ MUTANTS = (
         CALLS,
         "WHERE source_id = p_source AND state = 'open'\n",
         "WHERE source_id = p_source\n",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "a hold is not checked against what is there",
@@ -91,7 +93,7 @@ MUTANTS = (
         "        UPDATE billing_walletshard SET held_nano = held_nano - p_held,",
         "    IF NOT v_is_sharded THEN\n"
         "        UPDATE billing_walletshard SET held_nano = held_nano - p_amount,",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "a call pays with prepaid money that another one has just used",
@@ -105,7 +107,7 @@ MUTANTS = (
         CALLS,
         "            RAISE EXCEPTION USING ERRCODE = 'MK001';\n",
         "",
-        SHARDS,
+        ("tests/billing/test_locks_are_taken_in_one_order.py",),
     ),
     Mutant(
         "what a hold moves between shards stays where it was too",
@@ -128,21 +130,21 @@ MUTANTS = (
         CALLS,
         "          AND (expires_at IS NULL OR expires_at > p_now)\n",
         "",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "the last grant to be used is used first",
         CALLS,
         "ORDER BY priority, expires_at NULLS LAST, id FOR UPDATE",
         "ORDER BY priority DESC, expires_at NULLS LAST, id FOR UPDATE",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "a grant for one model pays for any",
         CALLS,
         "          AND (model_id IS NULL OR model_id = p_model)\n",
         "",
-        ORDER,
+        PAID,
     ),
     Mutant(
         "a top-up heard of twice is credited twice",
@@ -214,6 +216,7 @@ MUTANTS = (
         "-(-charge_nano * share.bps // WHOLE)",
         ("tests/billing/test_split_conserves.py",),
     ),
+    *CALL_MUTANTS,
     *INVOICE_MUTANTS,
     *VENDOR_MUTANTS,
 )

@@ -31,8 +31,9 @@ def copy(tmp_path_factory):
 def run(copy, tests):
     """Run the fast ones of some tests; what takes minutes must not be needed to see a bug."""
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    options = ["-qxm", "not slow", "-p", "no:cacheprovider", "--hypothesis-profile=unshrunk"]
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-qxm", "not slow", "-p", "no:cacheprovider", *tests],
+        [sys.executable, "-m", "pytest", *options, *tests],
         cwd=copy,
         capture_output=True,
         text=True,

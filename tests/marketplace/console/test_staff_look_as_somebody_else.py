@@ -5,11 +5,17 @@ import time
 import pytest
 from django.test import Client
 
+from billing import connect, recharge
+from billing.models import BillingProfile, PayoutAccount
 from marketplace.accounts.models import ApiKey, AuditEvent
 from marketplace.console.models import StaffAct
+from marketplace.core.ids import derived_id
 from marketplace.jobs import services
+from tests.billing.payin import pay
 from tests.cast import person
+from tests.stripe_standin import shared_standin, standin
 
+__all__ = ["shared_standin", "standin"]
 pytestmark = pytest.mark.django_db
 
 
@@ -106,26 +112,42 @@ def test_a_jobs_page_names_only_the_host_of_its_webhook(sam, cast):
     assert "token-of-bob" not in page
 
 
-@pytest.mark.parametrize(
-    ("place", "owner"),
-    [
-        ("/dashboard/billing/recharge/?saved=setup", "bob"),
-        ("/vendor/payouts/?from=stripe", "alice"),
-    ],
-)
-def test_coming_back_from_stripe_changes_nothing_for_them(sam, cast, monkeypatch, place, owner):
-    asked = []
-    monkeypatch.setattr("billing.recharge.card_saved", lambda *given: asked.append(given))
-    monkeypatch.setattr("billing.connect.account_refresh", lambda **given: asked.append(given))
-    monkeypatch.setattr("marketplace.dashboard.views.payments.gateway_shared", object)
-    monkeypatch.setattr("billing.recharge.card_of", lambda *given: None)
-    begin(sam, getattr(cast, owner))
-    assert sam.get(place).status_code in (200, 302)
-    assert asked == []
-    own = Client()
-    own.force_login(getattr(cast, owner))
-    own.get(place)
-    assert len(asked) == 1
+@pytest.fixture
+def stripe(settings, standin):
+    """The stand-in, with this installation set up to use it."""
+    settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", standin.url
+    return standin
+
+
+def get_as(user, place):
+    browser = Client()
+    browser.force_login(user)
+    return browser.get(place)
+
+
+def test_coming_back_from_the_card_page_saves_no_card_for_them(sam, cast, stripe):
+    assert pay(stripe, recharge.card_begin(org=cast.developer, key="one")).status == 200
+    place = f"/dashboard/billing/recharge/?saved={derived_id('setup', cast.developer.pk, 'one')}"
+    saved = BillingProfile.objects.filter(org=cast.developer).exclude(payment_method_id="")
+    begin(sam, cast.bob)
+    assert sam.get(place).status_code == 200
+    assert not saved.exists()
+    assert get_as(cast.bob, place).status_code == 200
+    assert saved.exists()
+
+
+def test_coming_back_from_the_account_page_enables_nothing_for_them(sam, cast, stripe):
+    page = "http://127.0.0.1/vendor/payouts/"
+    url = connect.onboarding_begin(org=cast.vendor, country="FR", page_url=page)
+    assert stripe.raw("POST", url.removeprefix(stripe.url), "{}").status == 200
+    account = PayoutAccount.objects.get(org=cast.vendor)
+    begin(sam, cast.alice)
+    assert sam.get("/vendor/payouts/?from=stripe").status_code == 302
+    account.refresh_from_db()
+    assert not account.enabled
+    assert get_as(cast.alice, "/vendor/payouts/?from=stripe").status_code == 302
+    account.refresh_from_db()
+    assert account.enabled
 
 
 def changed_password(user):

@@ -35,12 +35,42 @@ def test_a_canary_is_begun_promoted_and_rolled_back_on_the_page(alice, cast, sec
     assert "Roll back to version 1" in page
     page = alice.post(HERE, {"action": "roll-back"}, follow=True).content.decode()
     assert "Everybody gets version 1" in page
-    alice.post(HERE, {"action": "promote", "version": "2"})
+    alice.post(f"{HERE}promote/2/")
     rollout = Rollout.objects.get()
     assert (rollout.stable, rollout.canary) == (second, None)
     page = alice.get(HERE).content.decode()
     for line in ("Canary: version 2, 10 %", "Roll back: version 2", "alice@example.org"):
         assert line in page
+
+
+def test_promoting_asks_first_on_a_page_of_its_own(alice, cast, second):
+    asked = f"{HERE}promote/2/"
+    alice.post(HERE, {"action": "canary", "version": "2", "percent": "10"})
+    assert alice.get(HERE).content.decode().count(f'href="{asked}"') == 2
+    page = alice.get(asked).content.decode()
+    assert "Give everybody version 2?" in page
+    assert "$0.004 per image" in page
+    assert Rollout.objects.get().stable == cast.version  # asking changed nothing
+    assert "There is no such action" in _said(alice, HERE, action="promote", version="2")
+    assert "Everybody who names no number gets version 2." in _said(alice, asked)
+    assert Rollout.objects.get().stable == second
+
+
+def test_what_cannot_be_called_is_not_promoted(alice, cast, second):
+    second.status = "suspended"
+    second.save()
+    asked = f"{HERE}promote/2/"
+    page = alice.get(asked).content.decode()
+    assert "cannot be promoted" in page
+    assert "<button" not in page.partition("<h1>")[2]
+    assert "Only a listed version can be promoted." in _said(alice, asked)
+    assert "Everybody gets version 1 already." in alice.get(f"{HERE}promote/1/").content.decode()
+    assert alice.get(f"{HERE}promote/9/").status_code == 404
+    assert not Rollout.objects.exists()
+
+
+def _said(client, address, **given):
+    return client.post(address, given, follow=True).content.decode()
 
 
 def test_a_note_that_cannot_be_shown_is_made_plain_and_short(alice, cast, second):
@@ -66,7 +96,7 @@ def test_a_version_is_withdrawn_with_a_date_and_kept_again(alice, cast, second):
         ({"action": "canary", "version": "2", "percent": "0"}, "1 to 99 %"),
         ({"action": "canary", "version": "2", "percent": "x"}, "1 to 99 %"),
         ({"action": "canary", "version": "99", "percent": "5"}, "There is no version 99"),
-        ({"action": "promote", "version": ""}, "Name a version."),
+        ({"action": "keep", "version": ""}, "Name a version."),
         ({"action": "deprecate", "version": "1", "ends_on": "soon"}, "Name the last day."),
         (
             {"action": "deprecate", "version": "1", "ends_on": "9999-12-31"},
@@ -87,6 +117,8 @@ def test_a_stranger_neither_reads_nor_changes_a_rollout(charlie, cast, second):
     assert charlie.get(HERE).status_code == 404
     data = {"action": "canary", "version": "2", "percent": "10"}
     assert charlie.post(HERE, data).status_code == 404
+    assert charlie.get(f"{HERE}promote/2/").status_code == 404
+    assert charlie.post(f"{HERE}promote/2/").status_code == 404
     assert not Rollout.objects.exists()
 
 
@@ -107,7 +139,7 @@ def test_analytics_show_the_vendors_calls_to_the_vendor_alone(alice, charlie, ca
 
 def test_the_pages_are_few_queries(alice, cast, make_job, second, django_assert_max_num_queries):
     make_job("succeeded")
-    for address in (HERE, "/vendor/analytics/", "/vendor/workers/"):
+    for address in (HERE, f"{HERE}promote/2/", "/vendor/analytics/", "/vendor/workers/"):
         with django_assert_max_num_queries(20):
             assert alice.get(address).status_code == 200
 

@@ -11,10 +11,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from billing import connect
 from billing.models import Payout, PayoutAccount
 from billing.statements.close import statement_close
 from tests.billing.statements.market import buyer, call, payout_account, refund
+from tests.stripe_standin import shared_standin, standin
 
+__all__ = ["shared_standin", "standin"]
 MONTH = date(2026, 11, 1)
 USD = 10**9
 
@@ -136,20 +139,24 @@ def test_sums_over_all_history_are_read_once_a_minute(alice, cast):
 
 
 def test_coming_back_from_stripe_asks_it_only_for_who_may_change_the_account(
-    cast, alice, monkeypatch
+    cast, alice, settings, standin
 ):
     from django.test import Client
 
     from marketplace.accounts.models import Membership, Role
     from tests.cast import person
 
-    asked = []
-    monkeypatch.setattr("billing.connect.account_refresh", lambda **given: asked.append(given))
+    settings.STRIPE_API_KEY, settings.STRIPE_API_BASE = "sk_test_x", standin.url
+    page = "http://127.0.0.1/vendor/payouts/"
+    url = connect.onboarding_begin(org=cast.vendor, country="FR", page_url=page)
+    assert standin.raw("POST", url.removeprefix(standin.url), "{}").status == 200
     eve = person("eve")
     Membership.objects.create(org=cast.vendor, user=eve, role=Role.DEVELOPER)
     client = Client()
     client.force_login(eve)
     assert client.get("/vendor/payouts/?from=stripe")["Location"] == "/vendor/payouts/"
-    assert asked == []
+    account = PayoutAccount.objects.get(org=cast.vendor)
+    assert not account.enabled
     alice.get("/vendor/payouts/?from=stripe")
-    assert len(asked) == 1
+    account.refresh_from_db()
+    assert account.enabled

@@ -20,11 +20,6 @@ CLIPS = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
-
-
 def clips(cast, **changes):
     parts = {"task": "text-to-video", "family": "wan", "input_schema": CLIPS}
     return listed_version(

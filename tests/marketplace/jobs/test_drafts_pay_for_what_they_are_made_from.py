@@ -27,11 +27,6 @@ FREE = {"weights_uri": "hub://charlie/dusk", "weights_digest": "sha256:" + "c" *
 LORA = {"weights_uri": "starter:night", "weights_digest": "sha256:" + "d" * 64, "lora": True}
 
 
-@pytest.fixture(autouse=True)
-def no_broker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
-
-
 def draft(cast, *, base=None, name="dusk", share=9500, **parts):
     licence = open_licence(cast.stranger, share=share, royalty=0)
     model = catalog.model_create(org=cast.stranger, name=name, title="Dusk", task="text-to-image")

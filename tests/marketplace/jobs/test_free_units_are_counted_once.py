@@ -11,18 +11,13 @@ from marketplace.catalog import services as catalog
 from marketplace.catalog.models import FreeQuotaUse
 from marketplace.core.errors import InsufficientFunds, InvalidInput
 from marketplace.core.money import to_nano
-from marketplace.jobs import dispatch, requests, services
+from marketplace.jobs import requests, services
 from marketplace.jobs.models import Job
 from marketplace.jobs.selectors import free_units_drift
 from tests.at_once import at_once
 from tests.cast import make_cast, report_failed, report_finished, report_started
 
 PRICE = to_nano("0.004")
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
 
 
 def offer_free(cast, quota, **parts):

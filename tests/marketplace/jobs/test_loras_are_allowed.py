@@ -21,11 +21,6 @@ TAKES_LORAS = {
 DIGESTS = (f"sha256:{number:064x}" for number in range(1, 10_000))
 
 
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
-
-
 @pytest.fixture
 def base(cast):
     return listed_version(

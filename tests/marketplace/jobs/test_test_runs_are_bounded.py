@@ -12,14 +12,8 @@ from marketplace.catalog import rollouts, services, uploads
 from marketplace.core import flags
 from marketplace.core.clock import now
 from marketplace.core.errors import NotAllowed, TooManyRequests, WrongState
-from marketplace.jobs import dispatch
 from marketplace.jobs.draft_runs import draft_run
 from tests.cast import SCHEMA, open_licence
-
-
-@pytest.fixture(autouse=True)
-def no_broker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
 
 
 def draft(org):

@@ -7,17 +7,12 @@ import pytest
 from billing import services as billing
 from marketplace.accounts import services as accounts
 from marketplace.core.clock import now
-from marketplace.jobs import analytics, dispatch, services
+from marketplace.jobs import analytics, services
 from marketplace.jobs.models import Job
 from tests.cast import listed_version, open_licence, report_failed, report_finished, report_started
 
 pytestmark = pytest.mark.django_db
 USD = 10**9
-
-
-@pytest.fixture(autouse=True)
-def no_broker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
 
 
 def call(org, ref, *, took=2.0, fails=False):

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from inference import protocol
-from marketplace.jobs import dispatch, services, vendor_fleet
+from marketplace.jobs import services, vendor_fleet
 from marketplace.jobs.models import Job
 from tests.cast import listed_version, open_licence
 
@@ -31,7 +31,6 @@ def beat(worker="gpu-7.internal", *, classes=("small",), busy=(), loaded=()):
 
 @pytest.fixture
 def fleet(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
     beats: list[protocol.Heartbeat] = []
     monkeypatch.setattr(vendor_fleet, "workers_alive", lambda: beats)
     return beats
