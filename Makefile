@@ -46,10 +46,10 @@ $(STAMP): requirements.lock | pango
 	@touch $@
 	@echo "Set-up is done"
 
-run: $(STAMP) ## Run the whole market on http://127.0.0.1:8000 (PORT=n) until Ctrl-C
+run: $(STAMP) ## Run the whole market on http://127.0.0.1:8000 (PORT=n, STRIPE=standin) until Ctrl-C
 	@exec $(PY) -m marketplace.local run
 
-demo: $(STAMP) ## Start a fresh market, play the whole story over HTTP, stop
+demo: $(STAMP) ## Start a fresh market, play the whole story over HTTP, stop (PORT=n)
 	@exec $(PY) -m marketplace.local demo
 
 manage: $(STAMP) ## Run a command of manage.py on the market of `make run` (DO="audit")

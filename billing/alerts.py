@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import connection, transaction
+from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q
 from django.template.loader import render_to_string
 
 from billing.mail import MailServerAway, Outcome, mail_try
@@ -173,7 +174,7 @@ def _mail(alert: SpendAlert) -> None:
     else:
         subject = f"{alert.percent} % of the budget of {alert.subject} is spent"
         if alert.is_refusal:
-            subject = f"The budget of {alert.subject} is used up: a call was refused"
+            subject = f"A call did not fit into the budget of {alert.subject}"
         template = "emails/budget_alert.txt"
     body = render_to_string(
         template,
@@ -231,5 +232,16 @@ def alert_below_of(org_id: uuid.UUID) -> int | None:
 
 
 def alerts_of(org_id: uuid.UUID, since: date) -> list[SpendAlert]:
-    """Return the alerts of an organisation from the month `since` on, newest first."""
-    return list(SpendAlert.objects.for_org(org_id).filter(month__gte=since)[:100])
+    """Return the alerts of an organisation from the month `since` on, newest first.
+
+    Those with `is_passed` were crossed together with a higher one, which alone was told.
+    """
+    higher = SpendAlert.objects.filter(
+        subject_id=OuterRef("subject_id"),
+        month=OuterRef("month"),
+        created_at=OuterRef("created_at"),
+        percent__gt=OuterRef("percent"),
+    )
+    rows = SpendAlert.objects.for_org(org_id).filter(month__gte=since)
+    passed = ExpressionWrapper(Q(Exists(higher), percent__gt=LOW), output_field=BooleanField())
+    return list(rows.annotate(is_passed=passed).order_by("-created_at", "-percent")[:100])

@@ -15,6 +15,7 @@ from typing import Any
 
 from django.db import connection, transaction
 
+from billing.models import SpendCap
 from billing.rating import Rating
 from billing.selectors import balance_of
 from billing.split import Share, split
@@ -120,13 +121,15 @@ def hold_reserve(
         return
     for cap in caps:
         if answer == f"cap:{cap.subject_id}":
+            left = _left_of(cap)
             raise InsufficientFunds(
-                f"This would cost up to {format_usd(amount_nano)}, more than is left of this "
-                f"{cap.subject}'s monthly budget of {format_usd(cap.limit_nano)}.",
+                f"This would cost up to {format_usd(amount_nano)}, but only {format_usd(left)} is "
+                f"left of this {cap.subject}'s monthly budget of {format_usd(cap.limit_nano)}.",
                 code="budget_exceeded",
                 extra={
                     "quote_nano_usd": amount_nano,
                     "budget_nano_usd": cap.limit_nano,
+                    "budget_left_nano_usd": left,
                     "budget_of": cap.subject,
                 },
             )
@@ -136,6 +139,12 @@ def hold_reserve(
         "is available. Top up the balance, or wait for running jobs to end.",
         extra={"quote_nano_usd": amount_nano, "available_nano_usd": available},
     )
+
+
+def _left_of(cap: Cap) -> int:
+    """Return what a budget has left this month beside what is spent and held, in nano-USD."""
+    row = SpendCap.objects.filter(subject_id=cap.subject_id, month=month_of(now())).first()
+    return max(0, cap.limit_nano - (row.spent_nano + row.held_nano if row else 0))
 
 
 def charge_settle(

@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
+from hypothesis import HealthCheck, Phase, settings
 
-settings.register_profile("unshrunk", phases=[Phase.explicit, Phase.generate])
+# How long a draw takes is the machine's affair: a test must not fail because it is busy.
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
+settings.register_profile(
+    "unshrunk", settings.get_profile("any"), phases=[Phase.explicit, Phase.generate]
+)
 """For the mutation tests: that a bug is found counts there, not how small an example shows it."""
 
 

@@ -18,7 +18,7 @@ from django.db import OperationalError, connection, transaction
 from billing.invariants import incident_open
 from billing.invoicing import collect, compare, payment, sql
 from billing.models import AccountKind, Invoice, InvoiceStatus, TransferKind
-from billing.months import month_end
+from billing.months import month_end, month_start
 from billing.wallets import Why, owed_change
 from marketplace.core.clock import now
 from marketplace.core.errors import WrongState
@@ -63,12 +63,13 @@ def close(
 ) -> Report:
     """Issue the invoices of a UTC month that has ended. What was issued before stays as it is.
 
-    With `dry_run` everything is computed and rolled back, and Stripe is not asked. Raises
-    WrongState while the month runs. Two at once wait for each other, a chunk at a time.
+    With `dry_run` everything is computed and rolled back, and Stripe is not asked: so a month
+    that still runs can be looked at too, as far as it has come. Raises WrongState for a month
+    that has not ended, or with `dry_run` not begun. Two at once wait for each other, a chunk
+    at a time.
     """
     month = month.replace(day=1)
-    if now() < month_end(month):
-        raise WrongState(f"{month:%Y-%m} has not ended.")
+    require_closable(month, dry_run=dry_run)
     report = Report(month)
     orgs = _orgs(month, org_id)
     progress(f"{month:%Y-%m}: {len(orgs)} organisations to close")
@@ -81,6 +82,14 @@ def close(
     if not dry_run:
         _follow_up(month, org_id, report, progress)
     return report
+
+
+def require_closable(month: date, *, dry_run: bool) -> None:
+    """Raise WrongState unless a month has ended, or has begun and nothing is to be written."""
+    if dry_run and now() < month_start(month):
+        raise WrongState(f"{month:%Y-%m} has not begun.")
+    if not dry_run and now() < month_end(month):
+        raise WrongState(f"{month:%Y-%m} has not ended: --dry-run shows it so far.")
 
 
 def _statistics_renew() -> None:

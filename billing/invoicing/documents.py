@@ -5,7 +5,10 @@ from typing import Any
 from django.conf import settings
 
 from billing.documents import render_pdf
-from billing.models import CreditNote, Invoice
+from billing.invoicing.selectors import Preview
+from billing.models import BillingProfile, CreditNote, Invoice, InvoiceStatus
+from marketplace.accounts.models import Organisation
+from marketplace.core.clock import now
 
 CENT = 10_000_000
 PDF_LINES = 500
@@ -37,6 +40,36 @@ def invoice_pdf(invoice: Invoice) -> bytes:
     """Return an issued invoice as PDF. Raises billing.documents.PdfUnavailable."""
     context = invoice_context(invoice)
     return render_pdf("invoices/invoice.html", context | _first(context["lines"], "lines"))
+
+
+def preview_pdf(preview: Preview, org: Organisation) -> bytes:
+    """Return what an invoice would say now as PDF, marked as a preview. Raises PdfUnavailable."""
+    profile = BillingProfile.objects.filter(org=org).first()
+    invoice = Invoice(
+        org=org,
+        month=preview.month,
+        status=InvoiceStatus.DRAFT,
+        granted_nano=preview.granted_nano,
+        prepaid_nano=preview.prepaid_nano,
+        postpaid_nano=preview.postpaid_nano,
+        due_cents=preview.due_cents,
+        bill_to={
+            "name": org.name,
+            "legal_name": profile.legal_name if profile else "",
+            "address": profile.address if profile else "",
+            "country": (profile.country if profile else "") or org.country,
+            "tax_id": profile.tax_id if profile else "",
+        },
+    )
+    context = {
+        "preview_at": now(),
+        "invoice": invoice,
+        "issuer": settings.INVOICE_ISSUER.split("|"),
+        "due_nano": preview.due_cents * CENT,
+        "rounding_nano": preview.due_cents * CENT - preview.postpaid_nano,
+        "url": f"{settings.PUBLIC_URL}/dashboard/invoices/preview/",
+    }
+    return render_pdf("invoices/invoice.html", context | _first(preview.lines, "lines"))
 
 
 def credit_note_pdf(note: CreditNote) -> bytes:

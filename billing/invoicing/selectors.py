@@ -67,12 +67,13 @@ _PREVIEW = sql.lines(
 )
 
 
-def invoice_preview(org_id: uuid.UUID) -> Preview:
-    """Compute what the close would put on the running month's invoice, writing nothing.
+def invoice_preview(org_id: uuid.UUID, month: date | None = None) -> Preview:
+    """Compute what the close would put on a month's invoice, the running one's if none is named.
 
-    Calls of earlier months that are on no invoice yet are in it, under their true month.
+    It writes nothing. Calls of earlier months that are on no invoice yet are in it, under their
+    true month.
     """
-    month = this_month()
+    month = month or this_month()
     with connection.cursor() as cursor:
         cursor.execute(_PREVIEW, {"org": org_id, "end": month_end(month)})
         lines = [PreviewLine(*row[1:]) for row in cursor.fetchall()]

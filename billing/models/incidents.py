@@ -61,6 +61,11 @@ class SpendAlert(models.Model):
         return f"{self.percent} % of {self.subject}"
 
     @property
+    def left_nano(self) -> int:
+        """What of the budget was not spent, in nano-USD; running jobs may have held some of it."""
+        return max(0, self.limit_nano - self.spent_nano)
+
+    @property
     def is_refusal(self) -> bool:
         """Whether a call did not fit into what was left of a budget, which so counts as spent."""
         return self.percent == 100 and self.spent_nano < self.limit_nano

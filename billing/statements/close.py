@@ -78,6 +78,11 @@ def statement_close(*, org_id: uuid.UUID, month: date) -> Statement | None:
     Raises InvalidInput for a month that has not ended.
     """
     require_ended(month)
+    return statement_write(org_id, month)
+
+
+def statement_write(org_id: uuid.UUID, month: date, number: str = "") -> Statement | None:
+    """Write a statement in the caller's transaction. With a `number` it takes none of the row."""
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(%s, hashtext(%s))", [_VENDOR_LOCK, str(org_id)]
@@ -94,10 +99,10 @@ def statement_close(*, org_id: uuid.UUID, month: date) -> Statement | None:
         statement=statement_id,
     )  # fmt: skip
     draft = draft_of(month, last.carried_out_nano if last else 0, answer, payouts)
-    return _write(statement_id, org_id, draft) if draft.has_news else None
+    return _write(statement_id, org_id, draft, number) if draft.has_news else None
 
 
-def _write(statement_id: uuid.UUID, org_id: uuid.UUID, draft: Draft) -> Statement:
+def _write(statement_id: uuid.UUID, org_id: uuid.UUID, draft: Draft, number: str) -> Statement:
     """Insert the statement that its entries and lines wait for, and the intent to pay it."""
     with connection.cursor() as cursor:
         # Held to the commit: numbers are in order and have no gaps.
@@ -107,7 +112,7 @@ def _write(statement_id: uuid.UUID, org_id: uuid.UUID, draft: Draft) -> Statemen
         id=statement_id,
         org_id=org_id,
         month=draft.month,
-        number=f"S{draft.month:%Y%m}-{count + 1:06d}",
+        number=number or f"S{draft.month:%Y%m}-{count + 1:06d}",
         status=StatementStatus.PAYABLE if draft.payout_cents else StatementStatus.CARRIED,
         carried_in_nano=draft.carried_in_nano,
         earned_nano=draft.earned_nano,
@@ -134,13 +139,19 @@ def _was_paid(org_id: uuid.UUID) -> bool:
     return Payout.objects.for_org(org_id).exclude(state=PayoutState.INTENT).exists()
 
 
-def require_ended(month: date) -> None:
-    """Raise InvalidInput unless `month` is the first day of a month that has ended."""
+def require_ended(month: date, *, dry_run: bool = False) -> None:
+    """Raise InvalidInput unless `month` is the first day of a month that has ended.
+
+    With `dry_run`, when nothing is written, it need only have begun.
+    """
     if month.day != 1:
         raise InvalidInput("Name a month.", fields={"month": ["The first day of a month."]})
-    if now() < month_end(month):
+    if dry_run and now() < month_start(month):
+        raise InvalidInput(f"{month:%B %Y} has not begun.", fields={"month": ["Not begun yet."]})
+    if not dry_run and now() < month_end(month):
         raise InvalidInput(
-            f"{month:%B %Y} has not ended yet.", fields={"month": ["Not ended yet."]}
+            f"{month:%B %Y} has not ended yet: --dry-run shows it so far.",
+            fields={"month": ["Not ended yet."]},
         )
 
 

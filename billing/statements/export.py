@@ -1,16 +1,20 @@
 """Statements as files: CSV with a row per transfer, PDF with a row per line."""
 
 import tempfile
+import uuid
+from datetime import date
 from typing import IO, Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 from billing.documents import render_pdf
 from billing.models import Account, AccountKind, Statement
 from billing.statements import queries
+from billing.statements.close import statement_write
 from billing.statements.draft import CENT_NANO
 from billing.statements.selectors import payout_of, payout_words
 
+PREVIEW_NUMBER = "preview"
 PDF_LINES = 500
 """More lines than these are in the CSV only."""
 _IN_MEMORY = 2**20
@@ -46,6 +50,23 @@ def statement_context(statement: Statement) -> dict[str, Any]:
         "payout_words": payout_words(payout),
         "returned_nano": payout.reversed_cents * CENT_NANO if payout else 0,
     }
+
+
+def statement_preview_files(org_id: uuid.UUID, month: date) -> tuple[bytes, bytes] | None:
+    """Return (PDF, CSV) of a month's statement as a close would write it now, or None for none.
+
+    The statement is written, drawn and taken back, so that the files are those of the close.
+    The CSV names it `preview`, the PDF says that it is one. Raises PdfUnavailable.
+    """
+    with transaction.atomic():
+        statement = statement_write(org_id, month, number=PREVIEW_NUMBER)
+        files = None
+        if statement is not None:
+            context = statement_context(statement) | {"is_preview": True}
+            with statement_csv(statement) as rows:
+                files = render_pdf("invoices/statement.html", context), rows.read()
+        transaction.set_rollback(True)
+    return files
 
 
 def statement_pdf(statement: Statement) -> bytes:

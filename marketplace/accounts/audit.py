@@ -45,6 +45,7 @@ ACTIONS = {
     "billing.card": "Saved card changed",
     "billing.alert": "Balance alert set",
     "billing.code": "Promotion code redeemed",
+    "version.take_back": "Version taken back from review",
 }
 """What is written by this package and the pages, in words; other apps may write more."""
 

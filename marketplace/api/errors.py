@@ -1,5 +1,6 @@
 """One envelope for every error: {"error": {code, message, fields, …}, "request_id"}."""
 
+import re
 from typing import Any
 
 import structlog
@@ -12,6 +13,19 @@ from rest_framework.settings import api_settings
 from marketplace.core.errors import MarketError, NotFound
 
 log = structlog.get_logger("mercato.api")
+
+_SEND = "Send a JSON body with Content-Type: application/json."
+_NO_DICTIONARY = re.compile(
+    r"(?:Invalid data\. )?Expected a dictionary(?: of items)?,? but got (?:type )?\"?(\w+)\"?\."
+)
+_JSON = {
+    "list": "an array",
+    "str": "a string",
+    "int": "a number",
+    "float": "a number",
+    "bool": "true or false",
+    "NoneType": "null",
+}
 
 
 def envelope(error: MarketError, request_id: str) -> dict[str, Any]:
@@ -32,7 +46,16 @@ def _flatten(detail: Any, where: str = "") -> dict[str, list[str]]:
         for position, inner in enumerate(detail):
             found |= _flatten(inner, f"{where}.{position}")
         return found
-    return {where: [str(item) for item in (detail if isinstance(detail, list) else [detail])]}
+    items = detail if isinstance(detail, list) else [detail]
+    return {where: [_plain(str(item)) for item in items]}
+
+
+def _plain(text: str) -> str:
+    """Say what JSON has instead of what Python makes of it."""
+    found = _NO_DICTIONARY.fullmatch(text)
+    if found is None:
+        return text
+    return f"Expected an object, but got {_JSON.get(found[1], found[1])}."
 
 
 def _first_of(fields: dict[str, list[str]]) -> str:
@@ -61,6 +84,10 @@ def as_market_error(error: Exception) -> MarketError | None:
             fields=fields,
         )
         made.status = 422
+        return made
+    if isinstance(error, exceptions.UnsupportedMediaType):
+        made = MarketError(f"{error.detail} {_SEND}", code=error.default_code)
+        made.status = error.status_code
         return made
     if isinstance(error, exceptions.APIException):
         made = MarketError(str(error.detail), code=str(error.default_code))

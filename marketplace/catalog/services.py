@@ -13,6 +13,7 @@ from django.db.models import Max
 
 from billing.rating import FLAT, GRADUATED, MAX_QUANTITY, RatingError
 from billing.split import ChainError
+from marketplace.accounts import audit
 from marketplace.accounts.models import Organisation, User
 from marketplace.accounts.services import active_require
 from marketplace.catalog import chains, schemas, selectors, version_checks, weights
@@ -314,6 +315,16 @@ def version_submit(*, version: Version, by: User | None = None, tested: bool = F
         raise WrongState("New versions are not taken just now; try again later.")
     active_require(version.model.org)
     return _move(version, Status.SUBMITTED, by, "")
+
+
+@transaction.atomic
+def version_take_back(*, version: Version, by: User) -> Version:
+    """Make a version that waits for review a draft again. Raises WrongState once it is decided."""
+    locked = Version.objects.select_for_update(of=("self",)).get(pk=version.pk)
+    if locked.status != Status.SUBMITTED:
+        raise WrongState(f"Only what waits for review can be taken back; it is {locked.status}.")
+    audit.record(org=version.model.org, action="version.take_back", target=version)
+    return _move(version, Status.DRAFT, by, "")
 
 
 @transaction.atomic

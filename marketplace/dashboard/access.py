@@ -45,8 +45,8 @@ def answers(view: View) -> View:
 def member(*, write: Sequence[Role] = ()) -> Callable[[View], View]:
     """Let members in; a request that changes something needs a role of `write` (or owner, admin).
 
-    A visitor is sent to sign in, somebody without an organisation to found one. Sets
-    `request.membership`. Pages of members are never cached.
+    A visitor is sent to sign in, somebody without an organisation to found one, or staff
+    to the console. Sets `request.membership`. Pages of members are never cached.
     """
 
     def decorate(view: View) -> View:
@@ -55,7 +55,8 @@ def member(*, write: Sequence[Role] = ()) -> Callable[[View], View]:
         @wraps(view)
         def wrapper(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
             if not request.org:
-                return redirect("organisation-create")
+                is_staff = request.user.is_staff
+                return redirect("admin:index" if is_staff else "organisation-create")
             needed = list(Role) if request.method in _SAFE else write
             request.membership = membership_require(
                 user=request.user, org=request.org, roles=needed

@@ -15,6 +15,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "organisations": getattr(request, "organisations", ()),
         "stripe_stand_in": bool(settings.STRIPE_API_BASE),
         "stripe_configured": bool(settings.STRIPE_API_KEY),
+        "on_own_machine": settings.LOCAL_STACK or settings.DEBUG,
         "welcome_credit": settings.WELCOME_CREDIT_USD,
         "mail_is_printed": settings.EMAIL_BACKEND.endswith("console.EmailBackend"),
     }

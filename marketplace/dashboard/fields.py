@@ -13,7 +13,7 @@ from marketplace.dashboard.periods import FIRST_DAY, LAST_DAY
 
 def in_words(choices: Iterable[tuple[str, Any]]) -> list[tuple[str, str]]:
     """Return choices whose labels are their values as people say them: "GPU second"."""
-    said = ((value, value.replace("_", " ").capitalize()) for value, _ in choices)
+    said = ((value, value.replace("_", " ").replace("-", " ").capitalize()) for value, _ in choices)
     return [(value, label.replace("Gpu", "GPU")) for value, label in said]
 
 

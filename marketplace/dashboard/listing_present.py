@@ -189,7 +189,7 @@ def review_context(draft: ListingDraft) -> dict[str, Any]:
         "price_words": present.price_words(price),
         "rows": samples_of([version]).get(version.pk, []),
         "decisions": decisions,
-        "sent_back": last if last and last.after == Status.DRAFT else None,
+        "sent_back": last if last and last.after == Status.DRAFT and last.note else None,
         "split": present.split_of(chains.chain_of(version), settings.SITE_NAME),
         "fields": present.schema_rows(version.input_schema),
         "parents": catalog.parents_of(version),

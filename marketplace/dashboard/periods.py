@@ -12,7 +12,7 @@ NAMED = (
     *SPANS,
     ("month", "This month"),
     ("last", "Last month"),
-    ("days", "From day to day"),
+    ("days", "Between two days"),
 )
 _MOST_DAYS = 366
 FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2200, 12, 31)

@@ -136,6 +136,7 @@ urlpatterns = [
         name="vendor-version-create",
     ),
     path(_VERSION, vendor.version, name="vendor-version"),
+    path(f"{_VERSION}take-back/", vendor.version_take_back, name="version-take-back"),
     path(f"{_VERSION}price/", vendor.price_set, name="vendor-price"),
     path(f"{_VERSION}price/<slug:slug>/withdraw/", vendor.price_withdraw, name="price-withdraw"),
     path("vendor/models/<str:name>/rollout/", rollout.rollout, name="vendor-rollout"),

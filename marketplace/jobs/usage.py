@@ -72,6 +72,11 @@ def _sums(org_id: uuid.UUID, since: datetime, until: datetime) -> dict[int, _Sum
     return found
 
 
+def spent_by_key(org_id: uuid.UUID, since: datetime, until: datetime) -> dict[Any, int]:
+    """Return what ended in [since, until) cost less refunds, in nano-USD by key; None: no key."""
+    return {key: amount for key, (_, amount) in _sums(org_id, since, until)[_BY_KEY].items()}
+
+
 def _most_first(sums: dict[str, list[int]]) -> list[Sum]:
     rows = [Sum(name, count, amount) for name, (count, amount) in sums.items()]
     return sorted(rows, key=lambda row: (-row.amount_nano, -row.count, row.name))
@@ -169,7 +174,6 @@ def errors_of(org_id: uuid.UUID, since: datetime) -> list[tuple[str, int]]:
     return [(row["error_code"] or "unknown", row["count"]) for row in counted[:10]]
 
 
-def has_ended(org_id: uuid.UUID, *, by_key: bool = False) -> bool:
-    """Tell whether any call of the organisation has ended; `by_key`: one of a program."""
-    rows = Job.objects.for_org(org_id).filter(status__in=ENDED)
-    return rows.filter(api_key__isnull=False).exists() if by_key else rows.exists()
+def has_ended(org_id: uuid.UUID) -> bool:
+    """Tell whether any call of the organisation has ended, of a program or the playground."""
+    return Job.objects.for_org(org_id).filter(status__in=ENDED).exists()

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from marketplace.local import bench, demo, manage
-from marketplace.local.environment import DEFAULT_PORT, var_dir
+from marketplace.local.environment import DEFAULT_PORT, port_given, var_dir, wants_standin
 from marketplace.local.market import Market
 from marketplace.local.processes import LocalError, ignore_interrupts
 from marketplace.local.supervisor import Supervisor
@@ -44,7 +44,9 @@ def main() -> int:
 
 def run() -> int:
     """Keep the market up until Ctrl-C or SIGTERM."""
-    market = Market(var=var_dir(), port=_port(), say=progress())
+    standin = wants_standin(os.environ)
+    port = port_given(os.environ) or DEFAULT_PORT
+    market = Market(var=var_dir(), port=port, say=progress(), stripe_standin=standin)
     try:
         market.start()
         print(welcome(market.url, market.seed), flush=True)
@@ -96,13 +98,6 @@ def welcome(url: str, seed: dict[str, Any]) -> str:
         "alerts about money to worker-outbound.log\n\n"
         f"API key: {seed['api_key']}\n\nMake a picture:\n{shlex.join(curl)}\n"
     )
-
-
-def _port() -> int:
-    text = os.environ.get("PORT") or str(DEFAULT_PORT)
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise LocalError(f"PORT must be a number from 1 to 65535, not {text!r}")
-    return int(text)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 import uuid
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from marketplace.local.client import Client
-from marketplace.local.environment import REPOSITORY, var_dir
+from marketplace.local.environment import REPOSITORY, port_given, var_dir
 from marketplace.local.market import Market, Say
 from marketplace.local.processes import LocalError, ignore_interrupts
 from marketplace.local.valkey import free_port
@@ -33,9 +34,10 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def main(say: Say) -> int:
     """Start a fresh market, play the story, stop it, print the result. Raises LocalError."""
     var = var_dir() / "demo"
+    port = port_given(os.environ) or free_port()
     wipe(var)
     market = Market(
-        var=var, port=free_port(), say=say, stripe_standin=True, extra_env=SETTINGS, embedded=True
+        var=var, port=port, say=say, stripe_standin=True, extra_env=SETTINGS, embedded=True
     )
     try:
         market.start()

@@ -40,4 +40,6 @@ def local_environment(var: Path, url: str | None, given: Mapping[str, str]) -> d
         own |= {"VALKEY_URL": given.get("VALKEY_URL") or valkey}
     if url and not given.get("PUBLIC_URL"):
         own["PUBLIC_URL"] = url
+    if url and not given.get("STRIPE_API_KEY"):
+        own |= environment.standin_read(var)
     return own

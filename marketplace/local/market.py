@@ -83,6 +83,7 @@ class Market:
             raise LocalError(
                 f"Port {self.port} is in use by another program; choose one: PORT={self.port + 1}"
             )
+        environment.standin_forget(self.var)
         self._set_environment()
         self._start_database()
         self._start_valkey()
@@ -169,11 +170,13 @@ class Market:
         answers = lambda: fetch_status(url) is not None  # noqa: E731
         if not wait_until(answers, alive=standin.is_running, timeout_s=30):
             raise LocalError("The Stripe stand-in did not start", standin.log_tail())
-        self.env |= {
+        settings = {
             "STRIPE_API_BASE": url,
             "STRIPE_API_KEY": "sk_test_standin",
             "STRIPE_WEBHOOK_SECRET": secret,
         }
+        self.env |= settings
+        environment.standin_write(self.var, settings)
         self.say("The Stripe stand-in is up (it is not Stripe: no money moves)")
 
     def _prepare(self) -> None:

@@ -77,8 +77,9 @@ def test_a_refused_call_tells_that_the_budget_is_used_up(cast, project):
     assert not refused(100_001), "it would not fit into an unused budget either"
     assert refused(50_000)
     assert not refused(50_000)
-    assert look() == ["The budget of project Film is used up: a call was refused"]
+    assert look() == ["A call did not fit into the budget of project Film"]
     assert "did not fit into what is left" in mail.outbox[0].body
+    assert "Not spent: $0.00004, some of which" in mail.outbox[0].body
     spend(cast, 39_000, cap_of(project))
     assert look() == [], "lower thresholds are past"
 

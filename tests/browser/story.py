@@ -74,7 +74,7 @@ class Story:
         page.fill("[name=login]", login["email"])
         page.fill("[name=password]", login["password"])
         page.click("form button")
-        page.wait_for_url("**/dashboard/**")
+        page.wait_for_url(lambda url: "/accounts/" not in url)
         return page
 
     def sign_up(self, page: Any, address: str) -> None:
@@ -227,15 +227,32 @@ class Story:
     def _test_run(self, page: Any) -> None:
         page.get_by_label("What to draw").fill("a red circle on a black background")
         page.get_by_role("button", name="Run a test").click()
-        page.get_by_text("a test run is free").wait_for(timeout=SLOW_MS)
+        # The model that hers is made from is paid for, and her organisation has no money.
+        page.get_by_text("only $0.00 is available").wait_for()
+        # The browser calls a refusal that was asked for an error.
+        self.complaints = [line for line in self.complaints if "status of 422" not in line]
+        self._credit("Vera Studio")
+        page.get_by_role("button", name="Run a test").click()
+        page.get_by_text("charged $0.004").wait_for(timeout=SLOW_MS)
         look(page, "5-test")
         page.get_by_role("link", name="Go on to the samples").click()
-        page.get_by_role("button", name="Show this output").click()
+        page.get_by_role("button", name=re.compile("^Show this one")).click()
         page.get_by_text("Cover", exact=True).wait_for()
         look(page, "6-samples")
         page.get_by_role("link", name="Go on to the price").click()
 
     # The staff's acts
+
+    def _credit(self, organisation: str) -> None:
+        page = self.signed_in("staff")
+        page.goto("/console/")
+        page.get_by_label("Search everything").fill(organisation)
+        page.get_by_role("button", name="Search").click()
+        page.get_by_role("link", name=organisation).first.click()
+        page.get_by_text("Grant credit", exact=False).first.click()
+        page.get_by_label("Grant credit, USD").fill("1")
+        page.get_by_role("button", name="Book").click()
+        page.get_by_text("$1.00 of $1.00").wait_for()
 
     @cached_property
     def staff(self) -> Any:

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from billing import alerts
 from billing import selectors as billing
 from billing.models import SpendCap
+from billing.months import month_end, month_start
 from billing.services import month_of
 from marketplace.accounts import projects, selectors
 from marketplace.accounts.models import Role
@@ -20,6 +21,7 @@ from marketplace.core.errors import MarketError
 from marketplace.core.money import to_usd
 from marketplace.dashboard.access import MemberRequest, may, member, show_error
 from marketplace.dashboard.budget_forms import AlertForm, BudgetForm, ProjectForm
+from marketplace.jobs.usage import spent_by_key
 
 _NAMES = {"monthly_budget_nano": "amount_usd", "alert_below_nano": "amount_usd"}
 
@@ -32,6 +34,8 @@ class Row:
     limit_nano: int | None
     spent_nano: int
     held_nano: int
+    month_nano: int
+    """What all its calls cost that ended this month, whenever the budget was set."""
 
     @property
     def percent(self) -> int:
@@ -41,13 +45,14 @@ class Row:
         return min(100, self.spent_nano * 100 // self.limit_nano)
 
 
-def _row(subject: Any, used: dict[Any, SpendCap]) -> Row:
+def _row(subject: Any, used: dict[Any, SpendCap], month_nano: int) -> Row:
     spent = used.get(subject.pk)
     return Row(
         subject,
         subject.monthly_budget_nano,
         spent.spent_nano if spent else 0,
         spent.held_nano if spent else 0,
+        month_nano,
     )
 
 
@@ -64,13 +69,14 @@ def _page(request: MemberRequest, status: int = 200, **forms: Form) -> HttpRespo
     )
     keys = list(capped[:200])
     used = billing.budgets_spent([org.pk, *(row.pk for row in [*own, *keys])], month)
+    by_key = spent_by_key(org.pk, month_start(month), month_end(month))
     below = alerts.alert_below_of(org.pk)
     context = {
         "month": month,
-        "organisation": _row(org, used),
+        "organisation": _row(org, used, sum(by_key.values())),
         "projects": [
             (
-                _row(project, used),
+                _row(project, used, sum(by_key.get(key.pk, 0) for key in project.api_keys.all())),
                 ProjectForm(
                     initial={
                         "name": project.name,
@@ -82,7 +88,7 @@ def _page(request: MemberRequest, status: int = 200, **forms: Form) -> HttpRespo
             )
             for project in own
         ],
-        "keys": [_row(key, used) for key in keys],
+        "keys": [_row(key, used, by_key.get(key.pk, 0)) for key in keys],
         "alerts": alerts.alerts_of(org.pk, month),
         "budget_form": BudgetForm(initial={"amount_usd": _usd(org.monthly_budget_nano)}),
         "alert_form": AlertForm(initial={"amount_usd": _usd(below)}, auto_id="id_alert_%s"),

@@ -73,9 +73,9 @@ def _steps(org: Organisation) -> list[Step]:
         ),
         Step(
             "Make the first call",
-            "The quick start has the lines; your credit covers the first pictures.",
+            "In a playground, or with the lines of the quick start; your credit covers it.",
             reverse("doc", args=["quickstart"]),
-            used.has_ended(org.pk, by_key=True),
+            used.has_ended(org.pk),
         ),
         Step(
             "Add money",

@@ -164,6 +164,19 @@ def _version_page(
     return render(request, "vendor/version.html", context, status=status)
 
 
+@member(write=[Role.DEVELOPER])
+@require_POST
+def version_take_back(request: MemberRequest, name: str, number: int) -> HttpResponseBase:
+    """Make a version that waits for review a draft again."""
+    found = catalog.version_of(org=request.org, name=name, number=number)
+    try:
+        services.version_take_back(version=found, by=request.user)
+        messages.success(request, f"{found} is a draft again. Nobody reviews it now.")
+    except MarketError as error:
+        messages.error(request, error.message)
+    return redirect("listing-review", name)
+
+
 @member()
 @require_safe
 def version(request: MemberRequest, name: str, number: int) -> HttpResponse:

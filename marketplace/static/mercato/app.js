@@ -115,6 +115,14 @@ function say(root) {
 }
 document.addEventListener("htmx:load", (event) => say(event.target));
 
+// On a small screen the sections of a page are one row that scrolls: it begins at the current one.
+for (const link of document.querySelectorAll("nav [aria-current]")) {
+  const row = link.closest(".rail-links, .wizard-steps ol");
+  if (!row || row.scrollWidth <= row.clientWidth) continue;
+  const [outer, inner] = [row.getBoundingClientRect(), link.getBoundingClientRect()];
+  row.scrollLeft += inner.left - outer.left - (outer.width - inner.width) / 2;
+}
+
 function prepare(root) { prepareCopying(root); prepareTabs(root); }
 prepare(document);
 for (const part of document.querySelectorAll("[data-say]")) say(part);

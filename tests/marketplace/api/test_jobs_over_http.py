@@ -101,6 +101,16 @@ def test_a_form_is_not_understood(api, cast):
         "POST", "/v1/jobs", b"a=1", content_type="application/x-www-form-urlencoded"
     )
     assert answer.status_code == 415
+    assert "Content-Type: application/json" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"), [("[]", "an array"), ('"a"', "a string"), ("1", "a number")]
+)
+def test_a_body_that_is_no_object_is_told_so(api, cast, body, said):
+    answer = api.generic("POST", "/v1/jobs", body, content_type="application/json")
+    assert answer.status_code == 422
+    assert answer.json()["error"]["message"] == f"Expected an object, but got {said}."
 
 
 def test_an_unknown_model_is_not_found(api, cast):
@@ -192,4 +202,4 @@ def test_a_body_that_is_no_object_is_refused_without_the_name_of_a_field(api):
     answer = api.post("/v1/jobs", [], format="json")
     assert answer.status_code == 422
     message = answer.json()["error"]["message"]
-    assert message == "Invalid data. Expected a dictionary, but got list."
+    assert message == "Expected an object, but got an array."

@@ -12,6 +12,7 @@ from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey
 from marketplace.accounts.selectors import api_key_authenticate
 from marketplace.core.clock import now
+from marketplace.core.money import format_usd
 from marketplace.jobs import requests
 from marketplace.jobs import services as jobs
 
@@ -95,6 +96,9 @@ def test_a_call_counts_in_the_budgets_of_organisation_project_and_key(cast, proj
     error = refused.json()["error"]
     assert (error["code"], error["budget_of"]) == ("budget_exceeded", "project")
     assert "this project's monthly budget of $0.004" in error["message"]
+    left = project.monthly_budget_nano - PRICE
+    assert error["budget_left_nano_usd"] == left
+    assert f"only {format_usd(left)} is left of" in error["message"]
     told = SpendAlert.objects.get(percent=100)
     assert (told.subject_id, told.is_refusal) == (project.pk, True)
     shown = of_project.get("/v1/projects").json()["results"][0]

@@ -88,6 +88,15 @@ def test_a_key_of_a_project_spends_from_it_and_the_page_shows_it(bob, cast, proj
     assert "Film" in bob.get("/dashboard/keys/").content.decode()
 
 
+def test_a_budget_set_later_has_the_spending_of_the_month_beside_it(bob, cast, monkeypatch):
+    monkeypatch.setattr("marketplace.jobs.dispatch.publish", lambda job: True)
+    done, _ = jobs.job_submit(org=cast.developer, ref=cast.ref, given={"prompt": "x"})
+    jobs.job_finished(report_finished(done))
+    projects.organisation_budget_set(org=cast.developer, monthly_budget_nano=10**7)
+    page = " ".join(bob.get(PAGE).content.decode().split())
+    assert "$0.00 of $0.01; $0.004 this month in all" in page
+
+
 def test_a_project_of_others_is_no_choice_for_a_key(charlie, project):
     form = {"name": "film", "scopes": ["run"], "project": str(project.pk)}
     assert charlie.post("/dashboard/keys/", form).status_code == 422
@@ -103,6 +112,19 @@ def test_the_alerts_of_the_month_are_listed(bob, cast, project):
         month=now().date().replace(day=1), spent_nano=8, limit_nano=10,
     )  # fmt: skip
     assert b"80 % of the budget of project Film" in bob.get(PAGE).content
+
+
+def test_of_marks_passed_together_one_is_told(bob, cast, monkeypatch):
+    monkeypatch.setattr("marketplace.jobs.dispatch.publish", lambda job: True)
+    projects.organisation_budget_set(org=cast.developer, monthly_budget_nano=4_700_000)
+    cast.developer.refresh_from_db()
+    done, _ = jobs.job_submit(org=cast.developer, ref=cast.ref, given={"prompt": "x"})
+    jobs.job_finished(report_finished(done))
+    alerts.alerts_raise()
+    assert alerts.alerts_mail() == 1
+    rows = bob.get(PAGE).content.decode().split("Alerts this month")[-1]
+    assert rows.count("<td>passed</td>") == rows.count("<td>told</td>") == 1
+    assert rows.index("80 %") < rows.index("told") < rows.index("50 %") < rows.index("passed")
 
 
 def test_owners_say_where_events_of_the_account_go(bob, dora, cast, settings):

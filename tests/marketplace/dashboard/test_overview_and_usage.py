@@ -55,6 +55,12 @@ def test_first_steps_are_ticked_off(bob, charlie, cast, make_job):
     }
 
 
+def test_a_run_in_the_playground_is_a_first_call(bob, cast, make_job):
+    Job.objects.filter(pk=make_job("succeeded").pk).update(api_key=None)
+    steps = {step.name: step.done for step in bob.get("/dashboard/").context["steps"]}
+    assert steps["Make the first call"]
+
+
 def test_the_overview_counts_calls_latency_and_causes(bob, make_job):
     for status in ("succeeded", "succeeded", "failed"):
         make_job(status)

@@ -366,4 +366,4 @@ def test_choices_are_named_as_people_say_them(charlie, tested):
     page = charlie.get(f"{HERE}price/").content.decode()
     assert "GPU second" in page
     assert "Gpu Second" not in page
-    assert "Text-to-image" in charlie.get("/vendor/models/new/").content.decode()
+    assert "Text to image" in charlie.get("/vendor/models/new/").content.decode()
