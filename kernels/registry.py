@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from kernels.ops import gated_activation, gated_residual, gated_residual_norm, norm, qk_norm_rope
+from kernels.ops import (
+    gated_activation,
+    gated_residual,
+    gated_residual_norm,
+    group_norm_silu,
+    norm,
+    qk_norm_rope,
+    rms_norm_silu,
+)
 from kernels.spec import OpSpec
 
-_MODULES = (norm, gated_residual, gated_residual_norm, qk_norm_rope, gated_activation)
+_MODULES = (
+    norm,
+    gated_residual,
+    gated_residual_norm,
+    qk_norm_rope,
+    gated_activation,
+    group_norm_silu,
+    rms_norm_silu,
+)
 REGISTRY: dict[str, OpSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
