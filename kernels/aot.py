@@ -36,7 +36,8 @@ def every() -> Iterator[tuple[Specialisation, str]]:
     for spec in REGISTRY.values():
         for arch in ARCHES:
             for specialisation in spec.specialisations(warp_size(arch)):
-                yield specialisation, arch
+                if not specialisation.arches or arch in specialisation.arches:
+                    yield specialisation, arch
 
 
 def _sources(function: Any, found: dict[str, str]) -> dict[str, str]:

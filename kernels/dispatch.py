@@ -16,6 +16,8 @@ log = logging.getLogger("kernels")
 
 # What is compiled ahead of time in the test suite; nothing else runs a kernel.
 ARCHES = ("sm_80", "sm_89", "sm_90", "sm_100", "gfx942")
+# Those with an instruction that rounds to torch's float8_e4m3fn: gfx942 has another 8-bit format.
+FP8_ARCHES = ("sm_89", "sm_90", "sm_100")
 INTERPRETER = "interpreter"
 TABLE = Path(__file__).with_name("table.json")
 
@@ -77,6 +79,11 @@ def guess(width: int, warp_size: int = 32) -> Config:
     rows = max(1, 2048 // block)
     warps = rows * block // (16 * warp_size)
     return Config(rows, min(max(warps, 1), 16 if warp_size == 32 else 8))
+
+
+def has_eight_bits(to: str, device: torch.device) -> bool:
+    """Say whether kernels on `device` can give and multiply numbers of type `to`: int8 or fp8."""
+    return to == "int8" or arch_of(device) in (INTERPRETER, *FP8_ARCHES)
 
 
 def config(

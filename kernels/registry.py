@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from kernels.ops import (
+    activation_quantise,
     gated_activation,
     gated_residual,
     gated_residual_norm,
     group_norm_silu,
     norm,
+    norm_quantise,
     qk_norm_rope,
+    quantise_rows,
     rms_norm_silu,
 )
 from kernels.spec import OpSpec
@@ -21,5 +24,8 @@ _MODULES = (
     gated_activation,
     group_norm_silu,
     rms_norm_silu,
+    quantise_rows,
+    norm_quantise,
+    activation_quantise,
 )
 REGISTRY: dict[str, OpSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}
