@@ -69,6 +69,11 @@ def _table() -> dict[str, list[int]]:
     return json.loads(TABLE.read_text())["configs"] if TABLE.exists() else {}
 
 
+def measured(op: str, shape_class: str, dtype: str, arch: str) -> list[int] | None:
+    """Return what the committed table has for a call, None where nothing was measured."""
+    return _table().get(f"{op}/{shape_class}/{dtype}/{arch}")
+
+
 def guess(width: int, warp_size: int = 32) -> Config:
     """Guess the configuration of an operation on rows of `width` elements.
 
@@ -98,7 +103,7 @@ def config(
     arch = arch_of(device)
     if arch is None:
         return None
-    measured = _table().get(f"{op}/{shape_class}/{NAMES[dtype]}/{arch}")
-    if measured:
-        return Config(*measured)
+    found = measured(op, shape_class, NAMES[dtype], arch)
+    if found:
+        return Config(*found)
     return guess(width, 64 if arch.startswith("gfx") else 32)

@@ -8,11 +8,13 @@ from kernels.ops import (
     gated_residual,
     gated_residual_norm,
     group_norm_silu,
+    linear,
     norm,
     norm_quantise,
     qk_norm_rope,
     quantise_rows,
     rms_norm_silu,
+    w8a8_linear,
 )
 from kernels.spec import OpSpec
 
@@ -27,5 +29,7 @@ _MODULES = (
     quantise_rows,
     norm_quantise,
     activation_quantise,
+    w8a8_linear,
+    linear,
 )
 REGISTRY: dict[str, OpSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}

@@ -10,6 +10,7 @@ from kernels import dispatch
 from kernels._triton import jit, tl, triton
 from kernels.ops import norm
 from kernels.ops.eight_bits import BOUNDS, eight_bits_ref, empty_eight_bits, to_eight_bits
+from kernels.ops.norm import finished, normalised
 from kernels.ops.rows import along_rows, as_rows, rounded, shape_class
 from kernels.spec import EIGHT_BIT_TYPES, NAMES, TRITON_TYPES, Cost, OpSpec, Specialisation
 
@@ -31,8 +32,8 @@ def norm_quantise_kernel(
     kind: tl.constexpr = x.dtype.element_ty
     at = (b * x_b + s * x_s)[:, None] + column[None, :]
     h = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    h = norm.normalised(h, inside, eps, D, RMS)
-    h = norm.finished(
+    h = normalised(h, inside, eps, D, RMS)
+    h = finished(
         h, weight, bias, multiplier, shift, column, inside,
         (b * m_b + s * m_s)[:, None] + column[None, :],
         (b * s_b + s * s_s)[:, None] + column[None, :],
