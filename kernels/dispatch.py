@@ -16,6 +16,8 @@ log = logging.getLogger("kernels")
 
 # What is compiled ahead of time in the test suite; nothing else runs a kernel.
 ARCHES = ("sm_80", "sm_89", "sm_90", "sm_100", "gfx942")
+# Those with an instruction that rounds to torch's float8_e4m3fn: gfx942 has another 8-bit format.
+FP8_ARCHES = ("sm_89", "sm_90", "sm_100")
 INTERPRETER = "interpreter"
 TABLE = Path(__file__).with_name("table.json")
 
@@ -67,6 +69,11 @@ def _table() -> dict[str, list[int]]:
     return json.loads(TABLE.read_text())["configs"] if TABLE.exists() else {}
 
 
+def measured(op: str, shape_class: str, dtype: str, arch: str) -> list[int] | None:
+    """Return what the committed table has for a call, None where nothing was measured."""
+    return _table().get(f"{op}/{shape_class}/{dtype}/{arch}")
+
+
 def guess(width: int, warp_size: int = 32) -> Config:
     """Guess the configuration of an operation on rows of `width` elements.
 
@@ -77,6 +84,11 @@ def guess(width: int, warp_size: int = 32) -> Config:
     rows = max(1, 2048 // block)
     warps = rows * block // (16 * warp_size)
     return Config(rows, min(max(warps, 1), 16 if warp_size == 32 else 8))
+
+
+def has_eight_bits(to: str, device: torch.device) -> bool:
+    """Say whether kernels on `device` can give and multiply numbers of type `to`: int8 or fp8."""
+    return to == "int8" or arch_of(device) in (INTERPRETER, *FP8_ARCHES)
 
 
 def config(
@@ -91,7 +103,7 @@ def config(
     arch = arch_of(device)
     if arch is None:
         return None
-    measured = _table().get(f"{op}/{shape_class}/{NAMES[dtype]}/{arch}")
-    if measured:
-        return Config(*measured)
+    found = measured(op, shape_class, NAMES[dtype], arch)
+    if found:
+        return Config(*found)
     return guess(width, 64 if arch.startswith("gfx") else 32)
