@@ -24,10 +24,12 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """How a kernel is launched: rows of a tile, warps of 32 threads."""
+    """How a kernel is launched: rows of a tile, warps, columns of a tile that has them, stages."""
 
     rows: int
     warps: int
+    columns: int = 0
+    stages: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
