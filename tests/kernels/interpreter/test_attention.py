@@ -14,7 +14,7 @@ from kernels.ops.attention.dense import (
     varlen_attention,
     varlen_attention_ref,
 )
-from tests.kernels.interpreter.truths import attended
+from tests.kernels.interpreter.truths import QUICK, attended
 
 dtypes = st.sampled_from(common.DTYPES)
 heads = st.sampled_from(common.HEADS)
@@ -31,7 +31,7 @@ def assert_close(got, want, dtype):
     torch.testing.assert_close(lse.double(), want[1], atol=2e-3, rtol=0)
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(QUICK, max_examples=12)
 @given(
     dtype=dtypes,
     head=heads,
@@ -62,7 +62,7 @@ def test_the_kernel_ran_and_not_the_reference(monkeypatch):
     assert_close(attention(q, k, v), attended(q, k, v), torch.bfloat16)
 
 
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(QUICK, max_examples=6)
 @given(
     dtype=dtypes,
     lengths=st.lists(st.tuples(st.integers(0, 140), st.integers(0, 123)), min_size=1, max_size=3),

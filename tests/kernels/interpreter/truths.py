@@ -1,4 +1,9 @@
-"""The references in float64."""
+"""The references in float64, and how properties are drawn."""
+
+from hypothesis import Phase, settings
+
+# The interpreter is slow: a case that fails is told as it was drawn, not made smaller.
+QUICK = settings(deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
 
 
 def normalised(x, weight, bias, multiplier, shift, eps, kind):
