@@ -83,7 +83,7 @@ def block_sparse_attention_ref(
     factor = common.scale_of(scale, head)
     out = torch.zeros((batch, heads, queries + 1, head), dtype=q.dtype, device=q.device)
     lse = torch.full((batch, heads, queries + 1), float("-inf"), device=q.device)
-    rows, inside = _tokens(q_starts, block)
+    rows, inside = tokens_of(q_starts, block)
     at = torch.where(inside, rows, queries)  # what lies outside goes to a row to drop
     counts = counts.expand(batch, heads, -1)
     indices = indices.expand(batch, heads, -1, -1)
@@ -112,11 +112,11 @@ def block_sparse_attention_ref(
 
 def _blocks(x: torch.Tensor, starts: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Lay `x` [S, D] out as [blocks, block, D]; true where a token is, another's elsewhere."""
-    tokens, there = _tokens(starts, block)
+    tokens, there = tokens_of(starts, block)
     return x[tokens], there
 
 
-def _tokens(starts: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+def tokens_of(starts: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Number the tokens of every block [blocks, block]; true where there is one, 0 elsewhere."""
     tokens = starts[:-1, None].long() + torch.arange(block, device=starts.device)
     inside = tokens < starts[1:, None]
