@@ -9,6 +9,8 @@ from kernels.ops.attention import common, dense
 # What one block may have, in bytes (CUDA programming guide, compute capabilities; CDNA3's LDS).
 SHARED = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "gfx942": 64}
 
+NO_PRODUCTS = ("/pool", "/select", "/quantise")
+
 
 def entries(arch):
     kernels = manifest.read()["kernels"].items()
@@ -24,7 +26,8 @@ def test_shared_memory_is_enough(arch):
 
 @pytest.mark.parametrize("arch", ARCHES)
 def test_products_run_on_tensor_cores(arch):
-    assert [n for n, f in entries(arch).items() if f["matrix"] == 0] == []
+    without = {n for n, f in entries(arch).items() if f["matrix"] == 0}
+    assert {n for n in without if not n.split("@")[0].endswith(NO_PRODUCTS)} == set()
 
 
 @pytest.mark.parametrize("model", common.MODELS)
