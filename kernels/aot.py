@@ -20,23 +20,34 @@ from kernels.spec import Specialisation
 # Triton has no tcgen05 of int8: on sm_100 it gives the instruction of sm_80.
 _SYNC_INT8 = r"mma\.sync\S*\.s8\.s8"
 MATRIX_INSTRUCTIONS = {
-    "sm_80": {"bf16": r"mma\.sync\S*\.bf16\.bf16", "int8": _SYNC_INT8},
+    "sm_80": {
+        "bf16": r"mma\.sync\S*\.bf16\.bf16",
+        "fp16": r"mma\.sync\S*\.f16\.f16",
+        "int8": _SYNC_INT8,
+    },
     "sm_89": {
         "bf16": r"mma\.sync\S*\.bf16\.bf16",
+        "fp16": r"mma\.sync\S*\.f16\.f16",
         "int8": _SYNC_INT8,
         "fp8": r"mma\.sync\S*\.e4m3\.e4m3",
     },
     "sm_90": {
         "bf16": r"wgmma\.mma_async\S*\.bf16\.bf16",
+        "fp16": r"wgmma\.mma_async\S*\.f16\.f16",
         "int8": r"wgmma\.mma_async\S*\.s8\.s8",
         "fp8": r"wgmma\.mma_async\S*\.e4m3\.e4m3",
     },
     "sm_100": {
         "bf16": r"tcgen05\.mma\S*kind::f16",
+        "fp16": r"tcgen05\.mma\S*kind::f16",
         "int8": _SYNC_INT8,
         "fp8": r"tcgen05\.mma\S*kind::f8f6f4",
     },
-    "gfx942": {"bf16": r"v_mfma_f32_\S*bf16", "int8": r"v_mfma_i32_\S*i8"},
+    "gfx942": {
+        "bf16": r"v_mfma_f32_\S*bf16",
+        "fp16": r"v_mfma_f32_\S*_f16",
+        "int8": r"v_mfma_i32_\S*i8",
+    },
 }
 # Bytes of shared memory that one block may have: the driver refuses more at the launch.
 SHARED = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -92,11 +93,17 @@ def has_eight_bits(to: str, device: torch.device) -> bool:
 
 
 def config(
-    op: str, shape_class: str, width: int, dtype: torch.dtype, device: torch.device
+    op: str,
+    shape_class: str,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    guess: Callable[[int, int], Config] = guess,
 ) -> Config | None:
     """Return the configuration for a call, None where the reference is to run.
 
-    The committed table, measured on devices, comes first; what it has not is guessed.
+    The committed table, measured on devices, comes first; what it has not is guessed, from the
+    width and the threads of a warp.
     """
     if op in _off or dtype not in NAMES:
         return None

@@ -16,6 +16,7 @@ from kernels.ops import (
     rms_norm_silu,
     w8a8_linear,
 )
+from kernels.ops.attention import block_sparse, dense, int8, sliding_tile, video_sparse
 from kernels.spec import OpSpec
 
 _MODULES = (
@@ -31,5 +32,10 @@ _MODULES = (
     activation_quantise,
     w8a8_linear,
     linear,
+    dense,
+    block_sparse,
+    sliding_tile,
+    video_sparse,
+    int8,
 )
 REGISTRY: dict[str, OpSpec] = {module.SPEC.name: module.SPEC for module in _MODULES}

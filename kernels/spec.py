@@ -26,10 +26,12 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """How a kernel is launched: rows of a tile, warps of 32 threads."""
+    """How a kernel is launched: rows of a tile, warps, columns of a tile that has them, stages."""
 
     rows: int
     warps: int
+    columns: int = 0
+    stages: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,8 @@ class Specialisation:
 
     `aligned` names the arguments that are multiples of 16, pointers included: without them
     Triton loads one element at a time. `dot` asks for the tensor-core instruction of the target,
-    for factors of type `factors` ("bf16", "int8" or "fp8"). `arches`: what it is compiled for, all
-    if empty.
+    for factors of type `factors` ("bf16", "fp16", "int8" or "fp8"). `arches`: what it is compiled
+    for, all if empty.
     """
 
     op: str
