@@ -16,13 +16,46 @@ from kernels.dispatch import ARCHES
 from kernels.registry import REGISTRY
 from kernels.spec import Specialisation
 
-# How each architecture's tensor-core instruction reads in the compiler's text.
+# How each architecture's tensor-core instruction reads in the compiler's text, by type of factors.
+# Triton has no tcgen05 of int8: on sm_100 it gives the instruction of sm_80.
+_SYNC_INT8 = r"mma\.sync\S*\.s8\.s8"
 MATRIX_INSTRUCTIONS = {
-    "sm_80": "mma.sync",
-    "sm_89": "mma.sync",
-    "sm_90": "wgmma.mma_async",
-    "sm_100": "tcgen05.mma",
-    "gfx942": "v_mfma",
+    "sm_80": {
+        "bf16": r"mma\.sync\S*\.bf16\.bf16",
+        "fp16": r"mma\.sync\S*\.f16\.f16",
+        "int8": _SYNC_INT8,
+    },
+    "sm_89": {
+        "bf16": r"mma\.sync\S*\.bf16\.bf16",
+        "fp16": r"mma\.sync\S*\.f16\.f16",
+        "int8": _SYNC_INT8,
+        "fp8": r"mma\.sync\S*\.e4m3\.e4m3",
+    },
+    "sm_90": {
+        "bf16": r"wgmma\.mma_async\S*\.bf16\.bf16",
+        "fp16": r"wgmma\.mma_async\S*\.f16\.f16",
+        "int8": r"wgmma\.mma_async\S*\.s8\.s8",
+        "fp8": r"wgmma\.mma_async\S*\.e4m3\.e4m3",
+    },
+    "sm_100": {
+        "bf16": r"tcgen05\.mma\S*kind::f16",
+        "fp16": r"tcgen05\.mma\S*kind::f16",
+        "int8": _SYNC_INT8,
+        "fp8": r"tcgen05\.mma\S*kind::f8f6f4",
+    },
+    "gfx942": {
+        "bf16": r"v_mfma_f32_\S*bf16",
+        "fp16": r"v_mfma_f32_\S*_f16",
+        "int8": r"v_mfma_i32_\S*i8",
+    },
+}
+# Bytes of shared memory that one block may have: the driver refuses more at the launch.
+SHARED = {
+    "sm_80": 163 * 1024,
+    "sm_89": 99 * 1024,
+    "sm_90": 227 * 1024,
+    "sm_100": 227 * 1024,
+    "gfx942": 64 * 1024,
 }
 
 
@@ -36,7 +69,8 @@ def every() -> Iterator[tuple[Specialisation, str]]:
     for spec in REGISTRY.values():
         for arch in ARCHES:
             for specialisation in spec.specialisations(warp_size(arch)):
-                yield specialisation, arch
+                if not specialisation.arches or arch in specialisation.arches:
+                    yield specialisation, arch
 
 
 def _sources(function: Any, found: dict[str, str]) -> dict[str, str]:
@@ -59,6 +93,7 @@ def content_hash(specialisation: Specialisation, arch: str) -> str:
         sorted(specialisation.constants.items()),
         specialisation.aligned,
         [specialisation.warps, specialisation.stages, specialisation.fp_fusion, arch],
+        [MATRIX_INSTRUCTIONS[arch][specialisation.factors]] if specialisation.dot else [],
     ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
@@ -92,28 +127,35 @@ def compile_for(specialisation: Specialisation, arch: str) -> dict[str, Any]:
         "enable_fp_fusion": specialisation.fp_fusion,
     }
     compiled = triton.compile(source, target=target, options=options)
-    facts = _amd_facts(compiled) if target.backend == "hip" else _nvidia_facts(compiled)
+    dot = specialisation.dot
+    facts = _amd_facts(compiled) if target.backend == "hip" else _nvidia_facts(compiled, dot)
     facts["shared"] = int(compiled.metadata.shared)
     text = compiled.asm["amdgcn" if target.backend == "hip" else "ptx"]
-    facts["matrix"] = text.count(MATRIX_INSTRUCTIONS[arch])
+    instruction = MATRIX_INSTRUCTIONS[arch][specialisation.factors]
+    facts["matrix"] = len(re.findall(instruction, text))
     return facts
 
 
-def _nvidia_facts(compiled: Any) -> dict[str, Any]:
+def _nvidia_facts(compiled: Any, dot: bool) -> dict[str, Any]:
+    # To disassemble a product's kernel takes ten times as long as to compile it.
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compiled.asm["cubin"])
         file.flush()
-        command = [str(tool), "-sass", "-res-usage", file.name]
+        command = [str(tool), *([] if dot else ["-sass"]), "-res-usage", file.name]
         text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     usage = re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", text)
     if usage is None:
         raise RuntimeError(f"{tool} told nothing of the resources used")
     registers, stack, local = map(int, usage.groups())
+    if dot:
+        text, wide = compiled.asm["ptx"], r"cp\.async\.cg\S* .*, 0x10,|ld\.global\S*\.v4\."
+    else:
+        wide = r"\bLDG\.E(?:\.\w+)*\.128"
     return {
         "registers": registers,
         "spilled": stack + local,
-        "wide_loads": len(re.findall(r"\bLDG\.E(?:\.\w+)*\.128", text)),
+        "wide_loads": len(re.findall(wide, text)),
     }
 
 
@@ -133,10 +175,16 @@ def _amd_facts(compiled: Any) -> dict[str, Any]:
 
 
 def faults(specialisation: Specialisation, arch: str, facts: dict[str, Any]) -> list[str]:
-    """Say what is wrong with compiled code: spills, or a dot product without tensor cores."""
+    """Say what is wrong with compiled code.
+
+    That is spills, shared memory beyond what there is, or products without tensor cores.
+    """
+    name = f"{specialisation.name} on {arch}"
     wrong = []
     if facts["spilled"]:
-        wrong.append(f"{specialisation.name} on {arch} spills {facts['spilled']} bytes")
+        wrong.append(f"{name} spills {facts['spilled']} bytes")
+    if facts["shared"] > SHARED[arch]:
+        wrong.append(f"{name} wants {facts['shared']} shared bytes of {SHARED[arch]}")
     if specialisation.dot and not facts["matrix"]:
-        wrong.append(f"{specialisation.name} on {arch} has no {MATRIX_INSTRUCTIONS[arch]}")
+        wrong.append(f"{name} has no {MATRIX_INSTRUCTIONS[arch][specialisation.factors]}")
     return wrong

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,6 +17,8 @@ log = logging.getLogger("kernels")
 
 # What is compiled ahead of time in the test suite; nothing else runs a kernel.
 ARCHES = ("sm_80", "sm_89", "sm_90", "sm_100", "gfx942")
+# Those with an instruction that rounds to torch's float8_e4m3fn: gfx942 has another 8-bit format.
+FP8_ARCHES = ("sm_89", "sm_90", "sm_100")
 INTERPRETER = "interpreter"
 TABLE = Path(__file__).with_name("table.json")
 
@@ -67,6 +70,11 @@ def _table() -> dict[str, list[int]]:
     return json.loads(TABLE.read_text())["configs"] if TABLE.exists() else {}
 
 
+def measured(op: str, shape_class: str, dtype: str, arch: str) -> list[int] | None:
+    """Return what the committed table has for a call, None where nothing was measured."""
+    return _table().get(f"{op}/{shape_class}/{dtype}/{arch}")
+
+
 def guess(width: int, warp_size: int = 32) -> Config:
     """Guess the configuration of an operation on rows of `width` elements.
 
@@ -79,19 +87,30 @@ def guess(width: int, warp_size: int = 32) -> Config:
     return Config(rows, min(max(warps, 1), 16 if warp_size == 32 else 8))
 
 
+def has_eight_bits(to: str, device: torch.device) -> bool:
+    """Say whether kernels on `device` can give and multiply numbers of type `to`: int8 or fp8."""
+    return to == "int8" or arch_of(device) in (INTERPRETER, *FP8_ARCHES)
+
+
 def config(
-    op: str, shape_class: str, width: int, dtype: torch.dtype, device: torch.device
+    op: str,
+    shape_class: str,
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    guess: Callable[[int, int], Config] = guess,
 ) -> Config | None:
     """Return the configuration for a call, None where the reference is to run.
 
-    The committed table, measured on devices, comes first; what it has not is guessed.
+    The committed table, measured on devices, comes first; what it has not is guessed, from the
+    width and the threads of a warp.
     """
     if op in _off or dtype not in NAMES:
         return None
     arch = arch_of(device)
     if arch is None:
         return None
-    measured = _table().get(f"{op}/{shape_class}/{NAMES[dtype]}/{arch}")
-    if measured:
-        return Config(*measured)
+    found = measured(op, shape_class, NAMES[dtype], arch)
+    if found:
+        return Config(*found)
     return guess(width, 64 if arch.startswith("gfx") else 32)

@@ -12,6 +12,8 @@ Trust = Literal["exact", "bounded"]
 
 TRITON_TYPES = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+EIGHT_BITS = {"int8": torch.int8, "fp8": torch.float8_e4m3fn}
+EIGHT_BIT_TYPES = {"int8": "i8", "fp8": "fp8e4nv"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,12 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """How a kernel is launched: rows of a tile, warps of 32 threads."""
+    """How a kernel is launched: rows of a tile, warps, columns of a tile that has them, stages."""
 
     rows: int
     warps: int
+    columns: int = 0
+    stages: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +39,9 @@ class Specialisation:
     """One kernel as it is compiled: types of its arguments and values of its constants.
 
     `aligned` names the arguments that are multiples of 16, pointers included: without them
-    Triton loads one element at a time. `dot` asks for the tensor-core instruction of the target.
+    Triton loads one element at a time. `dot` asks for the tensor-core instruction of the target,
+    for factors of type `factors` ("bf16", "fp16", "int8" or "fp8"). `arches`: what it is compiled
+    for, all if empty.
     """
 
     op: str
@@ -50,6 +56,8 @@ class Specialisation:
     stages: int = 1
     fp_fusion: bool = True
     dot: bool = False
+    factors: str = "bf16"
+    arches: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -1,4 +1,9 @@
-"""The references in float64."""
+"""The references in float64, and how properties are drawn."""
+
+from hypothesis import Phase, settings
+
+# The interpreter is slow: a case that fails is told as it was drawn, not made smaller.
+QUICK = settings(deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
 
 
 def normalised(x, weight, bias, multiplier, shift, eps, kind):
@@ -10,3 +15,14 @@ def normalised(x, weight, bias, multiplier, shift, eps, kind):
     h = h if bias is None else h + bias.double()
     h = h if multiplier is None else h * multiplier.double()
     return h if shift is None else h + shift.double()
+
+
+def attended(q, k, v, scale=None, mask=None):
+    """Attention [B, S, H, D] and its log-sum-exp; mask [.., M, N] is true where a key counts."""
+    q, k, v = (t.double().transpose(1, 2) for t in (q, k, v))
+    scores = q @ k.mT * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf"))
+    lse = scores.logsumexp(-1)
+    out = (scores - lse[..., None]).exp().nan_to_num() @ v
+    return out.transpose(1, 2), lse
