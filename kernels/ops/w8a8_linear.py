@@ -42,7 +42,8 @@ def w8a8_linear_ref(
 ) -> torch.Tensor:
     """Do it in plain torch; arguments as `w8a8_linear`. On a CPU int8 runs in its int8 units."""
     rows = x.reshape(-1, x.shape[-1])
-    if x.dtype == torch.int8 and x.device.type == "cpu" and rows.numel():
+    # torch 2.13's _int_mm is wrong on CPUs where rows have one element.
+    if x.dtype == torch.int8 and x.device.type == "cpu" and rows.numel() and rows.shape[1] > 1:
         h = torch._int_mm(rows, weight.t()) * x_scale.reshape(-1, 1)
     else:
         h = (rows.float() @ weight.float().t()) * x_scale.reshape(-1, 1)
