@@ -32,6 +32,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         await django(scope, receive, send)
         return
+    from marketplace.api import waiting
     from marketplace.core.errors import NotFound
     from marketplace.core.storage import read_token
 
@@ -58,8 +59,20 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
             raise _TooLarge
         return message
 
+    hold = waiting.Hold()
+    held: list[Any] = []
+
+    async def unless_held(message: Any) -> None:
+        if hold.job_id:
+            held.append(message)
+        else:
+            await send(message)
+
+    scope = {**scope, waiting.SCOPE_KEY: hold}
     try:
         # Django has read the whole body before it answers, so nothing was sent yet.
-        await django(scope, bounded, send)
+        await django(scope, bounded, unless_held)
     except _TooLarge:
         await _refuse(send, *too_large)
+    if held:
+        await waiting.finish(django, scope, hold, held, receive, send)

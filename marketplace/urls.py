@@ -26,6 +26,7 @@ urlpatterns = [
         SpectacularAPIView.as_view(authentication_classes=[], permission_classes=[]),
         name="openapi",
     ),
+    path("replicate/v1/", include("marketplace.api.replicate.urls")),
     path("stripe/webhook", webhook, name="stripe-webhook"),
     path("console/", console.urls),
     path("report/", report, name="report"),

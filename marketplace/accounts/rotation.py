@@ -107,6 +107,12 @@ def webhook_secret_show(*, org: Organisation) -> str:
     return locked.webhook_secret
 
 
+def webhook_secret_read(*, org: Organisation) -> str:
+    """Return the secret to a program that checks signatures: each time, and each is on record."""
+    audit.record(org=org, action="webhook.read")
+    return org.webhook_secret
+
+
 @transaction.atomic
 def webhook_secret_rotate(
     *, org: Organisation, once: str = "", current: str | None = None

@@ -10,5 +10,6 @@ class ApiConfig(AppConfig):
     label = "api"
 
     def ready(self) -> None:
-        """Register the description of authentication."""
+        """Register the description of authentication, and how doors tell of a job's end."""
         from marketplace.api import schema  # noqa: F401  (registers on import)
+        from marketplace.api.replicate import hooks  # noqa: F401  (registers on import)

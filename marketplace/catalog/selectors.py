@@ -18,6 +18,7 @@ from marketplace.catalog.models import Licence, Model, Price, Status, Version
 from marketplace.catalog.rollout_models import Retirement
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound, WrongState
+from marketplace.core.ids import parse_id
 
 _RESOLVED = 50
 """How many of a model's newest callable versions a bare name can mean."""
@@ -190,6 +191,32 @@ def version_runnable(*, ref: str, org: Any) -> Version:
     if version is None:
         raise NotFound(f"There is no model {ref!r} that you can run.", code="model_not_found")
     return version
+
+
+def hardware_classes() -> list[str]:
+    """Return the classes of hardware on which public models run, by name."""
+    rows = Version.objects.filter(status=Status.LISTED, model__in=Model.objects.public())
+    found = rows.order_by("hardware_class").values_list("hardware_class", flat=True)
+    return list(found.distinct())
+
+
+def ref_of(*, named: str, org: Any) -> str:
+    """Return `vendor/name` or `vendor/name:number` of what is named so or by a version's id.
+
+    Also `vendor/name:id`. Raises NotFound for an id that `org` cannot call.
+    """
+    path, _, version = named.rpartition(":")
+    if "/" in named and (not path or version.isdecimal()):
+        return named
+    found = Version.objects.runnable_by(org).filter(pk=parse_id(version)).select_related(
+        "model__org"
+    ).first()  # fmt: skip
+    if found is None or (path and found.model.ref != path):
+        raise NotFound(
+            f"There is no version {named!r} that you can run. Its id is on the model's page.",
+            code="model_not_found",
+        )
+    return str(found)
 
 
 def contains(text: str) -> Q:

@@ -1,7 +1,8 @@
 """The one way out to URLs that a user gave us: public addresses only, bounded in size and time.
 
 A name is resolved once, every address is checked, and the connection goes to the checked
-address, so a second look-up cannot lead elsewhere (DNS rebinding). Redirects are not followed.
+address, so a second look-up cannot lead elsewhere (DNS rebinding). Only `get` follows redirects,
+and each is checked in the same way.
 The time of socket calls is bounded one by one, so a peer that drips bytes could hold a thread
 for hours: a timer shuts the socket down when the whole exchange has had its time.
 """
@@ -13,7 +14,8 @@ import socket
 import ssl
 import threading
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from email.message import Message
+from urllib.parse import quote, urljoin, urlsplit
 
 import idna
 from django.conf import settings
@@ -23,6 +25,7 @@ from marketplace.core.errors import MarketError
 _CONNECT_S = 5.0
 _EXCHANGE_S = 15.0
 _ANSWER_MAX = 64 * 1024
+_REDIRECTS = 3
 _ASCII_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _IN_TARGET = "/?%:@!$&'()*+,;=~"  # what a request target may hold besides letters and digits
 # IPv6 ranges with an IPv4 address inside, to which a gateway may forward: NAT64, 6to4, Teredo.
@@ -48,7 +51,7 @@ class OutboundFailed(MarketError):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the other server said, cut at 64 KiB."""
+    """What the other server said, cut where the caller asked for no more."""
 
     status: int
     body: bytes
@@ -169,6 +172,37 @@ def _connect(deadline: _Deadline, address: str, port: int, tls_name: str | None)
     return connection
 
 
+def _exchange(
+    method: str,
+    url: str,
+    body: bytes | None,
+    headers: dict[str, str],
+    deadline: _Deadline,
+    most: int,
+) -> tuple[Answer, Message]:
+    """Ask once, and read at most `most` bytes. Raises OutboundRefused or OutboundFailed."""
+    scheme, host, port, path = check_url(url)
+    address = resolve(host, port)
+    default = 443 if scheme == "https" else 80
+    named = f"[{host}]" if ":" in host else host
+    sent = {**headers, "Host": named if port == default else f"{named}:{port}"}
+    exchange = http.client.HTTPConnection(address, port)
+    try:
+        exchange.sock = _connect(deadline, address, port, host if scheme == "https" else None)
+        exchange.request(method, path, body=body, headers=sent)
+        response = exchange.getresponse()
+        content = response.read(most)
+        response.close()
+    except (http.client.HTTPException, OSError, ValueError) as error:
+        why = "too slow" if deadline.passed else type(error).__name__
+        raise OutboundFailed(f"{host} did not answer: {why}") from error
+    finally:
+        exchange.close()
+    if deadline.passed:  # a body without a length ends where the socket was shut down
+        raise OutboundFailed(f"{host} did not answer: too slow")
+    return Answer(response.status, content), response.headers
+
+
 def post(
     url: str, body: bytes, headers: dict[str, str], *, deadline_s: float = _EXCHANGE_S
 ) -> Answer:
@@ -176,28 +210,27 @@ def post(
 
     `deadline_s` bounds connecting, sending, and reading headers and body, all together.
     """
-    scheme, host, port, path = check_url(url)
-    address = resolve(host, port)
-    default = 443 if scheme == "https" else 80
-    named = f"[{host}]" if ":" in host else host
-    sent = {
-        "User-Agent": "Mercato-Webhook/1",
-        **headers,
-        "Host": named if port == default else f"{named}:{port}",
-    }
-    exchange = http.client.HTTPConnection(address, port)
+    sent = {"User-Agent": "Mercato-Webhook/1", **headers}
     with _Deadline(deadline_s) as deadline:
-        try:
-            exchange.sock = _connect(deadline, address, port, host if scheme == "https" else None)
-            exchange.request("POST", path, body=body, headers=sent)
-            response = exchange.getresponse()
-            content = response.read(_ANSWER_MAX)
-            response.close()
-        except (http.client.HTTPException, OSError, ValueError) as error:
-            why = "too slow" if deadline.passed else type(error).__name__
-            raise OutboundFailed(f"{host} did not answer: {why}") from error
-        finally:
-            exchange.close()
-        if deadline.passed:  # a body without a length ends where the socket was shut down
-            raise OutboundFailed(f"{host} did not answer: too slow")
-    return Answer(response.status, content)
+        return _exchange("POST", url, body, sent, deadline, _ANSWER_MAX)[0]
+
+
+def get(url: str, *, max_bytes: int, deadline_s: float = _EXCHANGE_S) -> bytes:
+    """GET a file of at most `max_bytes`. Raises OutboundRefused or OutboundFailed.
+
+    Up to three redirects are followed, and each address is checked as the first is; `deadline_s`
+    bounds all of it together.
+    """
+    sent = {"User-Agent": "Mercato-Fetch/1", "Accept": "*/*", "Accept-Encoding": "identity"}
+    with _Deadline(deadline_s) as deadline:
+        for _ in range(1 + _REDIRECTS):
+            answer, headers = _exchange("GET", url, None, sent, deadline, max_bytes + 1)
+            if answer.status in (301, 302, 303, 307, 308) and headers.get("Location"):
+                url = urljoin(url, headers["Location"])
+                continue
+            if answer.status != 200:
+                raise OutboundFailed(f"The server of the URL answered {answer.status}.")
+            if len(answer.body) > max_bytes:
+                raise OutboundRefused(f"There are more than {max_bytes} bytes at the URL.")
+            return answer.body
+    raise OutboundRefused("The URL leads on too often.")

@@ -1,9 +1,9 @@
 """Job events on Valkey streams: written by workers and by us, read by whoever follows a job."""
 
 import asyncio
+import contextlib
 import json
-import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ from marketplace.core import valkey
 
 log = structlog.get_logger("mercato.jobs.events")
 DONE = "done"
+_LOOK_EVERY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,18 +70,23 @@ def progress_of(job_id: object) -> dict[str, Any]:
     return next((event.data for event in found if event.type == "progress"), {})
 
 
+def told_of(job_id: object, limit: int = 1000) -> list[Event]:
+    """Return the newest events, oldest first. Valkey keeps them for an hour after the last."""
+    try:
+        answer: Any = valkey.client().xrevrange(protocol.events_key(str(job_id)), count=limit)
+    except redis.exceptions.RedisError as error:
+        log.warning("cannot read events", job_id=str(job_id), error=repr(error))
+        return []
+    return [_parse(entry) for entry in reversed(answer)]
+
+
 def logs_of(job_id: object, limit: int = 100) -> list[dict[str, Any]]:
     """Return the newest log lines, oldest first: {"at": datetime, "level": …, "message": …}.
 
     Valkey keeps them for an hour after the last event.
     """
-    try:
-        answer: Any = valkey.client().xrevrange(protocol.events_key(str(job_id)), count=1000)
-    except redis.exceptions.RedisError as error:
-        log.warning("cannot read events", job_id=str(job_id), error=repr(error))
-        return []
     lines: list[dict[str, Any]] = []
-    for event in (_parse(entry) for entry in answer):
+    for event in reversed(told_of(job_id)):
         if event.type == "log" and len(lines) < limit:
             at = datetime.fromtimestamp(int(event.id.partition("-")[0]) / 1000, tz=UTC)
             level = str(event.data.get("level", "info"))
@@ -88,27 +94,9 @@ def logs_of(job_id: object, limit: int = 100) -> list[dict[str, Any]]:
     return lines[::-1]
 
 
-def wait_done(job_id: object, timeout_s: float) -> bool:
-    """Block until the job has ended or the time is up. Returns whether it has ended."""
-    key, last = protocol.events_key(str(job_id)), "0"
-    until = time.monotonic() + timeout_s
-    try:
-        while (left := until - time.monotonic()) > 0:
-            block = max(int(min(left, 2) * 1000), 1)
-            answer: Any = valkey.client().xread({key: last}, block=block)
-            for _, entries in answer or []:
-                for entry in entries:
-                    last = entry[0]
-                    if entry[1].get("type") == DONE:
-                        return True
-    except redis.exceptions.RedisError as error:
-        log.warning("cannot wait for events", job_id=str(job_id), error=repr(error))
-    return False
-
-
 async def follow(
     job_id: object, after: str, idle_s: float, *, previews: bool = False
-) -> AsyncIterator[Event | None]:
+) -> AsyncGenerator[Event | None, None]:
     """Yield events after the id `after`, and None whenever nothing came for `idle_s` seconds.
 
     With `previews` the worker is asked for them for as long as somebody follows.
@@ -135,3 +123,18 @@ async def follow(
                     yield _parse(entry)
     finally:
         await client.aclose()
+
+
+async def until_done(job_id: object, timeout_s: float) -> bool:
+    """Wait until the job has ended or the time is up. Returns whether it has ended."""
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            contextlib.aclosing(follow(job_id, "0", _LOOK_EVERY_S)) as told,
+        ):
+            async for event in told:
+                if event is not None and event.type == DONE:
+                    return True
+    except TimeoutError:
+        pass
+    return False

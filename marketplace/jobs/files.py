@@ -2,6 +2,7 @@
 
 import uuid
 from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
@@ -46,16 +47,29 @@ def upload_create(
     return file, storage().signed_put(file.key, content_type, limit, _UPLOAD_TTL_S), limit
 
 
-def upload_store(*, org: Organisation, name: str, content_type: str, body: bytes) -> File:
+def upload_store(
+    *,
+    org: Organisation,
+    name: str,
+    content_type: str,
+    body: bytes,
+    metadata: dict[str, Any] | None = None,
+) -> File:
     """Keep a file that came through this process. Raises InvalidInput for one that is too large."""
     limit = settings.FILE_MAX_BYTES
     if len(body) > limit:
         raise InvalidInput(f"The file is larger than {limit} bytes.", code="file_too_large")
     file = upload_create(org=org, name=name, content_type=content_type, size=len(body))[0]
     storage().put(file.key, body, content_type)
-    file.size = len(body)
-    file.save(update_fields=["size"])
+    file.size, file.sha256, file.metadata = len(body), sha256(body).hexdigest(), metadata
+    file.save(update_fields=["size", "sha256", "metadata"])
     return file
+
+
+def upload_delete(file: File) -> None:
+    """Delete an upload at once: a job that waits for it will fail, free of charge."""
+    storage().delete(file.key)
+    File.objects.filter(pk=file.pk).update(deleted_at=now())
 
 
 def _room_require(org: Organisation, size: int) -> None:

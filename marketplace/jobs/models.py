@@ -69,7 +69,16 @@ class Job(models.Model):
     # Null, not empty, where there is none: the unique constraint lets nulls repeat.
     idempotency_key = models.CharField(max_length=255, null=True, blank=True)  # noqa: DJ001
     request_digest = models.CharField(max_length=64, blank=True)
+    door = models.CharField(
+        max_length=12,
+        blank=True,
+        db_default="",
+        help_text="The foreign API that it came through, in whose form its webhooks are told.",
+    )
     webhook_url = models.URLField(max_length=2000, blank=True)
+    webhook_events = models.CharField(
+        max_length=60, blank=True, db_default="", help_text="Which a door tells, by commas."
+    )
     past_attempts = models.JSONField(
         default=list,
         blank=True,
@@ -161,6 +170,7 @@ class File(models.Model):
     height = models.PositiveIntegerField(null=True, blank=True)
     seconds = models.FloatField(null=True, blank=True)
     created_at = models.DateTimeField(default=now, editable=False)
+    metadata = models.JSONField(null=True, blank=True, help_text="What its owner noted about it.")
     expires_at = models.DateTimeField()
     deleted_at = models.DateTimeField(null=True, blank=True)
     objects = OrgQuerySet.as_manager()

@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from marketplace.core.errors import NotFound
 from marketplace.core.ids import parse_id
 from marketplace.core.storage import storage
-from marketplace.jobs.models import File, Job, JobStatus, WebhookDelivery
+from marketplace.jobs.models import File, Job, JobStatus, Purpose, WebhookDelivery
 
 _LOADED = ("version__model__org", "api_key")
 
@@ -43,6 +43,21 @@ def file_get(*, org: Any, file_id: object) -> File:
     """Return a file of the organisation. Raises NotFound."""
     rows = File.objects.for_org(org).filter(deleted_at__isnull=True)
     file = rows.filter(pk=parse_id(file_id)).first()
+    if file is None:
+        raise NotFound("There is no such file.")
+    return file
+
+
+def uploads_of(org: Any) -> "QuerySet[File]":
+    """Return an organisation's uploads, newest first."""
+    kept = File.objects.for_org(org).filter(purpose=Purpose.INPUT, deleted_at__isnull=True)
+    found: QuerySet[File] = kept.order_by("-created_at", "-id")
+    return found
+
+
+def upload_get(*, org: Any, file_id: object) -> File:
+    """Return an upload of the organisation. Raises NotFound."""
+    file = uploads_of(org).filter(pk=parse_id(file_id)).first()
     if file is None:
         raise NotFound("There is no such file.")
     return file

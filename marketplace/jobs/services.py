@@ -32,6 +32,7 @@ from marketplace.jobs import (
     events,
     files,
     loras,
+    media,
     quoting,
     requests,
     retention,
@@ -98,6 +99,8 @@ def job_submit(
     user: User | None = None,
     idempotency_key: str | None = None,
     webhook_url: str = "",
+    webhook_events: str = "",
+    door: str = "",
     max_charge_nano: int | None = None,
     trace_id: str = "",
 ) -> tuple[Job, bool]:
@@ -117,6 +120,7 @@ def job_submit(
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
     acceptance.require(org, offer.licences)
+    given = media.bring(org=org, schema=version.input_schema, given=given)
     values, bound = requests.bound_of(version, given)
     files.inputs_check(org=org, schema=version.input_schema, values=values)
     allowed = requests.allowed_models(api_key)
@@ -132,6 +136,8 @@ def job_submit(
         idempotency_key=idempotency_key or None,
         request_digest=digest,
         webhook_url=webhook_url,
+        webhook_events=webhook_events,
+        door=door,
         trace_id=trace_id or uuid.uuid4().hex,
     )
     try:
@@ -151,15 +157,17 @@ def job_submit(
 
 def job_started(message: protocol.JobStarted) -> bool:
     """Note that a worker runs the attempt. Returns False if that attempt is not awaited."""
-    return bool(
-        Job.objects.filter(
-            pk=message.job_id, attempt=message.attempt, status=JobStatus.QUEUED
-        ).update(
-            status=JobStatus.RUNNING,
-            worker_id=message.worker_id[:120],
-            started_at=datetime.fromtimestamp(message.at, tz=now().tzinfo),
-        )
+    awaited = Job.objects.filter(
+        pk=message.job_id, attempt=message.attempt, status=JobStatus.QUEUED
     )
+    noted = awaited.update(
+        status=JobStatus.RUNNING,
+        worker_id=message.worker_id[:120],
+        started_at=datetime.fromtimestamp(message.at, tz=now().tzinfo),
+    )
+    if noted:
+        webhooks.start_tell(message.job_id)
+    return bool(noted)
 
 
 def _lock(job_id: str, attempt: int) -> Job | None:

@@ -5,7 +5,7 @@ import re
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -25,13 +25,23 @@ _RETRY_AFTER_S = 10
 # Streams of this process, by organisation. Sets, since adding to one is safe between threads.
 _open: defaultdict[str, set[object]] = defaultdict(set)
 Describe = Callable[[Job], dict[str, Any]]
+Render = Callable[[str, Any, str], Iterable[str]]
+"""From kind, data and id of an event to frames of the stream.
+
+Kinds are `status` and `done`, whose data is the job as described, and those of the events.
+"""
 
 
-def _frame(kind: str, data: Any, event_id: str | None = None) -> str:
-    lines = [f"event: {kind}", f"data: {json.dumps(data, cls=DjangoJSONEncoder)}"]
+def frame(kind: str, data: str, event_id: str = "") -> str:
+    """Return one server-sent event; `data` may have several lines."""
+    lines = [f"event: {kind}", *(f"data: {line}" for line in data.split("\n"))]
     if event_id:
         lines.insert(0, f"id: {event_id}")
     return "\n".join(lines) + "\n\n"
+
+
+def _render(kind: str, data: Any, event_id: str) -> Iterable[str]:
+    yield frame(kind, json.dumps(data, cls=DjangoJSONEncoder), event_id)
 
 
 @sync_to_async(thread_sensitive=False)
@@ -45,11 +55,20 @@ def _read(org: Any, job_id: object, describe: Describe) -> tuple[dict[str, Any],
 
 
 async def _frames(
-    org: Any, job_id: object, after: str, describe: Describe, previews: bool
+    org: Any, job_id: object, after: str, describe: Describe, previews: bool, render: Render
 ) -> AsyncIterator[str]:
+    async for kind, data, event_id in _told(org, job_id, after, describe, previews):
+        for text in render(kind, data, event_id) if kind else [": still here\n\n"]:
+            yield text
+
+
+async def _told(
+    org: Any, job_id: object, after: str, describe: Describe, previews: bool
+) -> AsyncIterator[tuple[str, Any, str]]:
+    """Yield kind, data and id of what happens, and an empty kind where nothing did for a while."""
     until = time.monotonic() + _MAX_FOLLOW_S
     job, ended = await _read(org, job_id, describe)
-    yield _frame("status", job)
+    yield "status", job, ""
     if not ended:
         async for event in events.follow(job_id, after, _IDLE_S, previews=previews):
             if event is None or event.type == events.DONE:
@@ -57,15 +76,15 @@ async def _frames(
                 seen = job["status"], job.get("queue_position")
                 job, ended = await _read(org, job_id, describe)
                 if not ended and (job["status"], job.get("queue_position")) != seen:
-                    yield _frame("status", job)
+                    yield "status", job, ""
             if event is not None and event.type != events.DONE:
-                yield _frame(event.type, event.data, event.id)
+                yield event.type, event.data, event.id
             elif not ended:
-                yield ": still here\n\n"
+                yield "", None, ""
             if ended or time.monotonic() > until:
                 break
     if ended:
-        yield _frame("done", job)
+        yield "done", job, ""
 
 
 def continued_after(last_event_id: str) -> str:
@@ -74,9 +93,15 @@ def continued_after(last_event_id: str) -> str:
 
 
 def stream(
-    *, org: Any, job: Job, last_event_id: str, describe: Describe, previews: bool = False
+    *,
+    org: Any,
+    job: Job,
+    last_event_id: str,
+    describe: Describe,
+    previews: bool = False,
+    render: Render = _render,
 ) -> StreamingHttpResponse:
-    """Return the event stream of a job, which `describe` turns into JSON.
+    """Return the event stream of a job, which `describe` turns into JSON and `render` into text.
 
     `last_event_id` continues after a lost connection; one that is no event's id starts anew.
     With `previews` the worker makes some while the stream is open, and each is an event.
@@ -90,7 +115,7 @@ def stream(
             extra={"retry_after": _RETRY_AFTER_S},
         )
     response = StreamingHttpResponse(
-        _frames(org, job.pk, continued_after(last_event_id), describe, previews),
+        _frames(org, job.pk, continued_after(last_event_id), describe, previews, render),
         content_type="text/event-stream; charset=utf-8",
     )
     held.add(mine)

@@ -29,7 +29,7 @@ from tests.pages.market import STATES, Market
 DOCS = sorted(path.stem for path in (settings.BASE_DIR / "templates" / "docs").glob("*.md"))
 
 # What is no page: the API, and what machines ask for.
-NO_PAGES = ("v1/", "healthz", "readyz", "metrics", "files/", "stripe/")
+NO_PAGES = ("v1/", "replicate/", "healthz", "readyz", "metrics", "files/", "stripe/")
 
 Value = Callable[[Market], Any]
 BY_PARAMETER: dict[str, Value] = {

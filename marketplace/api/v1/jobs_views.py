@@ -1,6 +1,5 @@
 """API v1: jobs."""
 
-import re
 from typing import ClassVar
 
 from django.conf import settings
@@ -13,34 +12,20 @@ from rest_framework.views import APIView
 
 from marketplace.accounts.models import Scope
 from marketplace.api.auth import Scopes, caller_of
+from marketplace.api.costs import with_cost
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
+from marketplace.api.waiting import hold
 from marketplace.core import flags
-from marketplace.core.database import give_back
 from marketplace.core.errors import InvalidInput, NotFound
 from marketplace.jobs import live, retention, selectors, services, stream
-from marketplace.jobs.events import wait_done
 from marketplace.jobs.models import Job, JobStatus
-
-_PREFER_WAIT = re.compile(r"\bwait(?:\s*=\s*(\d{1,4}))?")
 
 
 def _answer(job: Job, status: int, *, with_position: bool = True) -> Response:
     """Return a job with its cost in headers too."""
     shown = present.job(job, with_position=with_position, with_lines=True)
-    response = Response(shown, status=status)
-    response["X-Mercato-Quote-Nano-Usd"] = str(job.quote_nano)
-    if job.charge_nano is not None:
-        response["X-Mercato-Charge-Nano-Usd"] = str(job.charge_nano)
-    return response
-
-
-def _wait_seconds(request: Request) -> float:
-    """Return how long `Prefer: wait=N` (RFC 7240) asks us to hold the answer."""
-    found = _PREFER_WAIT.search(request.headers.get("Prefer", ""))
-    if not found:
-        return 0.0
-    return float(min(int(found[1] or settings.MAX_PREFER_WAIT_S), settings.MAX_PREFER_WAIT_S))
+    return with_cost(Response(shown, status=status), job)
 
 
 class JobList(APIView):
@@ -95,11 +80,7 @@ class JobList(APIView):
             max_charge_nano=body.validated_data.get("max_charge_nano_usd"),
             trace_id=getattr(request, "trace_id", ""),
         )
-        wait = _wait_seconds(request)
-        if wait and not job.is_ended:
-            give_back()
-            wait_done(job.pk, wait)
-            job = selectors.job_get(org=caller.org, job_id=job.pk)
+        hold(request, job, path=f"/v1/jobs/{job.pk}", status=200)
         # Counting the queue would cost every submission a query: a GET tells the position.
         response = _answer(job, 200 if job.is_ended or replayed else 202, with_position=False)
         response["Location"] = f"{settings.PUBLIC_URL}/v1/jobs/{job.pk}"
@@ -201,14 +182,16 @@ class JobEvents(APIView):
         With `previews=1` an event `preview` says that there is a new one at `…/preview`.
         """
         org = caller_of(request).org
-        return stream.stream(
+        job = selectors.job_get(org=org, job_id=job_id)
+        told = stream.stream(
             org=org,
-            job=selectors.job_get(org=org, job_id=job_id),
+            job=job,
             last_event_id=request.headers.get("Last-Event-ID", ""),
             describe=lambda job: present.job(job, with_position=True, with_lines=True),
             previews=request.query_params.get("previews", "") in ("1", "true")
             and flags.is_on(flags.PREVIEWS, request),
         )
+        return with_cost(told, job)
 
 
 class JobPreview(APIView):

@@ -1,0 +1,1 @@
+"""The door for published clients of Replicate, under /replicate/v1/."""
