@@ -15,12 +15,17 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.settings")
 django = get_asgi_application()
 
 
+# Where a file comes as a form, by POST.
+_UPLOADS = {"/replicate/v1/files"}
+
+
 class _TooLarge(Exception):
     """The client sent more than it may."""
 
 
 async def _refuse(send: Any, status: int, code: str, message: str) -> None:
-    body = json.dumps({"error": {"code": code, "message": message}}).encode()
+    error = {"code": code, "message": message}
+    body = json.dumps({"error": error, "detail": message, "message": message}).encode()
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     headers.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -33,6 +38,7 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await django(scope, receive, send)
         return
     from marketplace.api import waiting
+    from marketplace.api.auth import well_formed_key
     from marketplace.core.errors import NotFound
     from marketplace.core.storage import read_token
 
@@ -44,6 +50,12 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         except NotFound as error:
             await _refuse(send, 404, error.code, error.message)
             return
+    if scope["method"] == "POST" and scope["path"] in _UPLOADS:
+        # The key is looked up later; what is no key at all stores nothing.
+        if not well_formed_key(dict(scope["headers"]).get(b"authorization", b"")):
+            await _refuse(send, 401, "not_authenticated", "Send an API key with the file.")
+            return
+        limit = settings.FILE_MAX_BYTES + 2**16  # and what stands around the file in a form
     too_large = 413, "body_too_large", f"The body is larger than {limit} bytes."
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit:

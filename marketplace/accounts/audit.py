@@ -34,6 +34,7 @@ ACTIONS = {
     "project.archive": "Project archived",
     "webhook.url": "Webhook address set",
     "webhook.secret": "Webhook secret made",
+    "webhook.read": "Webhook secret read by a program",
     "webhook.reveal": "Webhook secret shown",
     "webhook.test": "Test event sent",
     "webhook.replay": "Webhook sent again",

@@ -6,7 +6,7 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 
-from marketplace.accounts import audit
+from marketplace.accounts import audit, tokens
 from marketplace.accounts.models import ApiKey, Organisation, Scope
 from marketplace.accounts.selectors import api_key_authenticate
 from marketplace.accounts.services import key_unlimited_require
@@ -21,6 +21,14 @@ Scopes = dict[str, tuple[Scope, ...]]
 """Method to the scopes of which a key needs one."""
 
 _SCHEMES = {b"bearer", b"key"}
+
+
+def well_formed_key(header: bytes) -> bool:
+    """Tell whether an Authorization header has what could be a key of ours; asks no database."""
+    parts = header.split()
+    if len(parts) != 2 or parts[0].lower() not in _SCHEMES:
+        return False
+    return tokens.is_well_formed(parts[1].decode("latin-1"))
 
 
 class Caller:

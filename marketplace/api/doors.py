@@ -13,6 +13,8 @@ from rest_framework.views import APIView
 from marketplace.api.errors import as_market_error, envelope
 from marketplace.core.errors import MarketError, NotFound, TooManyRequests
 
+WITH_QUERY = [*APIView.http_method_names, "query"]
+"""Methods of a view that is searched by QUERY, which Django does not know."""
 _TYPES = {
     401: "authentication_error",
     402: "insufficient_funds",
@@ -105,7 +107,7 @@ class NoSuchRoute(DoorView):
 
     authentication_classes = ()
     permission_classes = ()
-    http_method_names = [*APIView.http_method_names, "query"]  # noqa: RUF012 (as Django's own)
+    http_method_names = WITH_QUERY
 
     why = "There is no such route."
 

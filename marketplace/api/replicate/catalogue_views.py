@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from django.conf import settings
 from rest_framework.parsers import BaseParser
@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from marketplace.api.auth import PublicRead, caller_of, org_of
-from marketplace.api.doors import DoorView
+from marketplace.api.doors import WITH_QUERY, DoorView
 from marketplace.api.pagination import CursorPagination
 from marketplace.api.replicate import present
 from marketplace.catalog import selectors
@@ -50,6 +50,7 @@ def model_json(row: Model, org: Any = None, *, with_version: bool = True) -> dic
     """Return a listing, with the version that its name means to `org`."""
     current = selectors.listed_version(row, org)
     standing = getattr(row, "standing", None)
+    a_month = 30 * standing.calls_per_day if standing else 0
     page = f"{settings.PUBLIC_URL}/models/{row.ref}"
     return {
         "url": page,
@@ -61,7 +62,7 @@ def model_json(row: Model, org: Any = None, *, with_version: bool = True) -> dic
         "github_url": None,
         "paper_url": None,
         "license_url": page if current else None,
-        "run_count": int(getattr(standing, "calls", 0) or 0),
+        "run_count": round(a_month),  # of the last 30 days
         "cover_image_url": None,
         "default_example": None,
         "latest_version": version_json(current) if current and with_version else None,
@@ -84,14 +85,16 @@ class TextParser(BaseParser):
 
     media_type = "text/plain"
 
-    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> str:
-        """Return the text; one client sends it as a JSON string."""
+    def parse(
+        self, stream: Any, media_type: str | None = None, parser_context: Any = None
+    ) -> dict[str, str]:
+        """Return {"words": text}; one client sends it as a JSON string."""
         text: str = stream.read(2000).decode("utf-8", "replace").replace("\x00", "").strip()
         try:
             given = json.loads(text)
         except ValueError:
-            return text
-        return given if isinstance(given, str) else text
+            given = text
+        return {"words": given if isinstance(given, str) else text}
 
 
 class ModelList(DoorView):
@@ -99,7 +102,7 @@ class ModelList(DoorView):
 
     permission_classes = (PublicRead,)
     parser_classes = (TextParser,)
-    http_method_names: ClassVar[list[str]] = [*APIView.http_method_names, "query"]
+    http_method_names = WITH_QUERY
 
     def get(self, request: Request) -> Response:
         """List public models, newest first."""
@@ -107,8 +110,9 @@ class ModelList(DoorView):
 
     def query(self, request: Request) -> Response:
         """Return the models that fit the words of the body, the best first."""
-        words = request.data if isinstance(request.data, str) else ""
-        return _whole([model_json(row) for row in gallery(Wish(text=words[:100]))[:_IN_SEARCH]])
+        given: Any = request.data
+        rows = gallery(Wish(text=str(given.get("words", ""))[:100]))
+        return _whole([model_json(row) for row in rows[:_IN_SEARCH]])
 
 
 class ModelDetail(DoorView):

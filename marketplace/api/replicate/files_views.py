@@ -39,15 +39,13 @@ def file_json(row: File) -> dict[str, Any]:
     }
 
 
-def _metadata(given: Any) -> dict[str, Any] | None:
+def _metadata(request: Request) -> dict[str, Any] | None:
     """Return what the caller notes about a file. Raises InvalidInput if it is no small object."""
-    if not given:
+    part = request.FILES.get("metadata")  # one client sends it as a file
+    text = part.read(_METADATA_MAX + 1).decode("utf-8", "replace") if part else ""
+    text = text or request._request.POST.get("metadata", "")
+    if not text:
         return None
-    text = (
-        given.read(_METADATA_MAX + 1).decode("utf-8", "replace")
-        if hasattr(given, "read")
-        else given
-    )
     try:
         found = json.loads(text)
         check_storable(found)
@@ -76,7 +74,7 @@ class FileList(DoorView):
             name=(content.name or "file").rpartition("/")[2][:200] or "file",
             content_type=(content.content_type or "application/octet-stream")[:100],
             body=content.read(),
-            metadata=_metadata(request.data.get("metadata")),
+            metadata=_metadata(request),
         )
         return Response(file_json(row), status=201)
 
