@@ -18,6 +18,7 @@ GROUPS = {
         "keys": ("API keys", "Scopes, budgets, and what to do when one leaks."),
         "jobs": ("Jobs", "Submit, follow, cancel, and be told when it is done."),
         "playground": ("The playground", "Try a model on its page, and watch it draw."),
+        "replicate": ("Replicate clients", "Use programs written for Replicate as they are."),
         "inputs": ("Pictures, clips and LoRAs", "What an input may hold besides a prompt."),
         "account": ("Your organisation", "Roles, the audit log, and how long data is kept."),
         "webhooks": ("Webhooks", "Events to your own server, and how to check who sent them."),
