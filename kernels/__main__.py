@@ -56,7 +56,6 @@ def _measured(parsed: argparse.Namespace) -> int:
 
     from kernels.bench import command
     from kernels.bench.measure import RESULTS
-    from kernels.dispatch import TABLE
 
     try:
         device = command.device_of(parsed.device)
@@ -64,7 +63,8 @@ def _measured(parsed: argparse.Namespace) -> int:
             out = Path(parsed.out or RESULTS)
             lines = command.bench(device, parsed.budget, out, parsed.only, quick=parsed.quick)
         else:
-            lines = command.tuned(device, parsed.budget, Path(parsed.out or TABLE))
+            out = Path(parsed.out) if parsed.out else None
+            lines = command.tuned(device, parsed.budget, out, parsed.only)
         for line in lines:
             print(line, flush=True)
     except (command.NotMeasured, OSError) as error:
@@ -76,7 +76,7 @@ def _measured(parsed: argparse.Namespace) -> int:
 def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for name, said in (
         ("bench", "check and time the operations on a GPU, beside what else does the same"),
-        ("tune", "try how to launch each operation on a GPU and write the table"),
+        ("tune", "try how to run each operation on this device and write the table"),
     ):
         measuring = commands.add_parser(name, help=said)
         measuring.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
@@ -84,9 +84,9 @@ def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]
             "--budget", type=float, default=540, help="seconds after which nothing new is begun"
         )
         measuring.add_argument("--out", help="file to write in the place of the committed one")
+        measuring.add_argument("--only", default="", help="part of the names of cases")
         if name == "bench":
             measuring.add_argument("--quick", action="store_true", help="ours and eager only")
-            measuring.add_argument("--only", default="", help="part of the names of cases")
 
 
 def main(arguments: list[str] | None = None) -> int:

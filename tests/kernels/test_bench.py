@@ -8,7 +8,7 @@ import torch
 
 from kernels import dispatch
 from kernels.__main__ import main
-from kernels.bench import cases, measure
+from kernels.bench import cases, measure, row_cases
 from kernels.bench.tune import candidates
 from kernels.spec import Config
 
@@ -100,7 +100,7 @@ def test_places_that_were_not_written_are_found_out(case):
 
 
 def test_a_wrong_result_of_ours_fails_the_command(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cases.gate, "gated_residual", lambda r, y, g, _kind: r + g * y + 1e-2)
+    monkeypatch.setattr(row_cases.gate, "gated_residual", lambda r, y, g, _kind: r + g * y + 1e-2)
     out = tmp_path / "results.csv"
     command = ["bench", "--device", "cpu", "--out", str(out), "--quick"]
     assert main([*command, "--only", "gated_residual/FLUX"]) == 1
