@@ -113,7 +113,8 @@ def _transformer(
         )  # fmt: skip
         yield Call(
             "qk_norm_rope", model, "attention", dtype,
-            functools.partial(_rope, dtype, rows, tokens, width, 32 if image else width), _turn,
+            functools.partial(_rope, dtype, rows, tokens, width, 32 if image else width),
+            _turn if image else _turn_wan,
         )  # fmt: skip
 
 
@@ -127,6 +128,21 @@ def _rope(dtype: torch.dtype, rows: int, tokens: int, width: int, normed: int) -
 def _turn(q: torch.Tensor, k: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
     weights, tables = rest[:2], rest[2:4]
     return turned(q, weights[0], *tables), turned(k, weights[1], *tables)
+
+
+def _turn_wan(q: torch.Tensor, k: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Norm and rotate in the steps of diffusers' Wan."""
+    found = []
+    for x, weight in zip((q, k), rest[:2], strict=True):
+        cosine, sine = (table[None, :, None, 0::2] for table in rest[2:4])
+        heads = F.rms_norm(x, (x.shape[-1],), weight, 1e-6)
+        heads = heads.unflatten(2, (-1, rest[2].shape[-1]))
+        even, odd = heads.unflatten(-1, (-1, 2)).unbind(-1)
+        out = torch.empty_like(heads)
+        out[..., 0::2] = even * cosine - odd * sine
+        out[..., 1::2] = even * sine + odd * cosine
+        found.append(out.type_as(x).flatten(2))
+    return found[0], found[1]
 
 
 def _products(model: str, dtype: torch.dtype, rows: int, width: int) -> Iterator[Call]:

@@ -1,8 +1,6 @@
 """Operations in plain torch with fewer passes over memory than their references take.
 
 Each takes the arguments of its operation, and may say that it does not do a call: NotImplemented.
-What is exact stays exact: a maximum of magnitudes has no rounding, and steps done in place round
-as those that are not.
 """
 
 from __future__ import annotations
@@ -14,8 +12,6 @@ import torch
 import torch.nn.functional as F
 
 from kernels.ops import matmul
-from kernels.ops.eight_bits import LEAST, TOPS
-from kernels.spec import EIGHT_BITS
 
 T = torch.Tensor
 
@@ -104,16 +100,6 @@ def rms_norm_silu(x: T, gamma: T, bias: T | None, eps: float, mean: bool) -> Any
     return F.silu(h, inplace=True)
 
 
-def quantise_rows(x: T, to: str) -> Any:
-    """Find magnitudes without writing them down, and round in place."""
-    h = x.float()
-    largest = torch.linalg.vector_norm(h, float("inf"), dim=-1).clamp_min_(LEAST)
-    top = torch.full_like(largest, TOPS[to])  # torch divides by a number by its inverse
-    y = h * (top / largest)[..., None]
-    y = y.round_() if to == "int8" else y.clamp_(-448, 448)
-    return y.to(EIGHT_BITS[to]).contiguous(), (largest / top).contiguous()
-
-
 def w8a8_linear(
     x: T,
     x_scale: T,
@@ -145,7 +131,6 @@ BY_NAME: dict[str, Callable[..., Any]] = {
         gated_activation,
         group_norm_silu,
         rms_norm_silu,
-        quantise_rows,
         w8a8_linear,
     )
 }
