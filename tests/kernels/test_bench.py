@@ -123,7 +123,7 @@ def test_every_shape_that_was_asked_for_is_there():
 @pytest.mark.parametrize("case", list(cases.every(1024)), ids=lambda c: c.name)
 def test_each_case_agrees_with_its_eager_chain(case):
     assert measure.difference(case, case.ours, CPU)[0]
-    assert measure.difference(case, case.eager, CPU)[0]
+    assert measure.difference(case, case.eager, CPU, "eager")[0]
 
 
 def test_places_that_were_not_written_are_found_out(case):
