@@ -224,7 +224,7 @@ def _block_sparse(model: str, tokens: int, heads: int, block: int) -> Case:
 
     def ours(*given: Any) -> torch.Tensor:
         found = block_sparse.block_sparse_attention(*given[:6], given[5], block)
-        return found[0]  # type: ignore[no-any-return]
+        return found[0]
 
     def check(given: tuple[Any, ...], results: Results) -> float:
         at = some(tokens, given[0].device, ROWS)
@@ -262,7 +262,7 @@ def _sliding(model: str, grid: Grid, heads: int, tile: Grid) -> Case:
 
     def ours(*given: Any) -> torch.Tensor:
         found = sliding_tile.sliding_tile_attention(*given[:3], list(grid), list(tile), [*window])
-        return found[0]  # type: ignore[no-any-return]
+        return found[0]
 
     def check(given: tuple[Any, ...], results: Results) -> float:
         at = some(tokens, given[0].device, ROWS)

@@ -69,6 +69,11 @@ def _draw(dtype: torch.dtype, *shape: int) -> torch.Tensor:
     return torch.randn(shape).to(dtype)
 
 
+def _given(*parts: Any) -> Callable[[], tuple[Any, ...]]:
+    """Return what makes arguments: parts that can be called are called anew each time."""
+    return lambda: tuple(part() if callable(part) else part for part in parts)
+
+
 def _transformer(
     model: str, dtype: torch.dtype, rows: int, lengths: tuple[int, ...], width: int, rounding: str
 ) -> Iterator[Call]:
@@ -97,18 +102,16 @@ def _transformer(
         row = functools.partial(_draw, other, rows, 1, width)
         yield Call(
             "norm", model, "block", dtype,
-            lambda x=x, row=row: (x(), None, None, row(), row(), 1e-6, "layer", normed),
+            _given(x, None, None, row, row, 1e-6, "layer", normed),
             modulated,
         )  # fmt: skip
         yield Call(
             "gated_residual", model, "block", dtype,
-            lambda x=x, row=row: (x(), x(), row(), rounding), gated,
+            _given(x, x, row, rounding), gated,
         )  # fmt: skip
         yield Call(
             "gated_residual_norm", model, "block", dtype,
-            lambda x=x, row=row: (
-                x(), x(), row(), None, None, row(), row(), 1e-6, "layer", rounding, normed,
-            ),
+            _given(x, x, row, None, None, row, row, 1e-6, "layer", rounding, normed),
             both,
         )  # fmt: skip
         yield Call(
@@ -175,7 +178,7 @@ def _decoders(dtype: torch.dtype) -> Iterator[Call]:
         row = functools.partial(_draw, dtype, channels)
         yield Call(
             "group_norm_silu", "starter-image", "decoder", dtype,
-            lambda x=x, row=row: (x(), row(), row(), 8, 1e-6), image,
+            _given(x, row, row, 8, 1e-6), image,
         )  # fmt: skip
     for channels, frames, side, last in (
         (64, 1, 8, True), (64, 2, 16, True), (32, 4, 32, True), (16, 4, 32, True),
@@ -185,7 +188,7 @@ def _decoders(dtype: torch.dtype) -> Iterator[Call]:
         row = functools.partial(_draw, dtype, channels)
         yield Call(
             "rms_norm_silu", "starter-video", "decoder", dtype,
-            lambda x=x, row=row: (x(), row(), None, 1e-12, False), video,
+            _given(x, row, None, 1e-12, False), video,
         )  # fmt: skip
 
 
