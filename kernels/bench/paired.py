@@ -26,7 +26,7 @@ ROUNDS = 41
 LEAST_S = 3e-4
 """Calls are timed in groups that take about so long: a clock's own time is then nothing."""
 GAIN = 1.05
-"""What a way must be faster by than the chain, and than the next simpler way, to be taken."""
+"""What a way must be faster by than the next simpler one to be taken."""
 Run = Callable[[], Any]
 
 
@@ -99,10 +99,9 @@ def _tuple(made: Any) -> tuple[torch.Tensor, ...]:
 
 
 def _compiled(call: Call, given: tuple[Any, ...]) -> bool:
-    reference = OPERATIONS[call.op][1].reference
-    while compiled.code(call.op, given, reference) is None:
+    while compiled.code(call.op, given) is None:
         if not compiled.busy():
-            return compiled.code(call.op, given, reference) is not None
+            return compiled.code(call.op, given) is not None
         compiled.wait()
     return True
 
@@ -113,7 +112,7 @@ def best(rows: list[dict[str, Any]]) -> list[str]:
     Behind what is compiled comes what is best without a compiler. Empty for the reference.
     """
     chosen: list[str] = []
-    at = max(1.0, next(r["ratio"] for r in rows if r["way"] == "reference"))
+    at = next(r["ratio"] for r in rows if r["way"] == "reference")
     for row in rows:
         if row["way"] != "reference" and "wrong" not in row and row["ratio"] > GAIN * at:
             chosen.insert(0, row["way"])

@@ -6,6 +6,7 @@ KERNELS_COMPILE=1 allows it, and the reference serves until a later call finds i
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import inspect
 import json
@@ -51,7 +52,7 @@ def cannot_compile() -> str | None:
     return None
 
 
-def code(op: str, args: tuple[Any, ...], reference: Callable[..., Any]) -> Code | None:
+def code(op: str, args: tuple[Any, ...]) -> Code | None:
     """Return the code for a call, None while there is none; the first call orders it."""
     key = key_of(op, args)
     if key is None:
@@ -59,12 +60,10 @@ def code(op: str, args: tuple[Any, ...], reference: Callable[..., Any]) -> Code 
     if key in _ready:
         return _ready[key]
     with _lock:
-        return _look_or_build(key, op, args, reference)
+        return _look_or_build(key, op, args)
 
 
-def _look_or_build(
-    key: Any, op: str, args: tuple[Any, ...], reference: Callable[..., Any]
-) -> Code | None:
+def _look_or_build(key: Any, op: str, args: tuple[Any, ...]) -> Code | None:
     if key in _ready:
         return _ready[key]
     if key in _building:
@@ -76,7 +75,7 @@ def _look_or_build(
         if _ready[key] is None:
             say_once(f"{op} was not compiled for this CPU: it runs its reference")
         return _ready[key]
-    path = _path(key, reference)
+    path = _path(key)
     if path.exists():
         _ready[key] = _load(path)
         return _ready[key]
@@ -91,10 +90,17 @@ def _look_or_build(
     return None
 
 
-def _path(key: Any, reference: Callable[..., Any]) -> Path:
-    source = inspect.getsource(sys.modules[reference.__module__])
-    parts = [repr(key), source, torch.__version__, capability()]
+def _path(key: Any) -> Path:
+    """Return the file of a key: all references, versions and the machine's instructions count."""
+    parts = [repr(key), _references(), torch.__version__, capability()]
     return cache_dir() / f"{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:32]}.pt2"
+
+
+@functools.cache
+def _references() -> str:
+    from kernels.registry import REGISTRY  # which imports operations, which import this
+
+    return "\n".join(inspect.getsource(spec.reference) for spec in REGISTRY.values())
 
 
 def _order(op: str, args: tuple[Any, ...], path: Path) -> subprocess.Popen[bytes]:

@@ -94,7 +94,7 @@ def _plan(spec: OpSpec, args: tuple[Any, ...], way: str | None, plain: Run) -> t
             if quick is not None:
                 return functools.partial(_tried, quick, plain), lasting
         elif wanted == "compiled":
-            code = compiled.code(spec.name, args, spec.reference)
+            code = compiled.code(spec.name, args)
             if code is not None:
                 return _of_code(code, args, in_place=FORMS[spec.name].in_place), lasting
             lasting = not compiled.hoped_for(spec.name, args)

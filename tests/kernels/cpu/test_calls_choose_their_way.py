@@ -32,6 +32,12 @@ def test_the_committed_table_names_ways_that_there_are():
             assert "compiled" not in ways[1:]
 
 
+def test_exact_operations_are_not_compiled_where_the_compiler_leaves_roundings_out():
+    lines = json.loads(table.TABLE.read_text())["ways"]
+    halves = [n for n in lines if n.startswith("gated_residual/") and "/float32/" not in n]
+    assert all("-end/" in name for name in halves)
+
+
 def test_a_size_takes_what_was_measured_at_the_next_one_below(one_line):
     assert table.ways("norm", given(32)) == ()  # 2**13 elements, fewer than were measured
     assert table.ways("norm", given(64)) == ("fused",)
