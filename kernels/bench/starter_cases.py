@@ -59,7 +59,7 @@ def every() -> Iterator[Call]:
     """All calls, of one request and of sixteen, in float32 and in bfloat16."""
     for dtype in DTYPES:
         for rows in ROWS:
-            yield from _transformer("starter-image", dtype, rows, (96,), 128, "each")
+            yield from _transformer("starter-image", dtype, rows, (32, 96), 128, "each")
             yield from _transformer("starter-video", dtype, rows, (80,), 192, "end")
             yield from _products("starter-image", dtype, rows * 96, 128)
         yield from _decoders(dtype)
