@@ -24,7 +24,7 @@ CLIP = (5, 8, 8)
 """Latent frames, height and width of a clip of the shipped video model."""
 Inputs = dict[str, Any]
 EXACT = {"part": "step", "rows": 2, "dtype": "float32"}
-"""What is measured at quality exact besides: it has few sites, of which all are equal to the bit."""
+"""What is measured at quality exact besides, where results are equal to the bit."""
 
 
 def _flux(config: Any, rows: int, side: int, dtype: torch.dtype) -> Inputs:

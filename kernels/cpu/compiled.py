@@ -42,14 +42,14 @@ def cache_dir() -> Path:
     return Path(chosen) if chosen else home / "mercato" / "kernels"
 
 
-def cannot_compile() -> str | None:
-    """Say why no code is made in this process, None where it is."""
-    if os.environ.get("KERNELS_COMPILE", "0") != "1":
-        return "KERNELS_COMPILE is not 1"
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None and shutil.which("clang++") is None:
-        return "there is no C++ compiler"
-    return None
+def wanted() -> bool:
+    """Whether code may be made: where KERNELS_COMPILE is 1."""
+    return os.environ.get("KERNELS_COMPILE", "0") == "1"
+
+
+def has_compiler() -> bool:
+    """Whether a C++ compiler is found: CXX, g++ or clang++."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 
 def code(op: str, args: tuple[Any, ...]) -> Code | None:
@@ -79,9 +79,10 @@ def _look_or_build(key: Any, op: str, args: tuple[Any, ...]) -> Code | None:
     if path.exists():
         _ready[key] = _load(path)
         return _ready[key]
-    problem = cannot_compile()
-    if problem is not None:
-        say_once(f"operations on CPUs are not compiled: {problem}")
+    if not wanted():
+        return None  # a later call may come when it is
+    if not has_compiler():
+        say_once("there is no C++ compiler: operations on CPUs run their references")
         _ready[key] = None
     elif len(_ready) >= MOST:
         _ready[key] = None
@@ -139,7 +140,7 @@ def _load(path: Path) -> Code | None:
 def hoped_for(op: str, args: tuple[Any, ...]) -> bool:
     """Whether there may be code for a call later on."""
     key = key_of(op, args)
-    return key is not None and key not in _ready
+    return wanted() and key is not None and key not in _ready
 
 
 def busy() -> bool:

@@ -9,11 +9,12 @@ import torch
 
 from kernels import _triton, dispatch
 from kernels.__main__ import main
-from kernels.bench import cases, measure, row_cases
+from kernels.bench import cases, measure, row_cases, whole
 from kernels.bench.tune import candidates
 from kernels.cpu import compiled
 from kernels.registry import REGISTRY
 from kernels.spec import Config
+from tests.kernels import models
 
 CPU = torch.device("cpu")
 
@@ -40,7 +41,7 @@ def test_without_a_gpu_it_says_so_in_a_line(command, capsys, tmp_path):
 
 @pytest.mark.skipif(_triton.INTERPRETED, reason="Triton's interpreter runs there")
 def test_a_cpu_is_tuned_against_the_chains_of_the_models_that_ship(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(compiled, "cannot_compile", lambda: "this test has no time for it")
+    monkeypatch.setattr(compiled, "has_compiler", lambda: False)  # no time for it
     monkeypatch.setenv("KERNELS_COMPILE_DIR", str(tmp_path))
     monkeypatch.setattr(compiled, "_ready", {})
     out = tmp_path / "table.json"
@@ -84,6 +85,23 @@ def test_rows_are_whole_and_are_appended(tmp_path, capsys):
     assert main([*command, "--only", "gated_activation"]) == 0
     assert len(read(out)) > len(rows)
     assert out.read_text().count("when,") == 1
+
+
+def test_a_directory_without_a_pipeline_is_refused(tmp_path, capsys):
+    assert main(["whole", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "has no model_index.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_model_mounted_is_timed_against_itself(monkeypatch):
+    monkeypatch.setattr(whole, "ROUNDS", 3)
+    model, _ = models.flux()
+    given = whole.PASSES["FluxTransformer2DModel"](model.config, 2, 3, torch.float32)
+    with torch.inference_mode():
+        row = whole.compare(model, lambda m: m(**given, return_dict=False)[0], "exact")
+    assert row["equal"]
+    assert row["sites"] > 0
+    assert 0 < row["ratio_p10"] <= row["ratio"] <= row["ratio_p90"]
 
 
 @pytest.mark.timeout(300)
