@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,11 +61,9 @@ def measure(directory: Path, out: Path) -> Iterator[str]:
 
     Raises NotMeasured where there is no pipeline of a family that is known here.
     """
-    from diffusers import DiffusionPipeline
-
     if not (directory / "model_index.json").is_file():
         raise NotMeasured(f"{directory} has no model_index.json")
-    pipeline = DiffusionPipeline.from_pretrained(directory)
+    pipeline = importlib.import_module("diffusers").DiffusionPipeline.from_pretrained(directory)
     kind = type(getattr(pipeline, "transformer", None)).__name__
     if kind not in PASSES:
         raise NotMeasured(f"{kind} is not one of {', '.join(PASSES)}")
