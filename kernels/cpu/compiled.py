@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from kernels.cpu.calls import FORMS, format_of, key_of, small, varying
+from kernels.cpu.calls import FORMS, canonical, format_of, key_of, small, varying
 from kernels.cpu.table import capability
 from kernels.dispatch import say_once
 
@@ -105,7 +105,7 @@ def _references() -> str:
 
 
 def _order(op: str, args: tuple[Any, ...], path: Path) -> subprocess.Popen[bytes]:
-    told = [_told(op, place, value) for place, value in enumerate(args)]
+    told = [_told(op, place, value) for place, value in enumerate(canonical(op, args))]
     order = {"op": op, "small": small(args), "args": told, "out": str(path)}
     command = [sys.executable, "-m", "kernels.cpu.build", json.dumps(order)]
     nice = ["nice", "-n", "15"] if shutil.which("nice") else []

@@ -57,6 +57,8 @@ def test_calls_that_differ_in_rows_share_code_and_others_do_not():
     assert calls.key_of("norm", given(100)) != calls.key_of("norm", given(1))
     assert calls.key_of("norm", given(100)) != calls.key_of("norm", given(10_000))  # more threads
     x, *rest = given(100)
+    assert calls.key_of("norm", given(100)) == calls.key_of("norm", (x, *rest, x.dtype))
+    assert calls.key_of("norm", given(100)) != calls.key_of("norm", (x, *rest, torch.float16))
     assert calls.key_of("norm", (x.transpose(0, 1), *rest)) is None  # in no order that is compiled
 
 
