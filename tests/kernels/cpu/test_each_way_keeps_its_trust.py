@@ -49,3 +49,10 @@ def test_rows_of_one_element_are_multiplied_right(k):
     with forced("fused"):
         got = w8a8_linear(*given, None, "none", torch.float32)
     torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("op", ["norm", "qk_norm_rope", "group_norm_silu"])
+def test_torch_finds_operators_well_made_on_a_cpu(op):
+    call = next(c for c in CALLS if c.op == op)
+    with forced("fused"):
+        torch.library.opcheck(OPERATIONS[op][0], call.make())
