@@ -71,6 +71,7 @@ def measure(directory: Path, out: Path) -> Iterator[str]:
         "device": device_name(torch.device("cpu")),
         "capability": table.capability(),
         "torch": torch.__version__,
+        "compiles": compiled.wanted(),
         "commit": commit(),
     }
     with out.open("a") as file:
