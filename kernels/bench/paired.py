@@ -48,7 +48,7 @@ def ratios(ours: Run, eager: Run, rounds: int = ROUNDS) -> dict[str, Any]:
         theirs.append(times[eager])
     found = sorted(t[0] / m[0] for m, t in zip(mine, theirs, strict=True))
     spent = [t[1] / max(m[1], 1e-9) for m, t in zip(mine, theirs, strict=True)]
-    tenths = statistics.quantiles(found, n=10)
+    tenths = statistics.quantiles(found, n=10, method="inclusive")
     return {
         "ours_us": round(statistics.median(m[0] for m in mine) * 1e6, 2),
         "eager_us": round(statistics.median(t[0] for t in theirs) * 1e6, 2),
