@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -11,6 +13,29 @@ from kernels.spec import OpSpec
 
 Results = tuple[torch.Tensor, ...]
 _verified: set[tuple[str, Hashable]] = set()
+
+
+class _Now(threading.local):
+    """How many comparisons this thread is in."""
+
+    depth: int = 0
+
+
+_now = _Now()
+
+
+def comparing() -> bool:
+    """Whether this thread compares an operation with the eager chain: all must be exact then."""
+    return _now.depth > 0
+
+
+@contextmanager
+def _comparison() -> Iterator[None]:
+    _now.depth += 1
+    try:
+        yield
+    finally:
+        _now.depth -= 1
 
 
 def run(
@@ -28,14 +53,15 @@ def run(
         return fused()
     if _capturing():
         return eager()  # a graph that is recorded allows no comparison on the host
-    try:
-        got = fused()
-    except torch.OutOfMemoryError:
-        raise
-    except Exception as error:
-        dispatch.switch_off(spec.name, f"it failed: {error}")
-        return eager()
-    want = eager()
+    with _comparison():
+        try:
+            got = fused()
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            dispatch.switch_off(spec.name, f"it failed: {error}")
+            return eager()
+        want = eager()
     difference = disagreement(spec, got, want)
     if difference is not None:
         dispatch.switch_off(spec.name, f"{difference} for {key}")
