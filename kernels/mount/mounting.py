@@ -16,21 +16,25 @@ from kernels import dispatch, trust
 from kernels.mount import activated, attending, rotation, sites
 from kernels.mount.chains import GateChain, NormChain, gate_chain, norm_chain, sum_chain
 from kernels.mount.lazy import Node, Pending, compute, eagerly, idle, node_of, pending
+from kernels.ops.attention.dense import SPEC as ATTENTION
 from kernels.ops.gated_activation import SPEC as ACTIVATION
 from kernels.ops.gated_activation import gated_activation, gated_activation_ref
 from kernels.ops.gated_residual import SPEC as GATED
 from kernels.ops.gated_residual import gated_residual
 from kernels.ops.gated_residual_norm import SPEC as GATED_NORM
 from kernels.ops.gated_residual_norm import gated_residual_norm
+from kernels.ops.group_norm_silu import SPEC as GROUP
+from kernels.ops.linear import SPEC as LINEAR
 from kernels.ops.norm import SPEC as NORM
 from kernels.ops.norm import norm
 from kernels.ops.qk_norm_rope import SPEC as ROPE
+from kernels.ops.rms_norm_silu import SPEC as RMS
 from kernels.spec import OpSpec
 
 QUALITIES = ("exact", "high", "fast")
 MOUNTED = (
     *(NORM.name, GATED.name, GATED_NORM.name, ROPE.name, ACTIVATION.name),
-    *(activated.GROUP.name, activated.RMS.name, activated.LINEAR.name, attending.ATTENTION.name),
+    *(GROUP.name, RMS.name, LINEAR.name, ATTENTION.name),
 )
 Forward = Callable[..., Any]
 
