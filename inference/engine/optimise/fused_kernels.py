@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from inference.engine.loaded import Loaded
 from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
+from inference.engine.profile import EXACT
 
 if TYPE_CHECKING:
     import torch
@@ -58,14 +59,20 @@ def put(
     for the kernels, so that it runs on any device. Raises ValueError at a quality or an operation
     that there is not.
     """
+    from inference.engine.lora.fused import OPERATION
     from kernels.mount.mounting import mount
 
+    fused, before = quality != EXACT and OPERATION not in leave, loaded.fused_loras
+    leave = [name for name in leave if name != OPERATION]
     models = [*loaded.denoisers, getattr(loaded.base, "vae", None)]
     mountings = [
         mount(m, quality, leave=leave, references=references) for m in models if m is not None
     ]
 
+    loaded.fused_loras = fused
+
     def undo() -> None:
+        loaded.fused_loras = before
         for mounting in reversed(mountings):
             mounting.undo()
 
