@@ -25,6 +25,26 @@ def pytest_configure() -> None:
     own.OFFER_TTL_S = 0  # what a test changes, the next line must see
 
 
+# Files of a few tests that take minutes: they begin, or a worker would do them alone at the end.
+LONG = (
+    "tests/browser/test_every_page_in_a_browser.py",
+    "tests/e2e/",
+    "tests/browser/",
+    "tests/pages/",
+)
+
+
+def _rank(item: pytest.Item) -> int:
+    """Return where an item's file comes in a run: the long ones first, in the order of LONG."""
+    return next((n for n, place in enumerate(LONG) if item.nodeid.startswith(place)), len(LONG))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put long files first."""
+    items.sort(key=_rank)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give each xdist worker whole files, for their fixtures; one gets all of tests/e2e.
@@ -38,6 +58,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return "e2e" if nodeid.startswith("tests/e2e/") else nodeid.partition("::")[0]
 
+    config.option.loadscopereorder = False  # it would put files of many tests first
     return ByFile(config, log)
 
 

@@ -21,8 +21,10 @@ def read_picture(field: str, body: bytes) -> Image:
     Raises InvalidRequestError naming `field` for another format, a broken file or a size above
     MAX_PIXELS, which is known before a pixel is decoded.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
+    # One flag for the whole process, which libraries set as they like (WeasyPrint: on).
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with Image.open(io.BytesIO(body), formats=FORMATS) as picture:
             width, height = picture.size

@@ -68,6 +68,11 @@ async def _frames(
         yield _frame("done", job)
 
 
+def continued_after(last_event_id: str) -> str:
+    """Return the event to go on after: the one that a client names, or "0" for what is none."""
+    return last_event_id if _EVENT_ID.fullmatch(last_event_id) else "0"
+
+
 def stream(
     *, org: Any, job: Job, last_event_id: str, describe: Describe, previews: bool = False
 ) -> StreamingHttpResponse:
@@ -84,9 +89,8 @@ def stream(
             code="too_many_streams",
             extra={"retry_after": _RETRY_AFTER_S},
         )
-    after = last_event_id if _EVENT_ID.fullmatch(last_event_id) else "0"
     response = StreamingHttpResponse(
-        _frames(org, job.pk, after, describe, previews),
+        _frames(org, job.pk, continued_after(last_event_id), describe, previews),
         content_type="text/event-stream; charset=utf-8",
     )
     held.add(mine)

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,8 @@ def _chromium() -> str | None:
     return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Chromium, headless."""
+@contextmanager
+def _chromium_open() -> Iterator[Any]:
     path = _chromium()
     if path is None:
         pytest.skip("no Chromium: install it (apt-get install chromium) or set CHROMIUM")
@@ -41,6 +41,28 @@ def browser() -> Iterator[Any]:
         yield chromium
         chromium.close()
     del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+
+
+_lasting: list[Any] = []
+
+
+@pytest.fixture(scope="session")
+def lasting_browser() -> Iterator[Any]:
+    """Chromium, headless, for files that go on where another ended."""
+    with _chromium_open() as opened:
+        _lasting.append(opened)
+        yield opened
+        _lasting.clear()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, headless; closed after each file: other tests cannot bear its event loop."""
+    if _lasting:
+        yield _lasting[0]
+        return
+    with _chromium_open() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -106,7 +128,7 @@ def page(browser: Any, site: str) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def story(browser: Any) -> Iterator[Any]:
+def story(lasting_browser: Any) -> Iterator[Any]:
     """One market for all stories, with its worker, which takes jobs at the test's beginning."""
     from tests.browser.story import Story
 
@@ -126,7 +148,7 @@ def story(browser: Any) -> Iterator[Any]:
         patch.setattr(local, "WORKER_TIMEOUT_S", START_S)
         try:
             market.start()
-            yield Story(market, browser)
+            yield Story(market, lasting_browser)
         except LocalError as error:
             pytest.fail("\n".join([str(error), error.detail, *said]))
         finally:

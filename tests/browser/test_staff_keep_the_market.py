@@ -15,16 +15,15 @@ from marketplace.catalog.models import Status, Version
 from marketplace.console.models import Report, StaffAct
 from marketplace.core import valkey
 from marketplace.core.outbox import Delivery
-from marketplace.jobs import dispatch, services
+from marketplace.jobs import services
 from marketplace.jobs.models import Job
 from tests.browser.conftest import fits
 from tests.cast import SCHEMA, make_cast, report_finished, staff_sign_in
 
 
 @pytest.fixture
-def market(page, monkeypatch):
+def market(page):
     """A charge, a version that waits for review, a report, an incident, a failed event."""
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
     valkey.client().flushdb()
     cast = make_cast()
     made, _ = services.job_submit(org=cast.developer, ref=cast.ref, given={"prompt": "a circle"})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import urllib3
-from PIL import Image
+from PIL import Image, ImageFile
 
 from inference.engine.errors import InvalidRequestError
 from inference.engine.pictures import read_picture
@@ -49,6 +49,14 @@ def png_claiming(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"")
+
+
+def test_a_broken_file_is_refused_though_a_library_lets_them_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(InvalidRequestError, match="mask_image is a broken picture file"):
+        read_picture("mask_image", file_of(two_colours())[:-40])
 
 
 def test_image_and_mask_reach_the_engine(

@@ -6,15 +6,9 @@ from django.db import DatabaseError, transaction
 from marketplace.accounts import services as accounts
 from marketplace.catalog import services
 from marketplace.catalog.models import LicenceAcceptance
-from marketplace.jobs import dispatch
 from marketplace.jobs import services as jobs
 from marketplace.jobs.models import Job
 from tests.cast import SCHEMA, listed_version, open_licence
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
 
 
 def licence_of(org, kind="non-commercial", slug="research", **extra):

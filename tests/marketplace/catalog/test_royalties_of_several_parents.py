@@ -9,14 +9,8 @@ from marketplace.catalog import chains, services
 from marketplace.catalog.models import Status, Version, VersionParent, Visibility
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.money import to_nano
-from marketplace.jobs import dispatch
 from marketplace.jobs import services as jobs
 from tests.cast import SCHEMA, listed_version, open_licence, person, report_finished
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
 
 
 def vendor(name):

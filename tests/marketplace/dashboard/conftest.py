@@ -62,15 +62,13 @@ def dora(cast: Cast) -> Client:
 
 
 @pytest.fixture
-def make_job(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def make_job(cast: Cast) -> Callable[..., Any]:
     """Return a function that makes a job of Bob's in a given state, by its services.
 
     No message is sent: no worker listens in these tests.
     """
-    from marketplace.jobs import dispatch, services
+    from marketplace.jobs import services
     from marketplace.jobs.models import Job
-
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
 
     def make(status: str = "succeeded", **given: Any) -> Job:
         given.setdefault("prompt", "a red circle")

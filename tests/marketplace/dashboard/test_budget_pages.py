@@ -73,8 +73,7 @@ def test_developers_see_budgets_and_change_none(eve, charlie, project, path):
     assert (project.name, project.archived_at) == ("Film", None)
 
 
-def test_a_key_of_a_project_spends_from_it_and_the_page_shows_it(bob, cast, project, monkeypatch):
-    monkeypatch.setattr("marketplace.jobs.dispatch.publish", lambda job: True)
+def test_a_key_of_a_project_spends_from_it_and_the_page_shows_it(bob, cast, project):
     form = {"name": "film", "scopes": ["run"], "project": str(project.pk)}
     assert bob.post("/dashboard/keys/", form).status_code == 201
     key = ApiKey.objects.get(name="film")
@@ -88,8 +87,7 @@ def test_a_key_of_a_project_spends_from_it_and_the_page_shows_it(bob, cast, proj
     assert "Film" in bob.get("/dashboard/keys/").content.decode()
 
 
-def test_a_budget_set_later_has_the_spending_of_the_month_beside_it(bob, cast, monkeypatch):
-    monkeypatch.setattr("marketplace.jobs.dispatch.publish", lambda job: True)
+def test_a_budget_set_later_has_the_spending_of_the_month_beside_it(bob, cast):
     done, _ = jobs.job_submit(org=cast.developer, ref=cast.ref, given={"prompt": "x"})
     jobs.job_finished(report_finished(done))
     projects.organisation_budget_set(org=cast.developer, monthly_budget_nano=10**7)
@@ -114,8 +112,7 @@ def test_the_alerts_of_the_month_are_listed(bob, cast, project):
     assert b"80 % of the budget of project Film" in bob.get(PAGE).content
 
 
-def test_of_marks_passed_together_one_is_told(bob, cast, monkeypatch):
-    monkeypatch.setattr("marketplace.jobs.dispatch.publish", lambda job: True)
+def test_of_marks_passed_together_one_is_told(bob, cast):
     projects.organisation_budget_set(org=cast.developer, monthly_budget_nano=4_700_000)
     cast.developer.refresh_from_db()
     done, _ = jobs.job_submit(org=cast.developer, ref=cast.ref, given={"prompt": "x"})

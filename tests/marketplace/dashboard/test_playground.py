@@ -1,17 +1,9 @@
 """The playground: a form from the schema, a quote before, a job after."""
 
-import pytest
-
 from billing.selectors import balance_of
-from marketplace.jobs import dispatch
 from marketplace.jobs.models import Job
 
 MODEL = "/models/atelier/sketch/"
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
 
 
 def given(**changes):

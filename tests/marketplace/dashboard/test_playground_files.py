@@ -6,16 +6,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from marketplace.core import valkey
 from marketplace.core.storage import storage
 from marketplace.dashboard import playground
-from marketplace.jobs import dispatch
 from marketplace.jobs.models import File, Job
 from tests.cast import PIXEL, SCHEMA, listed_version
 
 HTMX = {"HX-Request": "true"}
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
 
 
 def the_job(**found):

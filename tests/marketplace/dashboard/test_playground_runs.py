@@ -8,18 +8,13 @@ from waffle.testutils import override_flag
 
 from inference import protocol
 from marketplace.core import flags, valkey
-from marketplace.jobs import dispatch, events, services
+from marketplace.jobs import events, services
 from marketplace.jobs.models import Job
 from tests.cast import SCHEMA, listed_version, report_failed, report_finished, report_started
 
 MODEL = "/models/atelier/sketch/"
 HTMX = {"HX-Request": "true"}
 PICTURE = b"RIFF\x10\x00\x00\x00WEBPVP8 a preview"
-
-
-@pytest.fixture(autouse=True)
-def no_worker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
 
 
 def run(client, **changes):

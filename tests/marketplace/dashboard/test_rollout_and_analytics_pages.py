@@ -3,10 +3,11 @@
 from decimal import Decimal
 
 import pytest
+import redis
 
 from marketplace.catalog import services
 from marketplace.catalog.rollout_models import Retirement, Rollout, RolloutEvent
-from marketplace.jobs import vendor_fleet
+from marketplace.core import valkey
 from tests.cast import SCHEMA
 
 HERE = "/vendor/models/sketch/rollout/"
@@ -145,12 +146,8 @@ def test_the_pages_are_few_queries(alice, cast, make_job, second, django_assert_
 
 
 def test_without_valkey_the_workers_page_says_so(alice, cast, monkeypatch):
-    from redis.exceptions import ConnectionError as Away
-
-    def away():
-        raise Away
-
-    monkeypatch.setattr(vendor_fleet, "workers_alive", away)
+    away = redis.Redis(host="127.0.0.1", port=9, socket_connect_timeout=1)
+    monkeypatch.setattr(valkey, "client", lambda: away)
     assert "cannot be asked just now" in alice.get("/vendor/workers/").content.decode()
 
 

@@ -45,10 +45,8 @@ def test_without_a_model_one_lands_on_the_dashboard(visitor, cast):
     assert sign_up(visitor)["Location"] == "/dashboard/"
 
 
-def test_the_first_run_is_paid_by_the_credit(visitor, cast, monkeypatch):
-    from marketplace.jobs import dispatch
+def test_the_first_run_is_paid_by_the_credit(visitor, cast):
 
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
     sign_up(visitor)
     given = {"nonce": "n", "in-prompt": "a red circle", "in-num_images": "1"}
     visitor.post("/models/atelier/sketch/run/", given)

@@ -13,7 +13,7 @@ from marketplace.catalog.models import Model, Version
 from marketplace.catalog.sample_models import SampleOutput
 from marketplace.catalog.services import version_decide
 from marketplace.core.errors import WrongState
-from marketplace.jobs import dispatch, services
+from marketplace.jobs import services
 from marketplace.jobs.models import File, Job
 from tests.cast import PIXEL, SCHEMA, open_licence, report_finished, report_started
 
@@ -27,11 +27,6 @@ ABOUT = {
     "visibility": "public",
 }
 INPUTS = {"family": "flux", "hardware_class": "small", "max_engine_s": "60"}
-
-
-@pytest.fixture(autouse=True)
-def no_broker(monkeypatch):
-    monkeypatch.setattr(dispatch, "publish", lambda job: True)
 
 
 def follow(client, step, data=None):
