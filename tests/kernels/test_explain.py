@@ -140,6 +140,34 @@ def test_the_autoencoder_is_told_beside_the_denoiser(wan, tmp_path, capsys):
     assert told.count("saved per pass") == 2
 
 
+SMALL = {"block_out_channels": [8, 16], "norm_num_groups": 4}
+DECODERS = {
+    "AutoencoderKL": (
+        SMALL
+        | {
+            "down_block_types": ["DownEncoderBlock2D"] * 2,
+            "up_block_types": ["UpDecoderBlock2D"] * 2,
+        },
+        "group_norm_silu [1, 16, 256, 256]: 1 calls",
+    ),
+    "AutoencoderKLQwenImage": ({"base_dim": 8}, "rms_norm_silu [1, 8, 1, 1024, 1024]: 7 calls"),
+    "AutoencoderKLLTXVideo": ({}, "rms_norm_silu [1, 128, 161, 120, 176]: 9 calls"),
+}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_bytes_are_counted_for_every_decoder(wan, tmp_path, capsys, name):
+    config, found = DECODERS[name]
+    (tmp_path / "vae").mkdir()
+    path = tmp_path / "vae" / "config.json"
+    path.write_text(json.dumps({"_class_name": name} | config))
+    assert main(["explain", wan]) == 0
+    told = capsys.readouterr().out
+    assert found in told, told
+    assert "saved per pass: -" not in told
+    assert told.count("saved per pass") == 2
+
+
 def test_a_rotation_is_counted_step_by_step():
     import torch
 

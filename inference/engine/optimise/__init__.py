@@ -125,7 +125,9 @@ def _picked(loaded: Loaded, quality: str) -> dict[str, Mapping[str, Any]]:
     """Return names and options of what the planner picks for `loaded`."""
     if loaded.base is None:
         return {}
-    fitting = [o for o in REGISTRY.values() if o.missing(loaded) is None]
+    # Only candidates are asked what they lack: to answer, some try their kernels.
+    open_to = [o for o in REGISTRY.values() if o.name in DEFAULTS[quality]]
+    fitting = [o for o in open_to if o.missing(loaded) is None]
     return {choice.name: choice.options for choice in choices(loaded, quality, fitting, DEFAULTS)}
 
 

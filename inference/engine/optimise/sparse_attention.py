@@ -10,6 +10,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from inference.engine.families import name_of
 from inference.engine.loaded import Loaded
 from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
@@ -37,9 +38,9 @@ def lacks(loaded: Loaded, method: Method) -> str | None:
     for name in BOTH:
         if name in loaded.mounted:
             return f"{name} is on"
+    if name_of(loaded.family) not in FAMILIES:
+        return f"it does not know {name_of(loaded.family)}"
     denoiser = loaded.denoiser
-    if not hasattr(denoiser.config, "attention_head_dim"):
-        return "the model says nothing of its heads"
     head = denoiser.config.attention_head_dim
     if head not in HEADS:
         return f"kernels have heads of 64 or 128 channels, the model has {head}"

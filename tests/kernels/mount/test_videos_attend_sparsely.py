@@ -158,6 +158,7 @@ def test_what_makes_no_sense_is_refused(make, message):
 def test_kernels_are_tried_beside_their_reference(method, monkeypatch):
     cpu, half = torch.device("cpu"), torch.bfloat16
     assert sparse.problem_with(method, 64, cpu, half) is None
+    assert "not in torch.float32" in (sparse.problem_with(method, 64, cpu, torch.float32) or "")
     attend = type(method).attend
 
     def wrong(self, *args, reference=False):

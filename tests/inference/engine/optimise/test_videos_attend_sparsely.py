@@ -5,6 +5,7 @@ On a CPU the references stand in for kernels, put there by hand: the planner wou
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,8 +23,10 @@ from inference.engine.optimise import (
     sparse_attention,
     take_off,
 )
+from inference.engine.optimise.base import Optimisation
 from inference.engine.optimise.sparse_attention import BOTH, blocks, windows
 from inference.engine.profile import Profile
+from tests.inference.engine.drive import load
 from tests.inference.engine.optimise import drawing
 
 
@@ -140,3 +143,25 @@ def test_heads_that_no_kernel_has_are_named(loaded: Loaded) -> None:
         assert REGISTRY[name].lacks(loaded) == (
             f"kernels have heads of 64 or 128 channels, the model has {head}"
         )
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_pictures_are_refused(tiny_flux: Path, name: str) -> None:
+    assert REGISTRY[name].lacks(load(tiny_flux, "flux")) == "it does not know flux"
+
+
+def test_only_what_may_be_picked_is_asked_what_it_lacks(
+    loaded: Loaded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: set[str] = set()
+    missing = Optimisation.missing
+
+    def noting(self: Optimisation, where: Loaded) -> str | None:
+        asked.add(self.name)
+        return missing(self, where)
+
+    monkeypatch.setattr(Optimisation, "missing", noting)
+    mount(loaded, Profile(quality="fast"))
+    take_off(loaded)
+    assert asked == set(DEFAULTS["fast"])
+    assert not asked & set(BOTH)
