@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inference.bench.gpu.tiny import TINY
 from inference.engine.shapes import Shape
 from inference.engine.sizes import Sizes, get
 
 TINY_SIDE = 32
 TINY_FRAMES = 5
-TINY_TEXT = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +45,6 @@ class Case:
     @property
     def sizes(self) -> Sizes:
         """The model."""
-        from inference.bench.gpu.models import TINY
-
         return TINY[self.model] if self.tiny else get(self.model)
 
     @property

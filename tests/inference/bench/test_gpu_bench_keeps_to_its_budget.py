@@ -39,6 +39,7 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # compiles
 def test_a_case_runs_in_every_system_and_says_what_it_measured(run: Run) -> None:
     code, told = run("--tiny", "--only", "flux-1024-4", "wan2.1-480p-50")
     assert code == 0
