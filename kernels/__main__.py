@@ -56,7 +56,6 @@ def _measured(parsed: argparse.Namespace) -> int:
 
     from kernels.bench import command
     from kernels.bench.measure import RESULTS
-    from kernels.dispatch import TABLE
 
     try:
         device = command.device_of(parsed.device)
@@ -64,7 +63,8 @@ def _measured(parsed: argparse.Namespace) -> int:
             out = Path(parsed.out or RESULTS)
             lines = command.bench(device, parsed.budget, out, parsed.only, quick=parsed.quick)
         else:
-            lines = command.tuned(device, parsed.budget, Path(parsed.out or TABLE))
+            table = Path(parsed.out) if parsed.out else None
+            lines = command.tuned(device, parsed.budget, table, parsed.only)
         for line in lines:
             print(line, flush=True)
     except (command.NotMeasured, OSError) as error:
@@ -73,10 +73,28 @@ def _measured(parsed: argparse.Namespace) -> int:
     return 0
 
 
+def _whole(directories: list[str], out: str | None, *, compiling: bool) -> int:
+    from pathlib import Path
+
+    from kernels.bench import whole
+    from kernels.bench.command import NotMeasured
+
+    if compiling:
+        os.environ["KERNELS_COMPILE"] = "1"
+    try:
+        for directory in directories:
+            for line in whole.measure(Path(directory), Path(out or whole.RESULTS)):
+                print(line, flush=True)
+    except (NotMeasured, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for name, said in (
         ("bench", "check and time the operations on a GPU, beside what else does the same"),
-        ("tune", "try how to launch each operation on a GPU and write the table"),
+        ("tune", "try how to run each operation on this device and write the table"),
     ):
         measuring = commands.add_parser(name, help=said)
         measuring.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
@@ -84,9 +102,9 @@ def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]
             "--budget", type=float, default=540, help="seconds after which nothing new is begun"
         )
         measuring.add_argument("--out", help="file to write in the place of the committed one")
+        measuring.add_argument("--only", default="", help="part of the names of cases")
         if name == "bench":
             measuring.add_argument("--quick", action="store_true", help="ours and eager only")
-            measuring.add_argument("--only", default="", help="part of the names of cases")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -104,11 +122,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     explaining.add_argument("--quality", choices=("exact", "high", "fast"), default="high")
     _add_measuring(commands)
+    whole = commands.add_parser("whole", help="time steps and decodes on a CPU, as is and mounted")
+    whole.add_argument("models", nargs="+", help="directories of pipelines as diffusers saves them")
+    whole.add_argument("--out", help="file to append to in the place of the committed one")
+    whole.add_argument("--no-compiler", action="store_true", help="compile nothing for it")
     parsed = parser.parse_args(arguments)
     if parsed.command in ("bench", "tune"):
         return _measured(parsed)
     if parsed.command == "ops":
         return _ops()
+    if parsed.command == "whole":
+        return _whole(parsed.models, parsed.out, compiling=not parsed.no_compiler)
     if parsed.command == "explain":
         return _explain(parsed.model, parsed.quality)
     return _manifest(check=parsed.check, sample=parsed.sample, afresh=parsed.all)

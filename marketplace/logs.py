@@ -45,6 +45,8 @@ def configure(*, level: str, pool_level: str) -> dict[str, Any]:
             "celery.worker.strategy": {"level": "WARNING"},
             "urllib3": {"level": "WARNING"},
             "stripe": {"level": "WARNING"},
+            "weasyprint.progress": {"level": "WARNING"},  # eight lines a document
+            "fontTools": {"level": "WARNING"},
             "psycopg.pool": {"level": pool_level},
         },
     }

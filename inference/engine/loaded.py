@@ -51,6 +51,8 @@ class Loaded:
         self.least_steps = 1
         self.mounted: dict[str, Callable[[], None]] = {}
         """Undo functions of the optimisations that are on, in the order they were put on."""
+        self.fused_loras = False
+        """Whether our kernel makes the change of LoRAs together with the products."""
         self.builders: list[Any] = []
         """What compiles in the background; each says whether it is `busy`."""
         self.caches: list[Any] = []

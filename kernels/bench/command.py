@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 
-from kernels import dispatch
-from kernels.bench import cases, measure
+from kernels import _triton, dispatch
+from kernels.bench import cases, measure, paired, starter_cases
 from kernels.bench.timing import Timer
 from kernels.bench.tune import tune
+from kernels.cpu import table
 
 CPU_SHRINK = 64
 """A CPU is no place for these shapes: it gets this part of their rows, to try the bench itself."""
-CPU_NOTE = f"cpu, 1/{CPU_SHRINK} of the rows"
+CPU_NOTE = f"cpu, 1/{CPU_SHRINK} of the rows, products a quarter as wide"
 
 
 class NotMeasured(Exception):
@@ -48,9 +49,9 @@ def bench(
         measure.append([row], out)
         wrong += row.by == "ours" and not row.ok
         yield (
-            f"{row.op:20} {row.variant:16} {row.model:9} {row.shape:12} {row.by:8}"
+            f"{row.op:22} {row.variant:15} {row.model:8} {row.shape:17} {row.by:11}"
             f" {'ok   ' if row.ok else 'WRONG'} {row.microseconds:10.1f} µs"
-            f" {row.gb_s:8.1f} GB/s {row.percent:6.1f} % of {row.roof}"
+            f" {_rate(row):>13} {row.percent:6.1f} % of {row.roof}"
             f"{'  (' + row.note + ')' if row.note else ''}"
         )
     for name in run.left:
@@ -59,9 +60,24 @@ def bench(
         raise NotMeasured(f"{wrong} of our results are wrong")
 
 
-def tuned(device: torch.device, budget: float, out: Path) -> Iterator[str]:
-    """Tune every case's launch on `device` and write the table `out`."""
+def _rate(row: measure.Row) -> str:
+    return f"{row.gb_s:.1f} GB/s" if row.roof == "bytes" else f"{row.tflop_s:.2f} TFLOP/s"
+
+
+def tuned(device: torch.device, budget: float, out: Path | None, only: str) -> Iterator[str]:
+    """Tune what runs on `device`: launches on a GPU, ways of doing an operation on a CPU.
+
+    Writes the table `out`, and what was measured on a CPU beside it.
+    """
+    if device.type == "cpu" and not _triton.INTERPRETED:
+        calls = [call for call in starter_cases.every() if only in call.name]
+        if not calls:
+            raise NotMeasured(f"no call has {only} in its name")
+        results = paired.RESULTS if out is None else out.with_suffix(".jsonl")
+        yield from paired.tune(calls, out or table.TABLE, results)
+        return
     if dispatch.arch_of(device) is None:
         raise NotMeasured("no kernel runs on this device, so there is nothing to tune")
     shrink = CPU_SHRINK if device.type == "cpu" else 1
-    yield from tune(list(cases.every(shrink)), device, Timer(device), budget, out)
+    found = [case for case in cases.every(shrink) if only in case.name]
+    yield from tune(found, device, Timer(device), budget, out or dispatch.TABLE)

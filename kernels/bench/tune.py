@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from kernels import dispatch
-from kernels.bench.cases import Case
+from kernels.bench.case import Case
 from kernels.bench.measure import DTYPE, difference
 from kernels.spec import NAMES, Config
 

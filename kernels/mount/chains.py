@@ -118,3 +118,12 @@ def gate_chain(node: Node) -> GateChain | None:
         elif r.dtype == y.dtype == gate.dtype == node.dtype:
             return GateChain(r, y, gate, rounding)
     return None
+
+
+def sum_chain(node: Node) -> tuple[Node, Node] | None:
+    """Match residual + y, of one shape and dtype: a gated residual whose gate is 1."""
+    if not _open(node, "add") or len(node.shape) > 3:
+        return None
+    a, b = node.inputs
+    alike = all(n.shape == node.shape and n.dtype == node.dtype for n in (a, b))
+    return (a, b) if alike else None

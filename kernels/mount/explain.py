@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from kernels.mount.mounting import Mounting, mount
-from kernels.mount.passes import PASSES
+from kernels.mount.passes import DECODES, PASSES
 
 DENOISERS = ("transformer", "unet", "transformer_2")
 
@@ -67,14 +67,14 @@ def _of_one(model: Any, quality: str) -> Iterator[str]:
         yield f"  left: {reason}: {_some(paths)}"
     if not mounting.sites:
         yield "  nothing is mounted"
-    known = PASSES.get(name)
+    known, run = (PASSES[name], model) if name in PASSES else (DECODES.get(name), None)
     if known is None:
-        yield "  bytes are counted for denoisers only" if mounting.sites else "  nothing to count"
+        yield ("  no size is known to count bytes at" if mounting.sites else "  nothing to count")
         return
     size, inputs = known(model.config)
     try:
         with torch.inference_mode():
-            model(**inputs, return_dict=False)
+            (run or model.decode)(**inputs, return_dict=False)
     except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
         yield f"  bytes are not counted: the model does not run without values ({error})"
         return

@@ -1,17 +1,20 @@
-"""Tensors that remember an elementwise chain until it is used, so that a kernel can do it whole.
+"""Tensors that remember a chain until it is used, so that a kernel can do it whole.
 
 A model's code runs as it is: a norm that is mounted returns a `Pending`, whose product with
-(1 + scale), sum with a shift and cast are noted down; any other use computes the value. Nothing
-may change an operand in place meanwhile, and no block of diffusers does.
+(1 + scale), sum with a shift and cast are noted down; so are the SiLU of a norm over channels and
+the GELU of a linear layer. Any other use computes the value. Nothing may change an operand in
+place meanwhile, and no block of diffusers does.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch.utils._pytree import tree_map
 
 T = torch.Tensor
@@ -29,7 +32,7 @@ _LOOKS = {
 class Node:
     """One step of a chain: `function(*inputs)`, not computed before `value` is there."""
 
-    op: str  # "leaf", "norm", "cast", "mul", "add"
+    op: str  # "leaf"; "norm", "planes", "linear"; "cast", "mul", "add", "moved", "silu", "gelu"
     function: Callable[..., T]
     inputs: tuple[Any, ...]
     shape: torch.Size
@@ -92,7 +95,9 @@ class Pending(torch.Tensor):
         if func in _LOOKS:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
-        noted = None if kwargs else _noted(func, args)
+        noted = _followed(func, args, kwargs or {})
+        if noted is None and not kwargs:
+            noted = _noted(func, args)
         if noted is not None:
             return noted
         args, kwargs = tree_map(settled, (args, kwargs or {}))
@@ -126,6 +131,28 @@ def pending(tensor: T, solver: Solver) -> T:
     node = node_of(tensor)
     node.solver = solver
     return Pending(node)
+
+
+def _followed(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pending | None:
+    """Note down what follows a norm over channels or a linear layer: SiLU, GELU, a move of axes."""
+    if not args or not isinstance(args[0], Pending) or args[0].node.value is not None:
+        return None
+    node = args[0].node
+    shape, op, function = node.shape, "", func
+    if func is F.silu and node.op in ("planes", "moved") and not kwargs.get("inplace"):
+        op = "silu"
+    elif func is F.gelu and node.op == "linear" and kwargs == {"approximate": "tanh"}:
+        op, function = "gelu", functools.partial(F.gelu, approximate="tanh")
+    elif func is T.movedim and node.op == "norm" and args[1:] == (-1, 1) and len(shape) > 3:
+        op, function = "moved", _channels_second
+        shape = torch.Size((shape[0], shape[-1], *shape[1:-1]))
+    if not op:
+        return None
+    return Pending(Node(op, function, (node,), shape, node.dtype, node.device, node.solver))
+
+
+def _channels_second(x: T) -> T:
+    return x.movedim(-1, 1)
 
 
 def _noted(func: Any, args: tuple[Any, ...]) -> Pending | None:

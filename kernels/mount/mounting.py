@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,21 +13,29 @@ import torch
 from torch import nn
 
 from kernels import dispatch, trust
-from kernels.mount import rotation, sites
-from kernels.mount.chains import GateChain, NormChain, gate_chain, norm_chain
+from kernels.mount import activated, attending, rotation, sites
+from kernels.mount.chains import GateChain, NormChain, gate_chain, norm_chain, sum_chain
 from kernels.mount.lazy import Node, Pending, compute, eagerly, idle, node_of, pending
+from kernels.ops.attention.dense import SPEC as ATTENTION
 from kernels.ops.gated_activation import SPEC as ACTIVATION
 from kernels.ops.gated_activation import gated_activation, gated_activation_ref
 from kernels.ops.gated_residual import SPEC as GATED
 from kernels.ops.gated_residual import gated_residual
 from kernels.ops.gated_residual_norm import SPEC as GATED_NORM
 from kernels.ops.gated_residual_norm import gated_residual_norm
+from kernels.ops.group_norm_silu import SPEC as GROUP
+from kernels.ops.linear import SPEC as LINEAR
 from kernels.ops.norm import SPEC as NORM
 from kernels.ops.norm import norm
 from kernels.ops.qk_norm_rope import SPEC as ROPE
+from kernels.ops.rms_norm_silu import SPEC as RMS
 from kernels.spec import OpSpec
 
 QUALITIES = ("exact", "high", "fast")
+MOUNTED = (
+    *(NORM.name, GATED.name, GATED_NORM.name, ROPE.name, ACTIVATION.name),
+    *(GROUP.name, RMS.name, LINEAR.name, ATTENTION.name),
+)
 Forward = Callable[..., Any]
 
 
@@ -47,10 +55,21 @@ class Mounting:
     are found and computed whole where there are no kernels too, by the references.
     """
 
-    def __init__(self, quality: str, *, counting: bool = False, references: bool = False) -> None:
+    def __init__(
+        self,
+        quality: str,
+        *,
+        leave: Collection[str] = (),
+        counting: bool = False,
+        references: bool = False,
+    ) -> None:
         if quality not in QUALITIES:
             raise ValueError(f"quality is one of {', '.join(QUALITIES)}, not {quality}")
+        for name in leave:
+            if name not in MOUNTED:
+                raise ValueError(f"{name} is not mounted; what is: {', '.join(MOUNTED)}")
         self.quality = quality
+        self.leave = frozenset(leave)
         self.counting = counting
         self.references = references
         self.sites: dict[str, str] = {}
@@ -59,8 +78,16 @@ class Mounting:
         self._undo: list[tuple[nn.Module, Forward | None]] = []
 
     def allows(self, spec: OpSpec) -> bool:
-        """Whether the quality lets an operation of such trust run."""
-        return spec.trust == "exact" or self.quality != "exact"
+        """Whether the quality, and who mounts, let the operation run."""
+        return self.why_not(spec) is None
+
+    def why_not(self, spec: OpSpec) -> str | None:
+        """Say why an operation may not run, None if it may."""
+        if spec.name in self.leave:
+            return f"{spec.name} is to be left"
+        if spec.trust != "exact" and self.quality == "exact":
+            return f"{spec.name} is not bit-exact"
+        return None
 
     def runs_on(self, device: torch.device) -> bool:
         """Whether operations run there: a device with kernels, or one to be counted on."""
@@ -84,13 +111,16 @@ class Mounting:
         """Compute a chain by an operation; None where none fits or the device has no kernels."""
         if not self.runs_on(node.device):
             return None
+        if node.op in ("silu", "gelu"):
+            return activated.solve(node, self)
         gate = gate_chain(node) if self.allows(GATED) else None
         if gate is not None:
             return self._gate(node, gate)
         found = norm_chain(node) if self.allows(NORM) else None
         if found is None:
             return None
-        inner = gate_chain(found.x) if found.x.value is None else None
+        wanted = found.x.value is None and self.allows(GATED_NORM)
+        inner = _residual(found.x) if wanted else None
         if inner is not None and found.x.dtype == node.dtype:
             return self._gate_and_norm(node, found, inner)
         return self._norm(node, found)
@@ -102,7 +132,7 @@ class Mounting:
 
         key = (node.shape, node.dtype, chain.rounding, chain.gate.shape)
         moved = GATED.cost(*_size(node)).bytes
-        return self._run(GATED, key, node, fused, lambda: (eagerly(node),), moved)[0]
+        return self.run(GATED, key, node, fused, lambda: (eagerly(node),), moved)[0]
 
     def _norm(self, node: Node, chain: NormChain) -> torch.Tensor:
         def fused() -> trust.Results:
@@ -113,7 +143,7 @@ class Mounting:
         key = (node.shape, node.dtype, *_identity(chain))
         affine, modulated = chain.norm.weight is not None, chain.multiplier is not None
         moved = NORM.cost(*_size(node), affine=affine, modulated=modulated).bytes
-        return self._run(NORM, key, node, fused, lambda: (eagerly(node),), moved)[0]
+        return self.run(NORM, key, node, fused, lambda: (eagerly(node),), moved)[0]
 
     def _gate_and_norm(self, node: Node, chain: NormChain, gate: GateChain) -> torch.Tensor:
         def fused() -> trust.Results:
@@ -126,7 +156,7 @@ class Mounting:
 
         key = (node.shape, node.dtype, gate.rounding, *_identity(chain))
         moved = GATED_NORM.cost(*_size(node)).bytes
-        total, out = self._run(
+        total, out = self.run(
             GATED_NORM, key, node, fused, lambda: (eagerly(chain.x), eagerly(node)), moved
         )
         chain.x.value, chain.x.inputs = total, ()
@@ -148,7 +178,7 @@ class Mounting:
         key = (shape, x.dtype, kind)
         return trust.run(ACTIVATION, key, lambda: (gated_activation(x, kind),), eager)[0]
 
-    def _run(
+    def run(
         self,
         spec: OpSpec,
         key: tuple[Any, ...],
@@ -156,11 +186,19 @@ class Mounting:
         fused: Callable[[], trust.Results],
         eager: Callable[[], trust.Results],
         moved: int,
+        eager_moved: Callable[[], int] | None = None,
     ) -> trust.Results:
+        """Compute `node` by an operation that its eager chain has met, and count the bytes.
+
+        `eager_moved` counts those of the eager chain where its steps do not tell them.
+        """
         # On tensors without values there is nothing to compare; the operators know their shapes.
         results = fused() if node.device.type == "meta" else trust.run(spec, key, fused, eager)
         # What the chain begins with has its value by now, and is counted for itself.
-        self.count(spec, node.shape, moved, _eager_bytes(node) if self.counting else 0)
+        if self.counting:
+            meta = eager_moved is not None and node.device.type == "meta"
+            eagerly_moved = eager_moved() if meta and eager_moved else _eager_bytes(node)
+            self.count(spec, node.shape, moved, eagerly_moved)
         return results
 
     def count(self, spec: OpSpec, shape: torch.Size, moved: int, eager: int) -> None:
@@ -170,6 +208,16 @@ class Mounting:
             tally.calls += moved > 0
             tally.bytes += moved
             tally.eager_bytes += eager
+
+
+def _residual(node: Node) -> GateChain | None:
+    """Match a gated residual, or one without a gate as one whose gate is 1."""
+    gated = gate_chain(node)
+    plain = None if gated is not None else sum_chain(node)
+    if plain is None:
+        return gated
+    one = node_of(activated.ones(node.shape[-1], node.dtype, node.device))
+    return GateChain(*plain, one, "each")
 
 
 def _size(node: Node) -> tuple[int, int, int]:
@@ -198,15 +246,21 @@ def _eager_bytes(node: Node) -> int:
 
 
 def mount(
-    model: nn.Module, quality: str = "high", *, counting: bool = False, references: bool = False
+    model: nn.Module,
+    quality: str = "high",
+    *,
+    leave: Collection[str] = (),
+    counting: bool = False,
+    references: bool = False,
 ) -> Mounting:
     """Put every operation that `quality` allows on `model`, which stays as it is but for forward.
 
-    `references` lets operations run in plain torch where there are no kernels, to test with.
+    `leave` names operations of MOUNTED that are not to be put on. `references` lets operations run
+    in plain torch where there are no kernels, to test with.
     Under gradients and inside torch.compile the model runs as if nothing were mounted.
-    Raises ValueError for a quality that there is not.
+    Raises ValueError for a quality or an operation that there is not.
     """
-    mounting = Mounting(quality, counting=counting, references=references)
+    mounting = Mounting(quality, leave=leave, counting=counting, references=references)
     for path, module in model.named_modules():
         reason = sites.why_no_norm(module)
         if reason is not None:
@@ -217,6 +271,7 @@ def mount(
         elif sites.is_norm(module):
             mounting.sites[path] = "norm"
             mounting.replace(module, _norm_forward(module, mounting))
+    activated.put_on(model, mounting)
     for path, module in model.named_modules():
         problem = rotation.why_not(module)
         if problem is None and mounting.allows(ROPE):
@@ -224,6 +279,7 @@ def mount(
             rotation.put_on(module, mounting)
         elif problem:
             mounting.left[f"{path}.processor"] = problem
+    attending.put_on(model, mounting)
     for path, block in sites.blocks(model):
         mounting.replace(block, _block_forward(block, mounting))
         for name, module in sites.branches(block):

@@ -91,6 +91,33 @@ def _unet(config: Any) -> tuple[str, Inputs]:
     }
 
 
+def _pictures(config: Any) -> tuple[str, Inputs]:
+    return "1024 x 1024 pixels", {"z": _rows(1, config.latent_channels, 128, 128)}
+
+
+def _wan_video(config: Any) -> tuple[str, Inputs]:
+    if config.z_dim < 48:
+        return "480 x 832 pixels, 81 frames", {"z": _rows(1, config.z_dim, 21, 60, 104)}
+    return "704 x 1280 pixels, 121 frames", {"z": _rows(1, config.z_dim, 31, 44, 80)}
+
+
+def _qwen_picture(config: Any) -> tuple[str, Inputs]:
+    return "1024 x 1024 pixels", {"z": _rows(1, config.z_dim, 1, 128, 128)}
+
+
+def _ltx_video(config: Any) -> tuple[str, Inputs]:
+    told = {"temb": _rows(1)} if config.timestep_conditioning else {}
+    rows = _rows(1, config.latent_channels, 21, 15, 22)
+    return "480 x 704 pixels, 161 frames", {"z": rows, **told}
+
+
+DECODES: dict[str, Callable[[Any], tuple[str, Inputs]]] = {
+    "AutoencoderKL": _pictures,
+    "AutoencoderKLLTXVideo": _ltx_video,
+    "AutoencoderKLQwenImage": _qwen_picture,
+    "AutoencoderKLWan": _wan_video,
+}
+"""By class of autoencoder: words for the size, and the arguments of its decode."""
 PASSES: dict[str, Callable[[Any], tuple[str, Inputs]]] = {
     "FluxTransformer2DModel": _flux,
     "LTXVideoTransformer3DModel": _ltx,

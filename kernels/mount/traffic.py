@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 _ALLOCATIONS = {torch.ops.aten.empty.memory_format, torch.ops.aten.empty_like.default}
+
+
+def _bytes(x: torch.Tensor) -> int:
+    """Count the bytes of `x`, each once where it is broadcast."""
+    apart = (size for size, stride in zip(x.shape, x.stride(), strict=True) if stride)
+    return math.prod(apart) * x.element_size() if x.numel() else 0
 
 
 class _Traffic(TorchDispatchMode):
@@ -31,7 +38,7 @@ class _Traffic(TorchDispatchMode):
         if func is torch.ops.aten.copy_.default:
             args = args[1:]  # what is written over is not read
         tensors = tree_leaves((args, kwargs, result))
-        self.bytes += sum(t.numel() * t.element_size() for t in tensors if type(t) is torch.Tensor)
+        self.bytes += sum(_bytes(t) for t in tensors if type(t) is torch.Tensor)
         return result
 
 

@@ -131,11 +131,15 @@ def cost(rows: int, width: int, element: int) -> Cost:
     return Cost((4 * rows + 3) * width * element, 9 * rows * width)
 
 
-# FLUX, SD3, Qwen; Wan before its feed-forward; Wan before its cross-attention.
+# FLUX, SD3, Qwen; Wan before its next block; Wan before its cross-attention; Wan after it, where
+# the gate is 1; UNets, with the same gate. Types of the gate and of the modulation come last.
+_WIDE, _NARROW = (1536, 3072, 5120), (320, 640, 1280)
 _VARIANTS = {
-    "modulated": ("each", "norm", "ms", "bf16"),
-    "modulated-float32": ("end", "end", "ms", "fp32"),
-    "affine-float32": ("end", "end", "wb", "fp32"),
+    "modulated": ("each", "norm", "ms", "bf16", "bf16", _WIDE),
+    "modulated-float32": ("end", "end", "ms", "fp32", "fp32", _WIDE),
+    "affine-float32": ("end", "end", "wb", "fp32", "fp32", _WIDE),
+    "sum-modulated-float32": ("each", "end", "ms", "bf16", "fp32", _WIDE),
+    "sum-affine": ("each", "norm", "wb", "bf16", "bf16", _NARROW),
 }
 
 
@@ -143,8 +147,8 @@ def specialisations(warp_size: int) -> Iterator[Specialisation]:
     """Every kernel that the models at hand call."""
     rows = ("residual", "y", "gate", "weight", "bias", "multiplier", "shift", "total", "out")
     strides = ("r_b", "r_s", "y_b", "y_s", "g_b", "g_s", "m_b", "m_s", "s_b", "s_s")
-    for variant, (sum_rounding, rounding, operands, other) in _VARIANTS.items():
-        for width in (1536, 3072, 5120):
+    for variant, (sum_rounding, rounding, operands, gate, other, widths) in _VARIANTS.items():
+        for width in widths:
             config = dispatch.guess(width, warp_size)
             yield Specialisation(
                 op=NAME,
@@ -154,7 +158,8 @@ def specialisations(warp_size: int) -> Iterator[Specialisation]:
                 kernel=gated_residual_norm_kernel,
                 signature={
                     **dict.fromkeys(rows, "*bf16"),
-                    **dict.fromkeys(("gate", "multiplier", "shift"), f"*{other}"),
+                    "gate": f"*{gate}",
+                    **dict.fromkeys(("multiplier", "shift"), f"*{other}"),
                     **dict.fromkeys(("rows", "seq", *strides), "i32"),
                     "eps": "fp32",
                 },

@@ -80,8 +80,12 @@ def cost(rows: int, n: int, k: int, element: int) -> Cost:
     return Cost(element * (rows * k + n * k + rows * n), 2 * rows * n * k)
 
 
-# The layers before a GELU, of FLUX and of Wan 1.3B: elsewhere the product of torch is as good.
-SHAPES = ((12288, 3072), (8960, 1536))
+# N, K and the activation: the layers before a GELU of FLUX and of Wan 1.3B, and to compare with
+# the products of torch those without one.
+SHAPES = (
+    (12288, 3072, "gelu_tanh"), (8960, 1536, "gelu_tanh"),
+    (3072, 15360, "none"), (1536, 1536, "none"), (1536, 8960, "none"),
+)  # fmt: skip
 
 
 def specialisations(warp_size: int) -> Iterator[Specialisation]:
@@ -90,20 +94,20 @@ def specialisations(warp_size: int) -> Iterator[Specialisation]:
     for arch in dispatch.ARCHES:
         if arch.startswith("gfx") != (warp_size == 64):
             continue
-        for n, k in SHAPES:
+        for n, k, activation in SHAPES:
             tile = matmul.guess(arch, 2)
             yield Specialisation(
                 op=NAME,
                 shape_class=f"tall-N{n}-K{k}",
                 dtype=NAMES[torch.bfloat16],
-                variant=f"gelu_tanh-{matmul.describe(tile)}",
+                variant=f"{activation}-{matmul.describe(tile)}",
                 kernel=linear_kernel,
                 signature={
                     **dict.fromkeys(pointers, f"*{TRITON_TYPES[torch.bfloat16]}"),
                     **dict.fromkeys(("rows", "x_row"), "i32"),
                 },
                 constants=tile.constants(n, k)
-                | {"BIAS": True, "ACTIVATION": ACTIVATIONS.index("gelu_tanh")},
+                | {"BIAS": True, "ACTIVATION": ACTIVATIONS.index(activation)},
                 aligned=(*pointers, "x_row"),
                 warps=tile.warps,
                 stages=tile.stages,

@@ -16,7 +16,7 @@ from kernels.ops.rows import rounded
 ACTIVATIONS = ("none", "gelu_tanh")
 _EMULATE = tl.constexpr(INTERPRETED) if tl is not None else False
 _GELU_TANH = tl.constexpr(_GELUS.index("gelu_tanh")) if tl is not None else 0
-_TALL = 1024
+TALL = 1024
 _STEP = 128  # bytes of one row that a tile takes at a time: a line of the cache
 
 
@@ -111,7 +111,7 @@ def finish(
 
 def shape_class(rows: int, n: int, k: int) -> str:
     """Name the class of a product of [rows, k] and [n, k]."""
-    return f"{'tall' if rows > _TALL else 'short'}-N{n}-K{k}"
+    return f"{'tall' if rows > TALL else 'short'}-N{n}-K{k}"
 
 
 def guess(arch: str, element: int, *, tall: bool = True) -> Tile:
@@ -137,7 +137,7 @@ def choose(op: str, rows: int, weight: torch.Tensor, dtype: str) -> Tile | None:
         return None
     n, k = weight.shape
     found = dispatch.measured(op, shape_class(rows, n, k), dtype, arch)
-    return Tile(*found) if found else guess(arch, weight.element_size(), tall=rows > _TALL)
+    return Tile(*found) if found else guess(arch, weight.element_size(), tall=rows > TALL)
 
 
 def activate_ref(h: torch.Tensor, activation: str) -> torch.Tensor:

@@ -35,6 +35,8 @@ def along_rows(operand: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
     Raises RuntimeError where the shapes do not broadcast.
     """
+    if operand.shape[-1] != x.shape[-1]:  # one number for all channels: kernels read each
+        operand = operand.expand(*operand.shape[:-1], x.shape[-1]).contiguous()
     if operand.stride(-1) != 1 and operand.shape[-1] != 1:
         operand = operand.contiguous()
     return operand.expand(x.shape)

@@ -110,7 +110,7 @@ def cost(rows: int, n: int, k: int, element: int) -> Cost:
 # N, K and the activation of the largest linear layers of FLUX and of Wan 1.3B.
 SHAPES = (
     (3072, 3072, "none"), (12288, 3072, "gelu_tanh"), (3072, 12288, "none"),
-    (8960, 1536, "gelu_tanh"),
+    (8960, 1536, "gelu_tanh"), (3072, 15360, "none"), (1536, 1536, "none"), (1536, 8960, "none"),
 )  # fmt: skip
 
 

@@ -37,10 +37,10 @@ class Visibility(models.TextChoices):
 class Task(models.TextChoices):
     """What goes in and what comes out."""
 
-    TEXT_TO_IMAGE = "text-to-image"
-    IMAGE_TO_IMAGE = "image-to-image"
-    TEXT_TO_VIDEO = "text-to-video"
-    IMAGE_TO_VIDEO = "image-to-video"
+    TEXT_TO_IMAGE = "text-to-image", "Text to image"
+    IMAGE_TO_IMAGE = "image-to-image", "Image to image"
+    TEXT_TO_VIDEO = "text-to-video", "Text to video"
+    IMAGE_TO_VIDEO = "image-to-video", "Image to video"
 
 
 class Category(models.TextChoices):

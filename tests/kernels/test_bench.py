@@ -1,16 +1,20 @@
 """`python -m kernels bench` and `tune`: rows are whole, wrong results are told, time is kept."""
 
 import csv
+import json
 import time
 
 import pytest
 import torch
 
-from kernels import dispatch
+from kernels import _triton, dispatch
 from kernels.__main__ import main
-from kernels.bench import cases, measure
+from kernels.bench import cases, measure, row_cases, whole
 from kernels.bench.tune import candidates
+from kernels.cpu import compiled
+from kernels.registry import REGISTRY
 from kernels.spec import Config
+from tests.kernels import models
 
 CPU = torch.device("cpu")
 
@@ -35,10 +39,24 @@ def test_without_a_gpu_it_says_so_in_a_line(command, capsys, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cpu_has_nothing_to_tune(capsys, tmp_path):
-    assert main(["tune", "--device", "cpu", "--out", str(tmp_path / "out")]) == 1
-    assert "nothing to tune" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+@pytest.mark.skipif(_triton.INTERPRETED, reason="Triton's interpreter runs there")
+def test_a_cpu_is_tuned_against_the_chains_of_the_models_that_ship(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled, "has_compiler", lambda: False)  # no time for it
+    monkeypatch.setenv("KERNELS_COMPILE_DIR", str(tmp_path))
+    monkeypatch.setattr(compiled, "_ready", {})
+    out = tmp_path / "table.json"
+    assert main(["tune", "--device", "cpu", "--out", str(out), "--only", "decoder/1x64x1"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "table.jsonl").read_text().splitlines()]
+    assert {row["op"] for row in rows} == {"group_norm_silu", "rms_norm_silu"}
+    assert {row["way"] for row in rows} == {"reference", "fused"}
+    for row in rows:
+        assert 0 < row["ratio_p10"] <= row["ratio"] <= row["ratio_p90"]
+        assert "wrong" not in row
+        assert row["torch"] == torch.__version__
+    for line, steps in json.loads(out.read_text())["ways"].items():
+        assert line in {row["line"] for row in rows}
+        assert all(ways in ([], ["fused"]) for _, ways in steps)
+    assert "eager" in capsys.readouterr().out
 
 
 def test_rows_are_whole_and_are_appended(tmp_path, capsys):
@@ -48,7 +66,13 @@ def test_rows_are_whole_and_are_appended(tmp_path, capsys):
     rows = read(out)
     assert list(rows[0]) == measure.COLUMNS
     assert {row["by"] for row in rows} == {"ours", "eager"}
-    assert {row["op"] for row in rows} == {"norm", "gated_activation"}
+    assert {row["op"] for row in rows} == {
+        "norm",
+        "gated_activation",
+        "group_norm_silu",
+        "linear",
+        "attention",
+    }
     for row in rows:
         assert row["ok"] == "True"
         assert float(row["microseconds"]) > 0
@@ -63,6 +87,37 @@ def test_rows_are_whole_and_are_appended(tmp_path, capsys):
     assert out.read_text().count("when,") == 1
 
 
+def test_a_directory_without_a_pipeline_is_refused(tmp_path, capsys):
+    assert main(["whole", str(tmp_path), "--out", str(tmp_path / "out")]) == 1
+    assert "has no model_index.json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_model_mounted_is_timed_against_itself(monkeypatch):
+    monkeypatch.setattr(whole, "ROUNDS", 3)
+    model, _ = models.flux()
+    given = whole.PASSES["FluxTransformer2DModel"](model.config, 2, 3, torch.float32)
+    with torch.inference_mode():
+        row = whole.compare(model, lambda m: m(**given, return_dict=False)[0], "exact")
+    assert row["equal"]
+    assert row["sites"] > 0
+    assert 0 < row["ratio_p10"] <= row["ratio"] <= row["ratio_p90"]
+
+
+@pytest.mark.timeout(300)
+def test_all_of_it_runs_through_on_a_cpu_and_says_what_stood_in(tmp_path, capsys):
+    out = tmp_path / "results.csv"
+    assert main(["bench", "--device", "cpu", "--quick", "--out", str(out)]) == 0
+    rows = read(out)
+    assert {row["op"] for row in rows} == {c.spec.name for c in cases.every()}
+    assert len(rows) == 2 * len(list(cases.every()))
+    assert all(row["ok"] == "True" for row in rows)
+    assert all("reference" in row["note"] for row in rows if row["by"] == "ours")
+    said = capsys.readouterr().out
+    assert "TFLOP/s" in said
+    assert "dense: all of the work" in said
+
+
 def test_a_budget_that_is_spent_begins_nothing_new(tmp_path, capsys):
     began = time.monotonic()
     out = tmp_path / "results.csv"
@@ -74,6 +129,8 @@ def test_a_budget_that_is_spent_begins_nothing_new(tmp_path, capsys):
 
 def test_every_shape_that_was_asked_for_is_there():
     found = {(c.spec.name, c.model, *c.shape) for c in cases.every()}
+    for op in REGISTRY:
+        assert op in {name for name, *_ in found} | {"lora_linear"}
     for model, rows, width in (("Wan-1.3B", 32760, 1536), ("FLUX", 4608, 3072)):
         for op in ("norm", "gated_residual", "gated_residual_norm", "qk_norm_rope"):
             assert (op, model, rows, width) in found
@@ -84,7 +141,7 @@ def test_every_shape_that_was_asked_for_is_there():
 @pytest.mark.parametrize("case", list(cases.every(1024)), ids=lambda c: c.name)
 def test_each_case_agrees_with_its_eager_chain(case):
     assert measure.difference(case, case.ours, CPU)[0]
-    assert measure.difference(case, case.eager, CPU)[0]
+    assert measure.difference(case, case.eager, CPU, "eager")[0]
 
 
 def test_places_that_were_not_written_are_found_out(case):
@@ -100,7 +157,7 @@ def test_places_that_were_not_written_are_found_out(case):
 
 
 def test_a_wrong_result_of_ours_fails_the_command(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(cases.gate, "gated_residual", lambda r, y, g, _kind: r + g * y + 1e-2)
+    monkeypatch.setattr(row_cases.gate, "gated_residual", lambda r, y, g, _kind: r + g * y + 1e-2)
     out = tmp_path / "results.csv"
     command = ["bench", "--device", "cpu", "--out", str(out), "--quick"]
     assert main([*command, "--only", "gated_residual/FLUX"]) == 1

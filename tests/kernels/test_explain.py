@@ -31,9 +31,12 @@ def test_places_and_bytes_are_told(wan, capsys):
     told = capsys.readouterr().out
     assert "gated residual: 6 places" in told
     assert "blocks.*.attn1.norm_q (2)" in told
-    # 2 blocks: before cross-attention, and before the next block or the end. A byte count by hand:
-    # 4 tensors of 32,760 x 24 in 2 bytes, 4 times, are 25.2 MB.
-    assert "gated_residual_norm [1, 32760, 24]: 4 calls, 0.03 GB" in told
+    # 2 blocks: before cross-attention, after it, and before the next block or the end. A byte count
+    # by hand: 4 tensors of 32,760 x 24 in 2 bytes, 6 times, are 37.7 MB.
+    assert "gated_residual_norm [1, 32760, 24]: 6 calls, 0.04 GB" in told
+    assert "blocks.*.ffn.net.*.proj (2)" in told
+    assert "linear [1, 32760, 64]: 2 calls" in told
+    assert "left: heads of 12 channels, kernels have 64 and 128: blocks.*.attn1" in told
     assert "counted, not measured" in told
     assert "norm and rotation of queries and keys: 4 places" in told
     assert "qk_norm_rope [1, 32760, 24]: 2 calls" in told
@@ -44,6 +47,8 @@ def test_at_exact_only_what_is_bit_exact_is_told(wan, capsys):
     told = capsys.readouterr().out
     assert "gated_residual [1, 32760, 24]: 4 calls" in told
     assert "gated_residual_norm [" not in told
+    assert "left: linear is not bit-exact: condition_embedder.text_embedder.linear_1" in told
+    assert "left: attention is not bit-exact: blocks.*.attn1 (attention) (2)" in told
 
 
 @pytest.mark.parametrize(
@@ -101,13 +106,14 @@ MODELS = {
         "projection_class_embeddings_input_dim": 64,
     },
 }
+NO_SILU = "left: a norm over channels with no SiLU behind it: down_blocks.*.attentions.*.norm"
 FOUND = {
     "flux": ("gated_residual_norm [1, 4096, 32]", "qk_norm_rope [1, 4608, 32]"),
     "qwen": ("gated_residual_norm [1, 4096, 32]", "qk_norm_rope [1, 4096, 32]"),
     "sd3": ("gated_residual_norm [1, 4096, 32]",),
     "ltx": ("gated_residual [1, 6930, 32]", "each head has angles of its own"),
-    "sd": ("gated_activation [1, 1024, 64]", "no operation does what GroupNorm does"),
-    "sdxl": ("gated_activation [1, 4096, 64]", "no operation does what GroupNorm does"),
+    "sd": ("gated_activation [1, 1024, 64]", "group_norm_silu [1, 16, 32, 32]", NO_SILU),
+    "sdxl": ("gated_activation [1, 4096, 64]", "group_norm_silu [1, 16, 64, 64]", NO_SILU),
 }
 
 
@@ -127,7 +133,39 @@ def test_the_autoencoder_is_told_beside_the_denoiser(wan, tmp_path, capsys):
     assert main(["explain", wan]) == 0
     told = capsys.readouterr().out
     assert "AutoencoderKLWan in bfloat16 at quality high" in told
-    assert "saved per pass" in told
+    assert "norm over channels and SiLU: 50 places" in told
+    # Steps of 2, 4 and 2 bytes and back, each of the whole video: 40 bytes for 4 that are needed,
+    # by hand for 96 x 4 x 480 x 832 elements, 140 times: 85.9 GB for 858.8 GB and the norms.
+    assert "rms_norm_silu [1, 96, 4, 480, 832]: 140 calls, 85.88 GB for 862.36 GB" in told
+    assert told.count("saved per pass") == 2
+
+
+SMALL = {"block_out_channels": [8, 16], "norm_num_groups": 4}
+DECODERS = {
+    "AutoencoderKL": (
+        SMALL
+        | {
+            "down_block_types": ["DownEncoderBlock2D"] * 2,
+            "up_block_types": ["UpDecoderBlock2D"] * 2,
+        },
+        "group_norm_silu [1, 16, 256, 256]: 1 calls",
+    ),
+    "AutoencoderKLQwenImage": ({"base_dim": 8}, "rms_norm_silu [1, 8, 1, 1024, 1024]: 7 calls"),
+    "AutoencoderKLLTXVideo": ({}, "rms_norm_silu [1, 128, 161, 120, 176]: 9 calls"),
+}
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_bytes_are_counted_for_every_decoder(wan, tmp_path, capsys, name):
+    config, found = DECODERS[name]
+    (tmp_path / "vae").mkdir()
+    path = tmp_path / "vae" / "config.json"
+    path.write_text(json.dumps({"_class_name": name} | config))
+    assert main(["explain", wan]) == 0
+    told = capsys.readouterr().out
+    assert found in told, told
+    assert "saved per pass: -" not in told
+    assert told.count("saved per pass") == 2
 
 
 def test_a_rotation_is_counted_step_by_step():

@@ -64,7 +64,7 @@ def test_sites_are_named():
 def test_what_is_not_mounted_is_named_with_its_reason():
     mounting = mount(nn.Sequential(nn.LayerNorm(8), nn.GroupNorm(2, 8)))
     assert mounting.sites == {"0": "norm"}
-    assert mounting.left == {"1": "no operation does what GroupNorm does"}
+    assert mounting.left == {"1": "a norm over channels with no SiLU behind it"}
 
 
 def test_gradients_flow_as_if_nothing_were_mounted():

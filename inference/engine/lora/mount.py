@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from inference.engine.lora.adapter import Adapter, LowRank
+from inference.engine.lora.fused import Together, together
 
 if TYPE_CHECKING:
     import torch
@@ -111,7 +112,15 @@ class _ApartChange:
         return out
 
 
-Plan = dict[str, "_Change | _ApartChange"]
+@dataclass(slots=True)
+class _Fused:
+    """A change that our kernel makes with the product itself; `after` where it cannot."""
+
+    after: _Change | _ApartChange
+    together: Together
+
+
+Plan = dict[str, "_Change | _ApartChange | _Fused"]
 
 
 def _rows(x: torch.Tensor, rows: int) -> int:
@@ -119,6 +128,11 @@ def _rows(x: torch.Tensor, rows: int) -> int:
     if x.shape[0] % rows:
         raise ValueError(f"a module sees {x.shape[0]} entries for {rows} rows")
     return rows
+
+
+def _own(rows: list[Worn], path: str) -> list[list[tuple[LowRank, float]]]:
+    """Return the factors that each row wears at one module."""
+    return [[(a.layers[path], scale) for a, scale in w if path in a.layers] for w in rows]
 
 
 def _apart(rows: list[Worn], path: str) -> _ApartChange | None:
@@ -129,7 +143,7 @@ def _apart(rows: list[Worn], path: str) -> _ApartChange | None:
     import torch
     from torch.nn.functional import pad
 
-    own = [[(a.layers[path], scale) for a, scale in w if path in a.layers] for w in rows]
+    own = _own(rows, path)
     distinct = {low: low.down.shape[0] for lows in own for low, _ in lows}
     widest = max(sum(low.down.shape[0] for low, _ in lows) for lows in own)
     some = next(iter(distinct))
@@ -155,6 +169,16 @@ def _columns(
             strength[adapter] = strength.get(adapter, 0.0) + scale
         scales.append([strength.get(a, 0.0) for a, low in layers for _ in range(low.down.shape[0])])
     return [low for _, low in layers], scales
+
+
+def _fused(rows: list[Worn]) -> Plan:
+    """Plan for our kernel, where a module's change is one that it can make."""
+    plan = _plan(rows)
+    for path, after in plan.items():
+        stacked = together(_own(rows, path))
+        if stacked is not None and not isinstance(after, _Fused):
+            plan[path] = _Fused(after, stacked)
+    return plan
 
 
 def _plan(rows: list[Worn]) -> Plan:
@@ -187,13 +211,13 @@ class Plans:
     """The plans of the batches that ran last, with the tensors that they hold."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Worn, ...], Plan] = OrderedDict()
+        self._kept: OrderedDict[tuple[bool, tuple[Worn, ...]], Plan] = OrderedDict()
 
-    def of(self, rows: list[Worn]) -> Plan:
-        """Return what the modules add for a batch."""
-        key = tuple(rows)
+    def of(self, rows: list[Worn], *, fused: bool = False) -> Plan:
+        """Return what the modules add for a batch, `fused` with their products by our kernel."""
+        key = (fused, tuple(rows))
         if key not in self._kept:
-            self._kept[key] = _plan(rows)
+            self._kept[key] = _fused(rows) if fused else _plan(rows)
             while len(self._kept) > PLANS_KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
@@ -230,6 +254,20 @@ def _uncompiled() -> Callable[[], Any] | None:
     return lambda: torch.compiler.set_stance("force_eager")
 
 
+def _replace(module: Any, change: _Fused, stack: ExitStack) -> None:
+    """Let `module` run the fused product until `stack` is closed."""
+    before = module.__dict__.get("forward")
+    module.forward = change.together.forward(module, module.forward, change.after)
+
+    def back() -> None:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
+
+    stack.callback(back)
+
+
 @contextmanager
 def applied(rows: list[Row]) -> Iterator[None]:
     """Run one forward pass with the LoRAs of its rows. Cheap where there are none."""
@@ -242,9 +280,12 @@ def applied(rows: list[Row]) -> Iterator[None]:
     loaded = rows[0].sample.loaded
     denoiser = getattr(loaded.denoiser, "_orig_mod", loaded.denoiser)
     with ExitStack() as stack:
-        for path, change in plans.of(worn).items():
-            handle = denoiser.get_submodule(path).register_forward_hook(change.hook)
-            stack.callback(handle.remove)
+        for path, change in plans.of(worn, fused=loaded.fused_loras).items():
+            module = denoiser.get_submodule(path)
+            if isinstance(change, _Fused):
+                _replace(module, change, stack)
+            else:
+                stack.callback(module.register_forward_hook(change.hook).remove)
         eager = _uncompiled()
         if eager is not None:
             stack.enter_context(eager())

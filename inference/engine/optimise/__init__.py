@@ -22,6 +22,10 @@ from inference.engine.optimise.precision import BF16_DECODER, BF16_DENOISER
 from inference.engine.optimise.precompute import PRECOMPUTE
 from inference.engine.optimise.quantised import FP8_DENOISER, INT8_DENOISER_GPU
 from inference.engine.optimise.regional import COMPILE_REGIONAL
+from inference.engine.optimise.sparse_attention import (
+    SLIDING_TILE_ATTENTION,
+    VIDEO_SPARSE_ATTENTION,
+)
 from inference.engine.optimise.steps import FEWER_STEPS
 from inference.engine.optimise.tiling import TILED_DECODE
 from inference.engine.profile import EXACT, Profile
@@ -45,6 +49,8 @@ REGISTRY: dict[str, Optimisation] = {
         TILED_DECODE,
         FP8_DENOISER,
         INT8_DENOISER_GPU,
+        VIDEO_SPARSE_ATTENTION,
+        SLIDING_TILE_ATTENTION,
         SAGE_ATTENTION,
         ATTENTION_BACKEND,
         COMPILE_REGIONAL,
@@ -119,7 +125,9 @@ def _picked(loaded: Loaded, quality: str) -> dict[str, Mapping[str, Any]]:
     """Return names and options of what the planner picks for `loaded`."""
     if loaded.base is None:
         return {}
-    fitting = [o for o in REGISTRY.values() if o.missing(loaded) is None]
+    # Only candidates are asked what they lack: to answer, some try their kernels.
+    open_to = [o for o in REGISTRY.values() if o.name in DEFAULTS[quality]]
+    fitting = [o for o in open_to if o.missing(loaded) is None]
     return {choice.name: choice.options for choice in choices(loaded, quality, fitting, DEFAULTS)}
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from inference.engine.loaded import Loaded
 from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
+from inference.engine.optimise.sparse_attention import BOTH as SPARSE
 
 if TYPE_CHECKING:
     import torch
@@ -123,13 +124,22 @@ def _best(loaded: Loaded) -> str | None:
 
 
 def _exact_lacks(loaded: Loaded) -> str | None:
+    if found := _sparse(loaded):
+        return found
     if "sage_attention" in loaded.mounted:
         return "sage_attention does the same"
     return None if _best(loaded) else "torch's own choice is the best that is here"
 
 
-def _sage_lacks(loaded: Loaded) -> str | None:
+def _sparse(loaded: Loaded) -> str | None:
+    """Say what attends in the place of any backend, None if nothing does."""
+    on = [name for name in SPARSE if name in loaded.mounted]
+    return f"{on[0]} attends in its place" if on else None
 
+
+def _sage_lacks(loaded: Loaded) -> str | None:
+    if found := _sparse(loaded):
+        return found
     device, denoiser = loaded.device.device, loaded.denoiser
     if not _processors(denoiser):
         return "diffusers does not let one choose this model's attention"

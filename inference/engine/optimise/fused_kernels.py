@@ -1,4 +1,4 @@
-"""Mounts our kernels: norms, gates and rotations of the denoiser, each chain in one pass.
+"""Mounts our kernels: norms, gates, rotations and activations, each chain in one pass.
 
 The package `kernels` finds the chains and checks each kernel against the model's own steps the
 first time it meets a shape. Compiled blocks fuse the same chains, so only one of the two is on.
@@ -7,17 +7,21 @@ first time it meets a shape. Compiled blocks fuse the same chains, so only one o
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from inference.engine.loaded import Loaded
 from inference.engine.optimisation_specs import Needs, Speedup
 from inference.engine.optimise.base import Optimisation, Undo
+from inference.engine.profile import EXACT
 
 if TYPE_CHECKING:
     import torch
 
 EXACT_ONLY = "kernels"
 BOUNDED = "kernels_high"
+LEFT = ("attention",)
+"""Operations that are left to torch until a device has shown that ours is faster."""
 
 
 def _no_triton() -> str | None:
@@ -46,18 +50,29 @@ def _unknown(device: torch.device) -> str | None:
     return "there are no kernels for this device"
 
 
-def put(loaded: Loaded, quality: str, *, references: bool = False) -> Undo:
+def put(
+    loaded: Loaded, quality: str, leave: Collection[str] = LEFT, *, references: bool = False
+) -> Undo:
     """Mount what `quality` ("exact", "high", "fast") trusts on the denoiser and the autoencoder.
 
-    With `references` plain torch stands in for the kernels, so that it runs on any device.
-    Raises ValueError at a quality that there is not.
+    `leave` names operations that are not to be mounted. With `references` plain torch stands in
+    for the kernels, so that it runs on any device. Raises ValueError at a quality or an operation
+    that there is not.
     """
+    from inference.engine.lora.fused import OPERATION
     from kernels.mount.mounting import mount
 
+    fused, before = quality != EXACT and OPERATION not in leave, loaded.fused_loras
+    leave = [name for name in leave if name != OPERATION]
     models = [*loaded.denoisers, getattr(loaded.base, "vae", None)]
-    mountings = [mount(m, quality, references=references) for m in models if m is not None]
+    mountings = [
+        mount(m, quality, leave=leave, references=references) for m in models if m is not None
+    ]
+
+    loaded.fused_loras = fused
 
     def undo() -> None:
+        loaded.fused_loras = before
         for mounting in reversed(mountings):
             mounting.undo()
 
@@ -81,13 +96,14 @@ KERNELS = Optimisation(
 )
 KERNELS_HIGH = Optimisation(
     name=BOUNDED,
-    summary="our kernels: norms, gates, rotations and gated units in one pass each",
+    summary="our kernels: norms, gates, rotations and activations in one pass each",
     stage="denoise",
     # Each stays within a few roundings of its dtype; over many steps these add up.
     loss=0.1,
     order=36,
-    apply=lambda loaded: put(loaded, "high"),
+    apply=lambda loaded, leave: put(loaded, "high", leave),
     lacks=lacks,
+    options={"leave": LEFT},
     needs=Needs(device="cuda", capability=(8, 0), machine=_no_triton),
     denoise=Speedup(elementwise=2.0),
     group="fusion",

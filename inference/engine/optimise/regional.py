@@ -30,6 +30,7 @@ from inference.engine.optimise.base import Optimisation, Undo
 from inference.engine.optimise.block_cache import STACKS
 from inference.engine.optimise.compiled import Predict
 from inference.engine.optimise.compiling import cache_dir
+from inference.engine.optimise.sparse_attention import BOTH as SPARSE
 from inference.engine.sample import Inputs
 
 if TYPE_CHECKING:
@@ -276,6 +277,8 @@ def _lacks(loaded: Loaded) -> str | None:
         return "triton is not installed"
     if not repeated_blocks(loaded.denoiser):
         return "the denoiser has no repeated blocks"
+    if any(name in loaded.mounted for name in SPARSE):
+        return "sparse attention is not compiled"
     return None
 
 

@@ -162,6 +162,7 @@ def attend(
     needs a key. On a CPU by the operator below scaled_dot_product_attention, which has both.
     """
     if q.device.type == "cpu":
+        q, k, v = (packed(t) for t in (q, k, v))  # others the operator reads wrong
         added = None
         if mask is not None:
             added = torch.zeros(mask.shape, dtype=q.dtype).masked_fill_(~mask, float("-inf"))

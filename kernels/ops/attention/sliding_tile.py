@@ -191,7 +191,8 @@ def cost(
 def specialisations(warp_size: int) -> Iterator[Specialisation]:
     """Every kernel of block-sparse attention that videos of the models at hand come to."""
     for block in block_sparse.BLOCKS:
-        yield block_sparse.specialisation(NAME, 128, block, torch.bfloat16, warp_size, gated=False)
+        for dtype in common.DTYPES:
+            yield block_sparse.specialisation(NAME, 128, block, dtype, warp_size, gated=False)
 
 
 SPEC = OpSpec(

@@ -196,10 +196,11 @@ def cost(
 
 def specialisations(warp_size: int) -> Iterator[Specialisation]:
     """Every kernel that videos come to: pooling, choosing, and the fine pass with its gate."""
-    for block in block_sparse.BLOCKS:
-        yield block_sparse.specialisation(NAME, 128, block, torch.bfloat16, warp_size, gated=True)
-        yield _pooling(128, block, torch.bfloat16)
-    yield block_sparse.specialisation(NAME, 128, 64, torch.bfloat16, warp_size, gated=False)
+    for dtype in common.DTYPES:
+        for block in block_sparse.BLOCKS:
+            yield block_sparse.specialisation(NAME, 128, block, dtype, warp_size, gated=True)
+            yield _pooling(128, block, dtype)
+        yield block_sparse.specialisation(NAME, 128, 64, dtype, warp_size, gated=False)
     for padded in (256, 512, 1024, 2048):
         chunk, warps = select_tiling(padded)
         yield Specialisation(

@@ -1,6 +1,5 @@
 """Block-sparse attention against float64 with the mask written out: any lists, ragged blocks."""
 
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +12,7 @@ from kernels.ops.attention.block_sparse import (
     starts_of,
 )
 from kernels.ops.attention.dense import attention
-from tests.kernels.interpreter.truths import QUICK, attended
+from tests.kernels.interpreter.truths import LAYOUTS, QUICK, attended, laid
 
 
 def draw(*size, dtype=torch.bfloat16, seed=0):
@@ -69,15 +68,30 @@ def test_any_lists_of_ragged_blocks(
         assert_close(got, want, dtype)
 
 
-@pytest.mark.parametrize("block", [64, 128])
-def test_density_1_equals_dense(block):
-    q, k, v = draw(3, 1, 123 + block, 2, 64).unbind(0)
-    starts = starts_of(123 + block, block)
-    everything = lists(torch.ones(1, 1, len(starts) - 1, len(starts) - 1, dtype=torch.bool))
-    out, lse = block_sparse_attention(q, k, v, *everything, starts, starts, block)
-    dense, dense_lse = attention(q, k, v)
-    assert (out.double() - dense).abs().max() <= SPEC.bound[q.dtype] * dense.abs().max()
-    torch.testing.assert_close(lse, dense_lse, atol=1e-5, rtol=0)
+@settings(QUICK, max_examples=8)
+@given(
+    dtype=st.sampled_from(common.DTYPES),
+    block=st.sampled_from([64, 128]),
+    head=st.sampled_from(common.HEADS),
+    lengths=st.lists(st.integers(1, 64), min_size=1, max_size=4),
+    layouts=st.tuples(LAYOUTS, LAYOUTS, LAYOUTS),
+    shuffled=st.randoms(use_true_random=False),
+    scale=st.sampled_from([None, 0.25]),
+)
+def test_density_1_equals_dense(dtype, block, head, lengths, layouts, shuffled, scale):
+    starts = ragged(lengths)
+    rows = draw(3, 1, starts[-1], 2, head, dtype=dtype).unbind(0)
+    q, k, v = (laid(x, layout) for x, layout in zip(rows, layouts, strict=True))
+    counts, indices = lists(torch.ones(1, 2, len(lengths), len(lengths), dtype=torch.bool))
+    order = list(range(len(lengths)))
+    shuffled.shuffle(order)  # in whatever order blocks are listed
+    indices = indices[..., order]
+    dense, dense_lse = attention(q, k, v, scale)
+    for operation in (block_sparse_attention, block_sparse_attention_ref):
+        out, lse = operation(q, k, v, counts, indices, starts, starts, block, scale)
+        largest = dense.abs().max()
+        assert (out.double() - dense).abs().max() <= 2 * SPEC.bound[dtype] * largest
+        torch.testing.assert_close(lse, dense_lse, atol=1e-4, rtol=0)
 
 
 def test_a_block_that_lists_nothing_gives_zeros():

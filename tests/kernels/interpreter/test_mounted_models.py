@@ -43,7 +43,7 @@ def test_kernels_at_high_stay_close(family, alone, dtype, monkeypatch):
         mounting_module, "gated_residual_norm", lambda *args: calls.append(1) or kernel(*args)
     )
     sample = run()
-    assert operations(mounting) == {"norm", "gated_residual_norm"} | alone
+    assert operations(mounting) == {"norm", "gated_residual_norm", "linear"} | alone
     assert dispatch._off == {}
     assert "qk_norm_rope" in {op for op, _key in trust._verified}
     assert len(calls) >= 3

@@ -15,7 +15,7 @@ from kernels.ops.attention.sliding_tile import (
     to_tiles,
     window_lists,
 )
-from tests.kernels.interpreter.truths import QUICK, attended
+from tests.kernels.interpreter.truths import LAYOUTS, QUICK, attended, laid
 
 CPU = torch.device("cpu")
 
@@ -44,17 +44,21 @@ triples = st.tuples(st.integers(1, 5), st.integers(1, 6), st.integers(1, 7))
 odd = st.sampled_from([1, 3, 5])
 
 
-@settings(QUICK, max_examples=6)
+@settings(QUICK, max_examples=10)
 @given(
     grid=triples,
     tile=st.sampled_from([(2, 2, 2), (1, 3, 4), (4, 4, 4), (3, 6, 7)]),
     window=st.tuples(odd, odd, odd),
     dtype=st.sampled_from(common.DTYPES),
+    heads=st.integers(1, 2),
+    layouts=st.tuples(LAYOUTS, LAYOUTS, LAYOUTS),
 )
-def test_any_window_equals_a_masked_dense_reference(grid, tile, window, dtype):
-    q, k, v = draw(3, 1, grid[0] * grid[1] * grid[2], 1, 64, dtype=dtype).unbind(0)
+def test_any_window_equals_a_masked_dense_reference(grid, tile, window, dtype, heads, layouts):
+    q, k, v = draw(3, 1, grid[0] * grid[1] * grid[2], heads, 64, dtype=dtype).unbind(0)
     want, want_lse = attended(q, k, v, mask=mask_of(grid, tile, window))
-    tiled = [to_tiles(x, grid, tile) for x in (q, k, v)]
+    tiled = [
+        laid(to_tiles(x, grid, tile), layout) for x, layout in zip((q, k, v), layouts, strict=True)
+    ]
     for operation in (sliding_tile_attention, sliding_tile_attention_ref):
         out, lse = operation(*tiled, list(grid), list(tile), list(window))
         out = from_tiles(out, grid, tile)

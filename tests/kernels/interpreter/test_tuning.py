@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kernels import dispatch
-from kernels.bench import cases, tune
+from kernels.bench import cases, row_cases, tune
 from kernels.spec import Config
 
 CPU = torch.device("cpu")
@@ -51,14 +51,14 @@ def test_the_guess_stays_where_nothing_gains(case, tmp_path):
 
 
 def test_what_is_wrong_is_not_taken(case, tmp_path, monkeypatch):
-    kernel = cases.gate.gated_residual
+    kernel = row_cases.gate.gated_residual
     guessed = dispatch.guess(1536)
     best = [guessed.rows * 2, guessed.warps]
 
     def wrong_there(*given):
         return kernel(*given) + (1 if dispatch._table().get(KEY) == best else 0)
 
-    monkeypatch.setattr(cases.gate, "gated_residual", wrong_there)
+    monkeypatch.setattr(row_cases.gate, "gated_residual", wrong_there)
     path = tmp_path / "table.json"
     tuned(case, path, best)
     assert json.loads(path.read_text())["configs"] == {}

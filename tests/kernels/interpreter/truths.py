@@ -1,9 +1,25 @@
 """The references in float64, and how properties are drawn."""
 
+import torch
 from hypothesis import Phase, settings
+from hypothesis import strategies as st
 
 # The interpreter is slow: a case that fails is told as it was drawn, not made smaller.
 QUICK = settings(deadline=None, derandomize=True, phases=(Phase.explicit, Phase.generate))
+
+
+LAYOUTS = st.sampled_from(["together", "heads first", "packed", "apart"])
+
+
+def laid(x, layout):
+    """Lay `x` [B, S, H, D] out in memory in one of LAYOUTS, with the same values."""
+    if layout == "heads first":
+        return x.transpose(1, 2).contiguous().transpose(1, 2)
+    if layout == "packed":  # one of q, k and v, as one product makes them
+        return torch.stack((x, x + 1, x - 1), 2)[:, :, 0]
+    if layout == "apart":  # channels two places apart: to be copied
+        return torch.stack((x, x + 1), -1)[..., 0]
+    return x.contiguous()
 
 
 def normalised(x, weight, bias, multiplier, shift, eps, kind):
