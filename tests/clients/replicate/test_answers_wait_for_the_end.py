@@ -92,8 +92,10 @@ def _followers(fits):
 
 
 def test_waiting_holds_neither_threads_nor_connections(market, make_client):
+    ref = market.ref  # asked for here: in the callers' threads it would hold connections
+
     def wait(_):
-        made = make_client().models.predictions.create(model=market.ref, input=GIVEN, wait=30)
+        made = make_client().models.predictions.create(model=ref, input=GIVEN, wait=30)
         return made.status
 
     with ThreadPoolExecutor(WAITERS) as callers:
