@@ -10,6 +10,7 @@ import torch
 
 from inference.bench.gpu import models
 from inference.bench.gpu.cases import FLUX_28, Case
+from inference.bench.gpu.tiny import TINY
 from inference.engine.device import pick_device
 from inference.engine.loaded import Loaded
 from inference.engine.optimise import ON_CUDA, REGISTRY, put_on, settled, take_off
@@ -30,10 +31,10 @@ ROUGH = 0.3
 @pytest.fixture(scope="module")
 def loaded() -> Loaded:
     """FLUX of four wide blocks with random weights."""
-    tiny = models.TINY["flux-dev"]
+    tiny = TINY["flux-dev"]
     kind, config = tiny.denoiser
     wide = dataclasses.replace(tiny, name="wide", denoiser=(kind, {**config, **WIDE}))
-    models.TINY["wide"] = wide
+    TINY["wide"] = wide
     device = pick_device()
     case: Case = dataclasses.replace(FLUX_28, model="wide", tiny=True)
     return models.load(case, models.pipeline(wide, device), device)
