@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import tempfile
@@ -91,6 +92,20 @@ def _whole(directories: list[str], out: str | None, *, compiling: bool) -> int:
     return 0
 
 
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError("a number of seconds, 0 or more")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("a whole number, 0 or more")
+    return value
+
+
 def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for name, said in (
         ("bench", "check and time the operations on a GPU, beside what else does the same"),
@@ -99,7 +114,7 @@ def _add_measuring(commands: argparse._SubParsersAction[argparse.ArgumentParser]
         measuring = commands.add_parser(name, help=said)
         measuring.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
         measuring.add_argument(
-            "--budget", type=float, default=540, help="seconds after which nothing new is begun"
+            "--budget", type=_seconds, default=540, help="seconds after which nothing new is begun"
         )
         measuring.add_argument("--out", help="file to write in the place of the committed one")
         measuring.add_argument("--only", default="", help="part of the names of cases")
@@ -114,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("ops", help="list the operations")
     compiling = commands.add_parser("manifest", help="compile what changed and write the manifest")
     compiling.add_argument("--check", action="store_true", help="write nothing, fail if stale")
-    compiling.add_argument("--sample", type=int, default=0, help="kernels that --check compiles")
+    compiling.add_argument("--sample", type=_count, help="kernels that --check compiles")
     compiling.add_argument("--all", action="store_true", help="compile everything anew")
     explaining = commands.add_parser("explain", help="say what a saved model would get, and why")
     explaining.add_argument(
@@ -135,7 +150,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _whole(parsed.models, parsed.out, compiling=not parsed.no_compiler)
     if parsed.command == "explain":
         return _explain(parsed.model, parsed.quality)
-    return _manifest(check=parsed.check, sample=parsed.sample, afresh=parsed.all)
+    if parsed.sample is not None and not parsed.check:
+        parser.error("--sample goes with --check")
+    return _manifest(check=parsed.check, sample=parsed.sample or 0, afresh=parsed.all)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,12 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device())
 
 
+def require_place(out: Path) -> None:
+    """Raise NotMeasured where `out` cannot be written: before minutes are spent, not after."""
+    if out.is_dir() or not os.access(out if out.exists() else out.parent, os.W_OK):
+        raise NotMeasured(f"{out} is no file that can be written")
+
+
 def bench(
     device: torch.device, budget: float, out: Path, only: str, *, quick: bool
 ) -> Iterator[str]:
@@ -39,6 +46,7 @@ def bench(
     found = [c for c in cases.every(CPU_SHRINK if cpu else 1) if only in c.name]
     if not found:
         raise NotMeasured(f"no case has {only} in its name")
+    require_place(out)
     run = measure.Bench(device, budget, CPU_NOTE if cpu else "")
     yield (
         f"{measure.device_name(device)}: copies {run.roofs.bytes / 1e9:.0f} GB/s,"
@@ -69,6 +77,8 @@ def tuned(device: torch.device, budget: float, out: Path | None, only: str) -> I
 
     Writes the table `out`, and what was measured on a CPU beside it.
     """
+    if out is not None:
+        require_place(out)
     if device.type == "cpu" and not _triton.INTERPRETED:
         calls = [call for call in starter_cases.every() if only in call.name]
         if not calls:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import inspect
 import json
 import os
 import shutil
@@ -29,9 +28,11 @@ from kernels.dispatch import say_once
 Code = Callable[[list[torch.Tensor]], list[torch.Tensor]]
 MOST = 64
 """Codes of one process: calls of more kinds than these run their references."""
+MOST_S = 900.0
+"""Seconds that one compilation may take."""
 
 _ready: dict[Any, Code | None] = {}
-_building: dict[Any, tuple[subprocess.Popen[bytes], Path]] = {}
+_building: dict[Any, tuple[subprocess.Popen[bytes], Path, float]] = {}
 _lock = threading.Lock()
 
 
@@ -63,18 +64,26 @@ def code(op: str, args: tuple[Any, ...]) -> Code | None:
         return _look_or_build(key, op, args)
 
 
-def _look_or_build(key: Any, op: str, args: tuple[Any, ...]) -> Code | None:
-    if key in _ready:
-        return _ready[key]
-    if key in _building:
-        process, path = _building[key]
+def _take_finished() -> None:
+    """Load what was compiled by now, whoever asked for it, and end what never finishes."""
+    for key, (process, path, began) in list(_building.items()):
         if process.poll() is None:
-            return None
+            if time.monotonic() - began < MOST_S:
+                continue
+            process.kill()
+            process.wait()
         del _building[key]
         _ready[key] = _load(path) if process.returncode == 0 else None
         if _ready[key] is None:
-            say_once(f"{op} was not compiled for this CPU: it runs its reference")
+            say_once(f"{key[0]} was not compiled for this CPU: it runs its reference")
+
+
+def _look_or_build(key: Any, op: str, args: tuple[Any, ...]) -> Code | None:
+    _take_finished()
+    if key in _ready:
         return _ready[key]
+    if key in _building:
+        return None
     path = _path(key)
     if path.exists():
         _ready[key] = _load(path)
@@ -87,21 +96,22 @@ def _look_or_build(key: Any, op: str, args: tuple[Any, ...]) -> Code | None:
     elif len(_ready) >= MOST:
         _ready[key] = None
     elif not _building:
-        _building[key] = (_order(op, args, path), path)
+        _building[key] = (_order(op, args, path), path, time.monotonic())
     return None
 
 
 def _path(key: Any) -> Path:
-    """Return the file of a key: all references, versions and the machine's instructions count."""
-    parts = [repr(key), _references(), torch.__version__, capability()]
+    """Return the file of a key: our sources, versions and the machine's instructions count."""
+    parts = [repr(key), _sources(), torch.__version__, capability()]
     return cache_dir() / f"{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:32]}.pt2"
 
 
 @functools.cache
-def _references() -> str:
-    from kernels.registry import REGISTRY  # which imports operations, which import this
-
-    return "\n".join(inspect.getsource(spec.reference) for spec in REGISTRY.values())
+def _sources() -> str:
+    """Return a digest of all that may change what is compiled: references call one another."""
+    here = Path(__file__).parent
+    files = [*sorted((here.parent / "ops").rglob("*.py")), here / "build.py", here / "calls.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def _order(op: str, args: tuple[Any, ...], path: Path) -> subprocess.Popen[bytes]:
@@ -145,7 +155,7 @@ def hoped_for(op: str, args: tuple[Any, ...]) -> bool:
 
 def busy() -> bool:
     """Whether anything is being compiled."""
-    return any(process.poll() is None for process, _ in list(_building.values()))
+    return any(process.poll() is None for process, *_ in list(_building.values()))
 
 
 def wait(seconds: float = 300) -> None:
@@ -157,7 +167,7 @@ def wait(seconds: float = 300) -> None:
 
 def forget() -> None:
     """Forget what was loaded or given up, and end what is being compiled."""
-    for process, _ in _building.values():
+    for process, *_ in _building.values():
         process.terminate()
         process.wait()
     _building.clear()

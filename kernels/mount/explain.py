@@ -33,14 +33,20 @@ def _configs(directory: Path) -> list[Path]:
 def _build(path: Path) -> Any:
     """Build the model that `path` is the configuration of, without its weights."""
     try:
-        config = json.loads(path.read_text())
-        kind = getattr(importlib.import_module("diffusers"), config["_class_name"])
-    except (ValueError, KeyError, AttributeError) as error:
-        raise NotExplained(f"{path} names no model that diffusers has") from error
+        diffusers = importlib.import_module("diffusers")
     except ImportError as error:
         raise NotExplained("explaining a model needs diffusers") from error
-    with torch.device("meta"):
-        return kind.from_config(config).eval()
+    try:
+        config = json.loads(path.read_text())
+        build = getattr(diffusers, config["_class_name"]).from_config
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotExplained(f"{path} names no model that diffusers has") from error
+    try:
+        with torch.device("meta"):
+            return build(config).eval()
+    except Exception as error:  # whatever the class makes of numbers that do not fit it
+        said = str(error).partition("\n")[0] or type(error).__name__
+        raise NotExplained(f"{path} has values that build no model: {said}") from error
 
 
 def explain(directory: Path, quality: str) -> Iterator[str]:

@@ -75,7 +75,8 @@ class Mounting:
         self.sites: dict[str, str] = {}
         self.left: dict[str, str] = {}
         self.tallies: defaultdict[tuple[str, tuple[int, ...]], Tally] = defaultdict(Tally)
-        self._undo: list[tuple[nn.Module, Forward | None]] = []
+        self._undo: list[tuple[nn.Module, Forward | None, Forward]] = []
+        self._undone = False
 
     def allows(self, spec: OpSpec) -> bool:
         """Whether the quality, and who mounts, let the operation run."""
@@ -95,15 +96,27 @@ class Mounting:
 
     def replace(self, module: nn.Module, forward: Forward) -> None:
         """Let `module` run `forward` until `undo`."""
-        self._undo.append((module, module.__dict__.get("forward")))
-        module.forward = forward
+        original = module.forward
+
+        @functools.wraps(forward)
+        def mounted(*args: Any, **kwargs: Any) -> Any:
+            return (original if self._undone else forward)(*args, **kwargs)
+
+        self._undo.append((module, module.__dict__.get("forward"), mounted))
+        module.forward = mounted
 
     def undo(self) -> None:
-        """Take everything off again."""
+        """Take everything off again.
+
+        What somebody put over ours since stays there, and finds beneath what was there before.
+        """
+        self._undone = True
         while self._undo:
-            module, before = self._undo.pop()
+            module, before, mounted = self._undo.pop()
+            if module.__dict__.get("forward") is not mounted:
+                continue
             if before is None:
-                module.__dict__.pop("forward", None)
+                del module.forward
             else:
                 module.forward = before
 

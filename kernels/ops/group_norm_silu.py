@@ -30,8 +30,8 @@ def group_statistics_kernel(
     image = tl.program_id(2).to(tl.int64)
     chunk = tl.program_id(0)
     x += image * pixels * channels
-    channel = tl.program_id(1) * C + tl.arange(0, C)
-    first = chunk * P * STEPS
+    channel = (tl.program_id(1) * C + tl.arange(0, C)).to(tl.int64)
+    first = (chunk * P * STEPS).to(tl.int64)
     # Sums of differences from the first pixel do not cancel where the mean is large.
     at = channel if LAST else channel * pixels
     origin = tl.load(

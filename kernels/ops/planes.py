@@ -23,7 +23,11 @@ def planes(x: torch.Tensor) -> tuple[torch.Tensor, bool]:
 
 @jit
 def places(pixel, channel, pixels, channels, LAST: tl.constexpr):
-    """Offsets [P, C] of `pixel` [P] and `channel` [C] in one image."""
+    """Offsets [P, C] of `pixel` [P] and `channel` [C] in one image, in 64 bits.
+
+    A decoder's last layers have 256 channels at full size: 2048 x 4096 pixels pass 2**31.
+    """
+    pixel, channel = pixel.to(tl.int64), channel.to(tl.int64)
     if LAST:
         at = pixel[:, None] * channels + channel[None, :]
     else:

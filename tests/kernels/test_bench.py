@@ -179,3 +179,32 @@ def test_candidates_begin_with_the_guess_and_stay_near_it():
     assert found[0] == Config(2, 4)
     assert set(found) == {Config(r, w) for r in (1, 2, 4) for w in (2, 4, 8)}
     assert dispatch.TABLE.name == "table.json"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["bench", "--budget", "-1"],
+        ["bench", "--budget", "nan"],
+        ["tune", "--budget", "soon"],
+        ["manifest", "--check", "--sample", "-3"],
+        ["manifest", "--sample", "25"],
+    ],
+    ids=str,
+)
+def test_a_number_that_makes_no_sense_is_refused_by_its_option(wrong, capsys):
+    with pytest.raises(SystemExit) as refused:
+        main(wrong)
+    assert refused.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["bench", "tune"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_measured(
+    command, tmp_path, capsys
+):
+    for place in (tmp_path, tmp_path / "absent" / "out"):
+        assert main([command, "--device", "cpu", "--out", str(place)]) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert said.err == f"error: {place} is no file that can be written\n"

@@ -179,3 +179,24 @@ def test_a_rotation_is_counted_step_by_step():
     with torch.inference_mode():
         assert moved_by(lambda: x.view(16, 8).view(8, 16).float() * table) == (6 + 12) * 128
         assert moved_by(lambda: x.to(torch.bfloat16)[1:]) == 0
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**WAN, "num_layers": "x"},
+        [WAN],
+        {"_class_name": 7},
+        {"_class_name": "logging"},
+        "no JSON",
+    ],
+    ids=str,
+)
+def test_a_config_that_builds_no_model_is_refused_in_a_line(config, tmp_path, capsys):
+    text = config if isinstance(config, str) else json.dumps(config)
+    (tmp_path / "config.json").write_text(text)
+    assert main(["explain", str(tmp_path)]) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "config.json" in said.err

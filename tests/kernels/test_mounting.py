@@ -94,3 +94,35 @@ def test_a_chain_is_noted_down_and_computed_at_its_use():
 def test_an_unknown_quality_is_refused():
     with pytest.raises(ValueError, match="quality is one of exact, high, fast, not best"):
         mount(nn.LayerNorm(8), "best")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_mountings_come_off_in_any_order(order):
+    model, run = models.wan()
+    plain = run()
+    mountings = [mount(model, "exact", references=True), mount(model, "high", references=True)]
+    for number in order:
+        mountings[number].undo()
+    for mounting in mountings:
+        mounting.tallies.clear()
+    assert torch.equal(run(), plain)
+    assert not any(mounting.tallies for mounting in mountings)
+
+
+def test_a_wrapper_put_over_a_mounting_stays_when_it_comes_off():
+    model, run = models.wan()
+    plain = run()
+    mounting = mount(model, references=True)
+    norm = model.blocks[0].norm1
+    beneath, calls = norm.forward, []
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return beneath(*args, **kwargs)
+
+    norm.forward = counted
+    mounting.undo()
+    assert torch.equal(run(), plain)
+    assert calls
+    norm.forward = beneath  # as a hook that comes off puts back what it found
+    assert torch.equal(run(), plain)

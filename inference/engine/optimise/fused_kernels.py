@@ -6,6 +6,7 @@ first time it meets a shape. Compiled blocks fuse the same chains, so only one o
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Collection
 from typing import TYPE_CHECKING
@@ -65,18 +66,14 @@ def put(
     fused, before = quality != EXACT and OPERATION not in leave, loaded.fused_loras
     leave = [name for name in leave if name != OPERATION]
     models = [*loaded.denoisers, getattr(loaded.base, "vae", None)]
-    mountings = [
-        mount(m, quality, leave=leave, references=references) for m in models if m is not None
-    ]
-
-    loaded.fused_loras = fused
-
-    def undo() -> None:
-        loaded.fused_loras = before
-        for mounting in reversed(mountings):
-            mounting.undo()
-
-    return undo
+    with contextlib.ExitStack() as stack:  # what is on comes off again where the next one fails
+        for model in models:
+            if model is not None:
+                mounting = mount(model, quality, leave=leave, references=references)
+                stack.callback(mounting.undo)
+        loaded.fused_loras = fused
+        stack.callback(setattr, loaded, "fused_loras", before)
+        return stack.pop_all().close
 
 
 # Estimates by counted bytes, not measured: the chains of gates are a quarter of what norms, gates

@@ -6,6 +6,7 @@ stated here is an estimate, so no default puts these on, only a profile that nam
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -58,16 +59,13 @@ def put(loaded: Loaded, method: Method, dense_layers: int = 0, *, references: bo
 
     if dense_layers < 0:
         raise ValueError(f"dense_layers is a whole number from 0 up, not {dense_layers}")
-    mountings = [
-        mount_sparse(denoiser, method, dense_layers=dense_layers, references=references)
-        for denoiser in loaded.denoisers
-    ]
-
-    def undo() -> None:
-        for mounting in reversed(mountings):
-            mounting.undo()
-
-    return undo
+    with contextlib.ExitStack() as stack:  # what is on comes off again where the next one fails
+        for denoiser in loaded.denoisers:
+            mounting = mount_sparse(
+                denoiser, method, dense_layers=dense_layers, references=references
+            )
+            stack.callback(mounting.undo)
+        return stack.pop_all().close
 
 
 def windows(tile: Sequence[int], window: Sequence[int]) -> Method:

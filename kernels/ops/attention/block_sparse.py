@@ -171,8 +171,10 @@ def launch(
     q, k, v = (common.packed(t) for t in (q, k, v))
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     lse = torch.empty((q.shape[0], q.shape[2], q.shape[1]), device=q.device)
-    counts, indices = counts.contiguous(), indices.contiguous()
     blocks, most = indices.shape[-2:]
+    lead = torch.broadcast_shapes(counts.shape[:2], indices.shape[:2])
+    counts = counts.expand(*lead, blocks).contiguous()
+    indices = indices.expand(*lead, blocks, most).contiguous()
     lists = (blocks if n > 1 else 0 for n in counts.shape[:2])
     per_batch, per_head = lists
     g = q if gate is None else common.packed(gate)

@@ -1,7 +1,10 @@
 """No call waits for a compiler: references serve until code is there, and where there is none."""
 
 import logging
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,3 +75,21 @@ def test_code_serves_all_sizes_bit_for_bit_once_it_is_there(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KERNELS_COMPILE", "0")
         assert compiled.code("gated_residual", (*given(4, 9, 123), "each"))
+
+
+def test_a_compilation_that_nobody_asks_for_again_holds_up_no_other():
+    ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+    ended.wait()
+    compiled._building[("norm", "of a call that came once")] = (ended, Path("none"), 0.0)
+    assert compiled.code("gated_residual", (*given(3, 40, 76), "each")) is None
+    assert [key[0] for key in compiled._building] == ["gated_residual"]
+    assert compiled._ready[("norm", "of a call that came once")] is None
+
+
+def test_a_compilation_that_never_ends_is_ended():
+    endless = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    began = time.monotonic() - compiled.MOST_S - 1
+    compiled._building[("norm", "an endless one")] = (endless, Path("none"), began)
+    compiled.code("gated_residual", (*given(3, 40, 78), "each"))
+    assert endless.poll() is not None
+    assert compiled._ready[("norm", "an endless one")] is None

@@ -120,3 +120,19 @@ def test_torch_finds_the_operator_well_made():
     starts = starts_of(123, 64)
     everything = lists(torch.ones(1, 1, 2, 2, dtype=torch.bool))
     torch.library.opcheck(block_sparse_attention, (q, k, v, *everything, starts, starts, 64, None))
+
+
+@settings(QUICK, max_examples=6)
+@given(
+    counts_of=st.sampled_from([(1, 1), (1, 2), (2, 1), (2, 2)]),
+    indices_of=st.sampled_from([(1, 1), (1, 2), (2, 1), (2, 2)]),
+)
+def test_counts_and_indices_are_shared_each_for_itself(counts_of, indices_of):
+    q, k, v = (draw(2, 128, 2, 64, dtype=torch.float16, seed=n) for n in range(3))
+    starts = starts_of(128, 64)
+    counts = torch.ones(*counts_of, 2, dtype=torch.int32)
+    numbers = torch.Generator().manual_seed(3)
+    indices = torch.randint(0, 2, (*indices_of, 2, 1), generator=numbers, dtype=torch.int32)
+    operands = (q, k, v, counts, indices, starts, starts, 64)
+    got, want = block_sparse_attention(*operands)[0], block_sparse_attention_ref(*operands)[0]
+    assert (got.float() - want.float()).abs().max() <= 2e-3 * want.float().abs().max()

@@ -6,8 +6,10 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels._triton import jit, tl
 from kernels.ops import group_norm_silu as group
 from kernels.ops import rms_norm_silu as rms
+from kernels.ops.planes import places
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -114,3 +116,18 @@ def test_torch_finds_the_operators_well_made():
     x = draw(2, 4, 3, 5).to(memory_format=torch.channels_last)
     torch.library.opcheck(group.group_norm_silu, (x, draw(4), draw(4), 2, 1e-6))
     torch.library.opcheck(rms.rms_norm_silu, (x, draw(4), None, 1e-12, False))
+
+
+@jit
+def last_places_kernel(out, pixels, channels, LAST: tl.constexpr):  # noqa: N803
+    pixel, channel = pixels - 2 + tl.arange(0, 2), channels - 2 + tl.arange(0, 2)
+    at = places(pixel, channel, pixels, channels, LAST)
+    tl.store(out + tl.arange(0, 2)[:, None] * 2 + tl.arange(0, 2)[None, :], at)
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("pixels", "channels"), [(4096 * 4096, 256), (17 * 1088 * 1920, 192)])
+def test_places_of_large_pictures_do_not_overflow(pixels, channels, last):
+    out = torch.zeros(4, dtype=torch.int64)
+    last_places_kernel[(1,)](out, pixels, channels, LAST=last)
+    assert out.max().item() == pixels * channels - 1
