@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inference.bench.report import percentile, surroundings, table
+from inference.options import at_least_one
 
 if TYPE_CHECKING:
     from inference.bench.subjects import Subject
@@ -169,11 +170,17 @@ def add_command(subparsers: Any) -> None:
 
     parser = subparsers.add_parser("bench", help="measure the engine beside others")
     parser.set_defaults(command=run)
-    parser.add_argument("--rounds", type=int, default=8, help="rounds after one that warms up")
+    parser.add_argument(
+        "--rounds", type=at_least_one, default=8, help="rounds after one that warms up"
+    )
     parser.add_argument("--seed", type=int, default=1000, help="of the first picture")
     parser.add_argument("--model", nargs="+", help="starter models (default: all)")
     parser.add_argument(
-        "--concurrency", type=int, nargs="+", default=list(CONCURRENCY), help="requests at once"
+        "--concurrency",
+        type=at_least_one,
+        nargs="+",
+        default=list(CONCURRENCY),
+        help="requests at once",
     )
     parser.add_argument(
         "--quality", nargs="+", choices=QUALITIES, default=list(QUALITIES), help="of ours"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from inference.commands.calibrate import load
 from inference.commands.run import USAGE, fail
+from inference.options import at_least_one
 
 if TYPE_CHECKING:
     from inference.engine.loaded import Loaded
@@ -29,7 +30,7 @@ def add_command(commands: Any) -> None:
     parser.add_argument("model", help="a model that ships, or a directory")
     parser.add_argument("sets", nargs="+", help="names joined by +, as in channels_last+compiled")
     parser.add_argument("--together", type=int, default=1, help="samples of one pass")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each is run")
+    parser.add_argument("--rounds", type=at_least_one, default=5, help="times that each is run")
 
 
 def _begin(loaded: Loaded, defaults: dict[str, Any], count: int) -> list[Sample]:

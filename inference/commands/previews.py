@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from inference.commands.run import model_of
+from inference.options import at_least_one
 
 
 def add_command(commands: Any) -> None:
@@ -19,7 +20,7 @@ def add_command(commands: Any) -> None:
     parser.set_defaults(command=run)
     parser.add_argument("model", help="a model that ships, or a directory")
     parser.add_argument("--steps", type=int, default=50, help="of each request")
-    parser.add_argument("--rounds", type=int, default=10, help="requests of each kind")
+    parser.add_argument("--rounds", type=at_least_one, default=10, help="requests of each kind")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -19,6 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     url = RunLock(var / "run.lock").holder_url()
     if url is None and not os.environ.get("DATABASE_URL"):
         print(f"note: no market runs on {var}; `make run` starts it", file=sys.stderr)
+        os.environ.setdefault("DATABASE_POOL_TIMEOUT", "0.5")  # waiting would bring none
     env = dict(os.environ) | local_environment(var, url, os.environ)
     argv = [sys.executable, str(environment.REPOSITORY / "manage.py"), *arguments]
     sys.stdout.flush()

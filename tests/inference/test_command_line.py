@@ -192,3 +192,14 @@ def test_help_says_what_an_option_is_by_default(
     assert "number of outputs (default: 1)" in said
     assert "default: None" not in said
     assert "default: False" not in said
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "some"])
+def test_rounds_that_measure_nothing_are_refused_by_their_option(
+    given: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["inference", "bench", f"--rounds={given}"])
+    with pytest.raises(SystemExit) as refused:
+        main()
+    assert refused.value.code == 2
+    assert f"--rounds: a whole number from 1 up, not {given}" in capsys.readouterr().err
