@@ -11,12 +11,14 @@ from billing import alerts
 from billing import services as billing
 from billing.rating import Rating
 from inference import protocol
+from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey, Organisation
 from marketplace.catalog import schemas
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Version
+from marketplace.core import flags
 from marketplace.core.clock import now
-from marketplace.core.errors import InsufficientFunds, InvalidInput, NotAllowed
+from marketplace.core.errors import InsufficientFunds, InvalidInput, NotAllowed, WrongState
 from marketplace.core.ids import new_id
 from marketplace.core.money import format_usd
 from marketplace.jobs import quoting
@@ -51,6 +53,14 @@ def replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
             fields={"Idempotency-Key": ["Used for another request."]},
         )
     return job
+
+
+def check_open(org: Organisation) -> None:
+    """Raise WrongState while the market takes no calls, NotAllowed where `org` is suspended."""
+    if not flags.is_on(flags.CALLS):
+        raise WrongState("The market takes no calls just now; try again soon.", code="calls_off")
+    if org.suspended_at is not None:
+        accounts.active_require(org)
 
 
 def allowed_models(api_key: ApiKey | None) -> list[str]:

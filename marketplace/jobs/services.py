@@ -14,12 +14,11 @@ from billing.rating import Rating
 from billing.split import Share
 from inference import protocol
 from marketplace.accounts import audit
-from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.catalog import acceptance, quota
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Price, Version
-from marketplace.core import flags, metrics
+from marketplace.core import metrics
 from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds, WrongState
 from marketplace.core.storage import storage
@@ -113,10 +112,7 @@ def job_submit(
     digest = requests.digest_of(ref, given, webhook_url)
     if idempotency_key and (earlier := requests.replay(org, idempotency_key, digest)):
         return earlier, True
-    if not flags.is_on(flags.CALLS):
-        raise WrongState("The market takes no calls just now; try again soon.", code="calls_off")
-    if org.suspended_at is not None:
-        accounts.active_require(org)
+    requests.check_open(org)
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
     acceptance.require(org, offer.licences)

@@ -76,7 +76,8 @@ def test_rows_are_whole_and_are_appended(tmp_path, capsys):
     for row in rows:
         assert row["ok"] == "True"
         assert float(row["microseconds"]) > 0
-        assert float(row["percent"]) >= 0  # written with one place: a busy machine rounds to 0
+        # Of a small case the share may round to 0.0; what it is the share of may not.
+        assert max(float(row["gb_s"]), float(row["tflop_s"])) > 0
         assert float(row["copy_gb_s"]) > 0
         assert float(row["matmul_tflop_s"]) > 0
         assert row["torch"] == torch.__version__
