@@ -41,9 +41,14 @@ VIDEO_FAMILIES = frozenset({"ltx", "wan"})
 """Those that make clips; the others make pictures."""
 
 PNG = "image/png"
+JPEG = "image/jpeg"
+WEBP = "image/webp"
 MP4 = "video/mp4"
-EXTENSIONS = {PNG: "png", MP4: "mp4"}
+GIF = "image/gif"
+EXTENSIONS = {PNG: "png", JPEG: "jpg", WEBP: "webp", MP4: "mp4", GIF: "gif"}
 """What a worker makes, each with the ending of its files' names."""
+OUTPUT_FORMAT = "output_format"
+"""The field of an input that chooses one of `output_formats`; it is no argument of a model."""
 
 EXACT = "exact"
 HIGH = "high"
@@ -66,9 +71,18 @@ def lora_field(index: int) -> str:
     return f"loras.{index}"
 
 
-def output_type(family: str) -> str:
-    """Return the content type of what a family makes."""
-    return MP4 if family in VIDEO_FAMILIES else PNG
+def output_formats(family: str) -> dict[str, str]:
+    """Return the names of what a family's outputs can be stored as, the usual one first."""
+    if family in VIDEO_FAMILIES:
+        return {"mp4": MP4, "gif": GIF}
+    return {"png": PNG, "jpeg": JPEG, "webp": WEBP}
+
+
+def output_type(family: str, wanted: Any = None) -> str:
+    """Return the content type of what a family makes, as `wanted` if that is a format of its."""
+    formats = output_formats(family)
+    usual = next(iter(formats.values()))
+    return formats.get(wanted, usual) if isinstance(wanted, str) else usual
 
 
 def check_profile(profile: Any) -> None:
@@ -259,7 +273,10 @@ class RunJob(Message):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output(Message):
-    """One uploaded file. Sizes are in bytes and pixels, `seconds` is set for video and audio."""
+    """One uploaded file. Sizes are in bytes and pixels, `seconds` is set for video and audio.
+
+    `nsfw` is what the safety checker of the weights says of it, None where they have none.
+    """
 
     index: int
     key: str
@@ -269,6 +286,7 @@ class Output(Message):
     width: int | None = None
     height: int | None = None
     seconds: float | None = None
+    nsfw: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,6 +357,7 @@ FAILURES = {
     "out_of_memory": "The device ran out of memory.",
     "worker_lost": "The worker was lost while it ran the job.",
     "worker_shutdown": "The worker shut down while it ran the job.",
+    "start_timeout": "No worker was free within the time that the call allowed.",
 }
 
 

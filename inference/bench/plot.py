@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 48, 16, 16, 44
 LINE_PX = 16
+DIGIT_PX = 7
+"""The width of a digit, at most."""
 TICKS = 5
 BELOW = 10
 """Points below the lowest mark down to which controls are drawn."""
+
+Box = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 
 def ticks(low: float, high: float, count: int = TICKS) -> list[float]:
@@ -63,13 +69,51 @@ def _control(axes: _Axes, rows: Sequence[dict[str, Any]], dashes: str) -> str:
     )
 
 
-def _mark(x: float, y: float, number: int, row: dict[str, Any]) -> str:
+def _meet(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _places(points: Sequence[tuple[float, float]]) -> list[tuple[float, float, int]]:
+    """Return where the number of each mark goes: x, y and how many lines away from its mark.
+
+    The nearest place that no mark and no earlier number takes, from the left to the right.
+    """
+    taken: list[Box] = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
+    found: dict[int, tuple[float, float, int]] = {}
+    for index in sorted(range(len(points)), key=lambda index: points[index]):
+        x, y = points[index]
+        wide = DIGIT_PX * len(str(index + 1))
+        found[index] = (x + 7, y - 5, 0)
+        for away, down, left in product(range(HEIGHT // LINE_PX), (False, True), (False, True)):
+            at_x = x - 6 - wide if left else x + 6
+            at_y = y + 14 + LINE_PX * away if down else y - 5 - LINE_PX * away
+            box = (at_x, at_y - 10, at_x + wide, at_y + 1)
+            inside = box[2] <= WIDTH and box[1] >= TOP and box[3] <= HEIGHT - BOTTOM
+            if inside and not any(_meet(box, other) for other in taken):
+                found[index] = (round(at_x, 1), round(at_y, 1), away)
+                taken.append(box)
+                break
+    return [found[index] for index in range(len(points))]
+
+
+def _mark(
+    point: tuple[float, float], place: tuple[float, float, int], number: int, row: dict[str, Any]
+) -> str:
     """A disc for what is recommended and a ring for what is not, with its number."""
+    (x, y), (at_x, at_y, away) = point, place
     fill = "currentColor" if row.get("recommended") else "none"
     said = escape(f"{row['variant']}: {row['judged']:g} % right, {row['ms_each']:g} ms each")
+    leader = ""
+    if away:
+        end_x = at_x if at_x > x else at_x + DIGIT_PX * len(str(number))
+        end_y, begin_y = (at_y + 2, y - 4) if at_y < y else (at_y - 10, y + 4)
+        leader = (
+            f'<line x1="{x}" y1="{round(begin_y, 1)}" x2="{round(end_x, 1)}" '
+            f'y2="{round(end_y, 1)}" stroke-width=".75" stroke-opacity=".5"/>'
+        )
     return (
-        f'<g><title>{said}</title><circle cx="{x}" cy="{y}" r="4" fill="{fill}"/>'
-        f'<text x="{x + 7}" y="{y - 5}">{number}</text></g>'
+        f'<g><title>{said}</title><circle cx="{x}" cy="{y}" r="4" fill="{fill}"/>{leader}'
+        f'<text x="{at_x}" y="{at_y}">{number}</text></g>'
     )
 
 
@@ -96,11 +140,16 @@ def frontier(rows: Sequence[dict[str, Any]]) -> str:
     key = "dashed: plain, fewer steps · dotted: exact, fewer steps · disc: beats fewer steps"
     y = HEIGHT + LINE_PX * lines
     legend.append(f'<text x="{LEFT}" y="{y}" opacity=".7">{key}</text>')
+    points = [axes.at(row) for row in marks]
+    places = _places(points)
     body = [
         *axes.lines(),
         _control(axes, plain, "6 4"),
         _control(axes, exact, "2 4"),
-        *(_mark(*axes.at(row), index + 1, row) for index, row in enumerate(marks)),
+        *(
+            _mark(point, place, index + 1, row)
+            for index, (row, point, place) in enumerate(zip(marks, points, places, strict=True))
+        ),
         *legend,
     ]
     return (

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from inference.protocol import EXTENSIONS, QUALITIES, output_type
+from inference.protocol import EXTENSIONS, QUALITIES, VIDEO_FAMILIES, output_formats
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -162,12 +162,12 @@ def _request(arguments: argparse.Namespace, loras: list[tuple[str, float]]) -> G
 
 def _out(given: str | None, family: str) -> Path:
     """Return where to write. Fails where the name does not fit what the model makes."""
-    kind = output_type(family)
-    ending = f".{EXTENSIONS[kind]}"
-    out = Path(given or f"out{ending}")
-    if out.suffix.lower() != ending:
-        made = "clips" if kind.startswith("video/") else "pictures"
-        fail(f"--out must end in {ending}, for this model makes {made}, not {out.name}", USAGE)
+    endings = [f".{EXTENSIONS[kind]}" for kind in output_formats(family).values()]
+    out = Path(given or f"out{endings[0]}")
+    if out.suffix.lower() not in endings:
+        made = "clips" if family in VIDEO_FAMILIES else "pictures"
+        listed = " or ".join(endings)
+        fail(f"--out must end in {listed}, for this model makes {made}, not {out.name}", USAGE)
     if not out.parent.is_dir():
         fail(f"--out: the directory {out.parent} does not exist", USAGE)
     return out
@@ -213,10 +213,11 @@ def _save(out: Path, result: GenerationResult) -> list[Path]:
     from inference.engine.encode import encode
 
     count = len(result.outputs)
+    kind = next(kind for kind, ending in EXTENSIONS.items() if out.suffix.lower() == f".{ending}")
     paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(count)]
     for path, media in zip(paths, result.outputs, strict=True):
         try:
-            path.write_bytes(encode(media).body)
+            path.write_bytes(encode(media, kind).body)
         except OSError as error:
             fail(f"{path}: {error.strerror}")
     return paths

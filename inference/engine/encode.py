@@ -1,4 +1,4 @@
-"""Turns what a model made into the file that a user gets: PNG or MP4. Needs no torch."""
+"""Turns what a model made into the file that a user gets. Needs no torch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import tempfile
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inference.engine.request import Video
-from inference.protocol import MP4, PNG, PREVIEW_MAX_BYTES
+from inference.protocol import GIF, JPEG, MP4, PNG, PREVIEW_MAX_BYTES, WEBP
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 
 H264 = {"crf": "17", "preset": "fast"}
 """Options of libx264: losses that cannot be seen, at about 80 frames of 832 x 480 a second."""
+STILLS: dict[str, tuple[str, dict[str, Any]]] = {
+    PNG: ("PNG", {"compress_level": 4}),
+    JPEG: ("JPEG", {"quality": 92, "subsampling": 0, "optimize": True}),
+    WEBP: ("WEBP", {"quality": 92, "method": 4}),
+}
+"""Pillow's name and options for each kind of picture; chroma keeps its full resolution in JPEG."""
 PREVIEW_SIDE = 256
 """Most pixels on a side of a preview."""
 PREVIEW_LEAST = 128
@@ -39,10 +45,23 @@ class Encoded:
     seconds: float | None = None
 
 
-def encode(media: Media) -> Encoded:
-    """Return the file of a picture or a clip. Takes long for a clip: not for the engine thread."""
+def encode(media: Media, content_type: str | None = None) -> Encoded:
+    """Return the file of a picture or a clip. Takes long for a clip: not for the engine thread.
+
+    `content_type` is one of those that `protocol.output_formats` names, None for PNG or MP4.
+    Raises ValueError for one that this kind of media cannot be.
+    """
     width, height = media.size
-    if isinstance(media, Video):
+    kind = content_type or (MP4 if isinstance(media, Video) else PNG)
+    if isinstance(media, Video) and kind == GIF:
+        return Encoded(
+            body=encode_gif(media),
+            content_type=GIF,
+            width=width,
+            height=height,
+            seconds=media.seconds,
+        )
+    if isinstance(media, Video) and kind == MP4:
         return Encoded(
             body=encode_mp4(media),
             content_type=MP4,
@@ -50,13 +69,40 @@ def encode(media: Media) -> Encoded:
             height=height + height % 2,
             seconds=media.seconds,
         )
-    return Encoded(body=encode_png(media), content_type=PNG, width=width, height=height)
+    if isinstance(media, Video) or kind not in STILLS:
+        raise ValueError(f"a {'clip' if isinstance(media, Video) else 'picture'} is no {kind}")
+    return Encoded(body=encode_still(media, kind), content_type=kind, width=width, height=height)
 
 
-def encode_png(image: Image) -> bytes:
-    """Return `image` as a PNG file, lossless and without metadata."""
+def encode_still(image: Image, content_type: str) -> bytes:
+    """Return `image` as a file without metadata: PNG is lossless, the others look the same."""
+    name, options = STILLS[content_type]
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", compress_level=4)
+    image.convert("RGB").save(buffer, format=name, **options)
+    return buffer.getvalue()
+
+
+def encode_gif(video: Video) -> bytes:
+    """Return `video` as a GIF that plays for ever; 256 colours a frame, times in 1/100 s.
+
+    What a frame lasts is rounded, and what that loses goes to the next, so the length is kept.
+    """
+    from PIL import Image
+
+    frames = [Image.fromarray(frame).quantize(method=Image.Quantize.FASTOCTREE)
+              for frame in video.frames]  # fmt: skip
+    ends = [round(100 * (i + 1) / video.fps) for i in range(len(frames))]
+    lasts = [10 * max(end - begin, 1) for begin, end in zip([0, *ends], ends, strict=False)]
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer,
+        format="GIF",
+        save_all=True,
+        append_images=frames[1:],
+        duration=lasts,
+        loop=0,
+        disposal=1,
+    )
     return buffer.getvalue()
 
 

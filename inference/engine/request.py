@@ -254,6 +254,7 @@ class GenerationResult:
     `timings_ms` has `wait` (for the device), `load`, `denoise` (text encoding included) and
     `decode`, in which other requests may have had a part; `usage.engine_ms` is the share of the
     device's time that was spent on this request, and `usage.steps` counts each output's steps.
+    `nsfw` is what the weights' safety checker says of each output, None where they have none.
     `notes` are what a user should be told, such as a fall-back for want of memory. `fetched` is
     set where the request waited for weights from another machine, and then `timings_ms["fetch"]`
     says how long, as a part of `load`.
@@ -263,6 +264,7 @@ class GenerationResult:
     seed: int
     timings_ms: dict[str, int]
     usage: Usage
+    nsfw: list[bool | None] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     fetched: FetchReport | None = None
 

@@ -54,6 +54,8 @@ class Sample:
     """Tokens of a forward pass that are worth batching; 0 where nobody knows."""
     decode_s: float = 0.0
     """Seconds that its decode has taken so far."""
+    nsfw: bool | None = None
+    """What the weights' safety checker says of the output; None where nobody looked."""
     key: Hashable = None
     memory: dict[Any, Any] = field(default_factory=dict)
     """What optimisations remember of this sample, by their own keys; gone when it is done."""

@@ -103,6 +103,7 @@ class Ticket:
             timings["fetch"] = milliseconds(min(fetched.seconds, self.load_s))
         result = GenerationResult(
             outputs=outputs,
+            nsfw=[sample.nsfw for sample in self.samples],
             seed=self.request.seed,
             timings_ms=timings,
             usage=usage,

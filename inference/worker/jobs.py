@@ -6,11 +6,12 @@ import hashlib
 import threading
 import time
 from dataclasses import dataclass, field, replace
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from inference.engine.encode import encode, encode_preview
+from inference.engine.encode import encode_preview
 from inference.engine.errors import EngineError, InvalidProfileError, InvalidRequestError
 from inference.engine.preview import Preview, Previews
 from inference.engine.profile import Profile
@@ -30,7 +31,7 @@ from inference.worker.channel import JobChannel
 from inference.worker.claim import Claim, claim, mark_done
 from inference.worker.inputs import fetch_all, fetch_loras
 from inference.worker.reports import report
-from inference.worker.upload import upload
+from inference.worker.upload import encode_for, upload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -270,11 +271,12 @@ class JobRunner:
         """Encode and upload; return the outputs and the seconds that each of the two took."""
         outputs: list[Output] = []
         encoding = uploading = 0.0
-        for slot, media in zip(job.uploads, result.outputs, strict=False):
+        flags = chain(result.nsfw, repeat(None))
+        for slot, media, nsfw in zip(job.uploads, result.outputs, flags, strict=False):
             began = time.monotonic()
-            file = encode(media)
+            file = encode_for(slot, media)
             encoded = time.monotonic()
-            outputs.append(upload(self._http, slot, file))
+            outputs.append(replace(upload(self._http, slot, file), nsfw=nsfw))
             encoding += encoded - began
             uploading += time.monotonic() - encoded
         metrics.SECONDS.labels("encode").observe(encoding)

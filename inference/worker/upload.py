@@ -10,11 +10,13 @@ from urllib.parse import urlsplit
 import structlog
 import urllib3
 
+from inference.engine.encode import encode
 from inference.engine.errors import EngineError
 from inference.protocol import Output, UploadSlot
 
 if TYPE_CHECKING:
     from inference.engine.encode import Encoded
+    from inference.engine.request import Media
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,14 @@ class OutputRefusedError(UploadFailedError):
     """The file is not one that its slot allows, and would not be so in another try."""
 
     retryable = False
+
+
+def encode_for(slot: UploadSlot, media: Media) -> Encoded:
+    """Return the file that `slot` awaits. Raises OutputRefusedError for media of another kind."""
+    try:
+        return encode(media, slot.content_type)
+    except ValueError as error:
+        raise OutputRefusedError(f"output {slot.index}: {error}") from error
 
 
 def check_slot(slot: UploadSlot, file: Encoded) -> None:

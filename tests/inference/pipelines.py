@@ -22,7 +22,10 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessor,
     CLIPTextConfig,
     CLIPTextModel,
     CLIPTextModelWithProjection,
@@ -105,13 +108,35 @@ def _unet(**config: Any) -> UNet2DConditionModel:
     ).eval()
 
 
+def build_checker(threshold: float) -> tuple[StableDiffusionSafetyChecker, CLIPImageProcessor]:
+    """Return a random safety checker that flags what is nearer to a concept than `threshold`."""
+    parts = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1,
+             "num_attention_heads": 2}  # fmt: skip
+    config = CLIPConfig(
+        text_config=parts, vision_config={**parts, "image_size": 32, "patch_size": 8},
+        projection_dim=16,
+    )  # fmt: skip
+    checker = StableDiffusionSafetyChecker(config)
+    checker.concept_embeds_weights.data.fill_(threshold)
+    checker.special_care_embeds_weights.data.fill_(2)
+    size = {"height": 32, "width": 32}
+    return checker, CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=size)
+
+
 def build_sd(
-    directory: Path, *, scheduler: Any = None, inpaint: bool = False, told: bool = False
+    directory: Path,
+    *,
+    scheduler: Any = None,
+    inpaint: bool = False,
+    told: bool = False,
+    threshold: float | None = None,
 ) -> Path:
     """Save a random StableDiffusionPipeline of 64 x 64 pixels to `directory` and return it.
 
-    `inpaint` gives the UNet 9 channels; `told` tells it the guidance, as in LCM.
+    `inpaint` gives the UNet 9 channels; `told` tells it the guidance, as in LCM; with a
+    `threshold` it has a safety checker, which flags all at -2 and nothing at 2.
     """
+    checker, reader = (None, None) if threshold is None else build_checker(threshold)
     torch.manual_seed(0)
     clip = _clip_tokenizer()
     (StableDiffusionInpaintPipeline if inpaint else StableDiffusionPipeline)(
@@ -124,9 +149,9 @@ def build_sd(
             time_cond_proj_dim=8 if told else None,
         ),
         scheduler=scheduler or DDIMScheduler(steps_offset=1, clip_sample=False),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
+        safety_checker=checker,
+        feature_extractor=reader,
+        requires_safety_checker=checker is not None,
     ).save_pretrained(directory)
     return directory
 

@@ -65,7 +65,7 @@ def test_loras_that_ship_are_listed_with_the_models(
     [
         (["--model", "no-such-model"], 1, "there are: starter-image, starter-video"),
         (["--model", "noop", "--steps", "0"], 2, "steps must be between 1 and 200"),
-        (["--model", "noop", "--out", "x.jpg"], 2, "--out must end in .png"),
+        (["--model", "noop", "--out", "x.tiff"], 2, "--out must end in .png or .jpg or .webp"),
         (["--model", "noop", "--out", "/no/such/x.png"], 2, "does not exist"),
         (["--model", "noop", "--out", "x.mp4"], 2, "this model makes pictures"),
         (["--model", "/"], 1, "no readable model_index.json"),

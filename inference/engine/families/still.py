@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from inference.engine.errors import InvalidRequestError
 from inference.engine.families.base import Family
 from inference.engine.request import TEXT_TO_IMAGE, GenerationRequest
+from inference.engine.safety import is_nsfw
 from inference.engine.sample import Inputs, Sample
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
     from inference.engine.loaded import Loaded
     from inference.engine.request import Media
@@ -106,13 +108,14 @@ class StillFamily(Family):
         sample.latents = ((1 - mask) * known + mask * sample.latents).to(sample.latents.dtype)
 
     def decode(self, sample: Sample) -> Generator[None, None, Media]:
-        """Decode in one slice."""
+        """Decode in one slice, and have the picture looked at in another."""
         yield
         pixels = self.decode_latents(sample)
         yield
-        processor = sample.loaded.base.image_processor
-        media: Media = processor.postprocess(pixels, output_type="pil")[0]
-        return media
+        base = sample.loaded.base
+        picture: Image = base.image_processor.postprocess(pixels, output_type="pil")[0]
+        sample.nsfw = is_nsfw(base, picture)
+        return picture
 
     def preview_frame(self, sample: Sample) -> torch.Tensor:
         """Decode the picture."""

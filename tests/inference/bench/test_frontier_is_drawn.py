@@ -1,6 +1,7 @@
 """The plot is well-formed and has a mark for every row that was measured."""
 
 import xml.etree.ElementTree as ET
+from itertools import combinations
 from typing import Any
 
 import pytest
@@ -27,6 +28,20 @@ def test_a_mark_for_each_and_a_line_for_the_control() -> None:
     across, down = ([float(c.get(k, "nan")) for c in circles] for k in ("cx", "cy"))
     assert across[0] > across[1]
     assert down[0] < down[1]
+
+
+def test_numbers_of_marks_at_one_place_stand_apart() -> None:
+    crowd = [
+        {"variant": f"v{n}", "kind": "alone", "judged": 92.0, "ms_each": 90 + n / 4}
+        for n in range(12)
+    ]
+    root = ET.fromstring(frontier([*ROWS, *crowd]))
+    numbers = [t for group in root.iter(f"{SVG}g") for t in group.findall(f"{SVG}text")]
+    numbers = [t for t in numbers if t.get("text-anchor") is None and (t.text or "").isdecimal()]
+    assert len(numbers) == 14
+    places = [(float(t.get("x", "nan")), float(t.get("y", "nan"))) for t in numbers]
+    for (x, y), (other_x, other_y) in combinations(places, 2):
+        assert abs(x - other_x) >= 7 or abs(y - other_y) >= 11
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 87.3), (61.2, 100), (99.9, 100), (0, 3000)])

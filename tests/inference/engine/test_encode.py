@@ -75,6 +75,43 @@ def test_a_picture_is_a_png_without_metadata() -> None:
     assert (found.format, found.info) == ("PNG", {})
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("image/jpeg", "JPEG"), ("image/webp", "WEBP"), ("image/png", "PNG")]
+)
+def test_a_picture_is_of_the_kind_that_is_asked_for(kind: str, name: str) -> None:
+    ramp = np.zeros((64, 96, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.linspace(0, 255, 96), np.linspace(0, 255, 64)[:, None]
+    picture = Image.fromarray(ramp)
+    picture.info["prompt"] = "secret"
+    file = encode(picture, kind)
+    found = Image.open(io.BytesIO(file.body))
+    assert (file.content_type, found.format, found.size) == (kind, name, (96, 64))
+    assert "prompt" not in found.info
+    assert b"secret" not in file.body
+    assert np.abs(np.asarray(found.convert("RGB")).astype(int) - ramp).mean() < 2
+
+
+def test_a_gif_lasts_as_long_as_its_clip() -> None:
+    made = clip(frames=17, fps=16)
+    file = encode(made, "image/gif")
+    assert (file.content_type, file.width, file.height) == ("image/gif", 96, 64)
+    found = Image.open(io.BytesIO(file.body))
+    assert (found.n_frames, found.info["loop"]) == (17, 0)
+    lasts = []
+    for index in range(found.n_frames):
+        found.seek(index)
+        lasts.append(found.info["duration"])
+        seen = np.asarray(found.convert("RGB")).astype(int)
+        assert np.abs(seen - made.frames[index]).mean() < 16, index
+    assert abs(sum(lasts) / 1000 - made.seconds) < 0.01
+
+
+@pytest.mark.parametrize("kind", ["image/png", "image/webp", "text/html"])
+def test_a_clip_is_no_picture(kind: str) -> None:
+    with pytest.raises(ValueError, match=kind):
+        encode(clip(frames=1), kind)
+
+
 @pytest.mark.parametrize("module", ["inference.engine.encode", "inference.worker.inputs"])
 def test_neither_files_in_nor_files_out_need_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

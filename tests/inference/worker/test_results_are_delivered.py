@@ -42,12 +42,20 @@ def test_a_clip_is_uploaded_and_described(control: Control, runner: JobRunner) -
         assert container.streams.video[0].frames == 9
 
 
+def test_what_the_safety_checker_said_is_reported(control: Control, runner: JobRunner) -> None:
+    job = control.job(uploads=[slot(control)])
+    result = clip_result()
+    assert runner._deliver(job, result)[0][0].nsfw is None
+    result.nsfw.append(True)
+    assert runner._deliver(job, result)[0][0].nsfw is True
+
+
 def test_a_clip_where_a_picture_was_awaited_is_not_sent(
     control: Control, runner: JobRunner
 ) -> None:
     puts = len(control.receiver.puts)
     job = control.job(uploads=[slot(control, content_type="image/png")])
-    with pytest.raises(OutputRefusedError, match="video/mp4 where image/png was awaited"):
+    with pytest.raises(OutputRefusedError, match="a clip is no image/png"):
         runner._deliver(job, clip_result())
     assert len(control.receiver.puts) == puts
 
