@@ -18,6 +18,7 @@ def beat_schedule(sweep: float) -> dict[str, dict[str, Any]]:
             ("repair-dispatch", "jobs.sweep", sweep, protocol.QUEUE_CONTROL),
             ("deliver-webhooks", "jobs.deliver_webhooks", sweep, protocol.QUEUE_OUTBOUND),
             ("send-account-events", "accounts.send_events", sweep, protocol.QUEUE_OUTBOUND),
+            ("mail-endpoints", "jobs.mail_endpoints", 60.0, protocol.QUEUE_OUTBOUND),
             ("send-alerts", "billing.send_alerts", 60.0, protocol.QUEUE_OUTBOUND),
             ("expire-grants", "billing.expire_grants", 60.0, protocol.QUEUE_CONTROL),
             ("rebalance-wallets", "billing.rebalance_wallets", 60.0, protocol.QUEUE_CONTROL),

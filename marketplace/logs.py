@@ -34,13 +34,17 @@ def configure(*, level: str, pool_level: str) -> dict[str, Any]:
                 ],
             }
         },
-        "filters": {"routes": {"()": "marketplace.core.middleware.RouteInsteadOfPath"}},
+        "filters": {
+            "routes": {"()": "marketplace.core.middleware.RouteInsteadOfPath"},
+            "no_query": {"()": "marketplace.core.middleware.AddressWithoutQuery"},
+        },
         "handlers": {
             "stderr": {"class": "logging.StreamHandler", "formatter": "json", "filters": ["routes"]}
         },
         "root": {"handlers": ["stderr"], "level": level},
         "loggers": {
             "uvicorn.access": {"level": "WARNING"},
+            "uvicorn.error": {"filters": ["no_query"]},
             "celery.app.trace": {"level": "WARNING"},
             "celery.worker.strategy": {"level": "WARNING"},
             "urllib3": {"level": "WARNING"},

@@ -9,10 +9,10 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models.functions import Lower
 
+from marketplace.accounts import webhook_models  # noqa: F401
 from marketplace.accounts.querysets import OrgQuerySet
 from marketplace.core.clock import now
 from marketplace.core.ids import new_id
-from marketplace.core.webhooks import WebhookRow
 
 SLUG = RegexValidator(
     r"^[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?$",
@@ -81,9 +81,6 @@ class Organisation(models.Model):
         max_length=80, blank=True, editable=False, db_default=""
     )
     webhook_secret_before_until = models.DateTimeField(null=True, blank=True, editable=False)
-    webhook_url = models.URLField(
-        blank=True, max_length=2000, help_text="Is told of alerts and other events of the account."
-    )
     monthly_budget_nano = models.BigIntegerField(
         null=True, blank=True, help_text="Most that all its jobs may cost in a UTC month."
     )
@@ -112,32 +109,6 @@ class Organisation(models.Model):
         until = self.webhook_secret_before_until
         before = [self.webhook_secret_before] if until is not None and until > now() else []
         return [self.webhook_secret, *before]
-
-
-class AccountEvent(WebhookRow):
-    """One event of an organisation's account for its own server, as it was written then."""
-
-    id = models.UUIDField(primary_key=True)
-    org = models.ForeignKey(Organisation, models.PROTECT, related_name="account_events")
-    objects = OrgQuerySet.as_manager()
-
-    class Meta:
-        """Due rows are found by a partial index."""
-
-        ordering: ClassVar[list[str]] = ["-created_at"]
-        indexes: ClassVar[list[models.Index]] = [
-            models.Index(
-                fields=["next_attempt_at"],
-                condition=models.Q(delivery="pending"),
-                name="account_event_due",
-            ),
-            models.Index(fields=["org", "-created_at", "-id"], name="account_event_newest"),
-        ]
-
-    @property
-    def secrets(self) -> list[str]:
-        """Return the organisation's signing secrets."""
-        return self.org.webhook_secrets
 
 
 class Role(models.TextChoices):

@@ -1,6 +1,6 @@
 """Reads of users, organisations and keys."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.db.models import Q, QuerySet
 
@@ -32,19 +32,32 @@ def api_key_authenticate(token: str) -> ApiKey:
     )
     if key is None:
         raise NotAuthenticated("This API key does not exist here.", code="unknown_key")
-    if key.revoked_at is not None:
-        raise NotAuthenticated("This API key was revoked.", code="revoked_key")
     moment = now()
+    _require_live(key, moment)
     if key.digest != shown and (key.before_until is None or key.before_until <= moment):
         raise NotAuthenticated(
             "This API key was rotated, and its old secret has ended.", code="rotated_key"
         )
-    if key.expires_at is not None and key.expires_at <= moment:
-        raise NotAuthenticated("This API key has expired.", code="expired_key")
     if key.last_used_at is None or key.last_used_at < moment - _LAST_USED_EVERY:
         ApiKey.objects.filter(
             Q(last_used_at__isnull=True) | Q(last_used_at__lt=moment - _LAST_USED_EVERY), pk=key.pk
         ).update(last_used_at=moment)
+    return key
+
+
+def _require_live(key: ApiKey, moment: datetime) -> None:
+    if key.revoked_at is not None:
+        raise NotAuthenticated("This API key was revoked.", code="revoked_key")
+    if key.expires_at is not None and key.expires_at <= moment:
+        raise NotAuthenticated("This API key has expired.", code="expired_key")
+
+
+def api_key_of_id(key_id: str) -> ApiKey:
+    """Return the key that something we signed stands for. Raises NotAuthenticated once it ended."""
+    key = ApiKey.objects.select_related("org", "project").filter(pk=parse_id(key_id)).first()
+    if key is None:
+        raise NotAuthenticated("This API key does not exist here.", code="unknown_key")
+    _require_live(key, now())
     return key
 
 

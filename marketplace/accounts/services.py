@@ -35,7 +35,7 @@ GIVERS = {
 }
 """Scopes that only members of these roles may give to a key, and whose keys end with the role."""
 FIXED_FIELDS = (
-    "id", "slug", "webhook_secret", "webhook_url", "monthly_budget_nano", "created_at",
+    "id", "slug", "webhook_secret", "monthly_budget_nano", "created_at",
     "keep_days", "webhook_secret_shown_at", "webhook_secret_before", "webhook_secret_before_until",
     "suspended_at",
 )  # fmt: skip

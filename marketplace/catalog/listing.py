@@ -152,6 +152,7 @@ def inputs_set(
     schemas.check_schema(schema)
     uri = draft.weights.get("uri", "")
     version_checks.check_machine(family, uri, hardware_class, max_engine_s)
+    version_checks.check_output_format(schema, family)
     values = {
         "family": family,
         "schema": schema,

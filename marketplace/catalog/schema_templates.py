@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from inference.protocol import VIDEO_FAMILIES
+from inference.protocol import OUTPUT_FORMAT, VIDEO_FAMILIES, output_formats
 
 _TEXT = {"type": "string", "maxLength": 2000}
 _SIDES = {"sd": (512, 1024), "wan": (832, 1280), "ltx": (768, 1280)}
@@ -53,6 +53,7 @@ def template_of(family: str, uri: str = "") -> dict[str, Any]:
 def _of_family(family: str) -> dict[str, Any]:
     side, most = _SIDES.get(family, (1024, 2048))
     edge = {"type": "integer", "minimum": 256, "maximum": most, "multipleOf": 16, "default": side}
+    formats = output_formats(family)
     properties: dict[str, Any] = {
         "prompt": {**_TEXT, "minLength": 1, "title": "Prompt"},
         "negative_prompt": {**_TEXT, "default": "", "title": "Negative prompt"},
@@ -84,6 +85,12 @@ def _of_family(family: str) -> dict[str, Any]:
             "title": "Guidance",
         },
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1, "title": "Seed"},
+        OUTPUT_FORMAT: {
+            "type": "string",
+            "enum": list(formats),
+            "default": next(iter(formats)),
+            "title": "Format",
+        },
     }
     return {
         "type": "object",

@@ -14,7 +14,7 @@ from billing.rating import PriceTerms
 from billing.split import Share
 from marketplace.accounts.models import Organisation
 from marketplace.catalog import chains, rollouts
-from marketplace.catalog.models import Licence, Model, Price, Status, Version
+from marketplace.catalog.models import Licence, Model, Price, Status, Version, Visibility
 from marketplace.catalog.rollout_models import Retirement
 from marketplace.core.clock import now
 from marketplace.core.errors import NotFound, WrongState
@@ -95,6 +95,15 @@ def models_of(org: Any) -> "QuerySet[Model]":
     """Return an organisation's own listings."""
     found: QuerySet[Model] = _with_versions(Model.objects.for_org(org)).order_by("-created_at")
     return found
+
+
+def models_callable(org: Any) -> "QuerySet[Model]":
+    """Return what a list shows `org` to call: public models and its own, newest first."""
+    versions = Version.objects.runnable_by(org).filter(
+        Q(model__visibility=Visibility.PUBLIC) | Q(model__org=org)
+    )
+    found: QuerySet[Model] = Model.objects.filter(pk__in=versions.values("model"))
+    return found.select_related("org").order_by("-created_at", "-pk")
 
 
 def model_get(*, vendor: str, name: str, org: Any | None) -> Model:
@@ -206,6 +215,11 @@ def ref_of(*, named: str, org: Any) -> str:
     Also `vendor/name:id`. Raises NotFound for an id that `org` cannot call.
     """
     path, _, version = named.rpartition(":")
+    if version.isdecimal() and not path and len(version) < 10:
+        raise NotFound(
+            f"Version {version} of which model? Name it as vendor/name:{version}, or by its id.",
+            code="model_not_found",
+        )
     if "/" in named and (not path or version.isdecimal()):
         return named
     found = Version.objects.runnable_by(org).filter(pk=parse_id(version)).select_related(

@@ -150,6 +150,7 @@ def version_create(
     if licence.org_id != model.org_id:
         raise InvalidInput("The licence is not yours.", fields={"licence": ["Not yours."]})
     version_checks.check_machine(family, weights_uri, hardware_class, max_engine_s)
+    version_checks.check_output_format(input_schema, family)
     version_checks.check_parents(model.org, base, parents)
     version_checks.check_lora(lora, family, base)
     made_from = [*([base] if base else []), *parents]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from inference.protocol import MP4, PROFILE_KEYS, output_type
+from inference.protocol import MP4, OUTPUT_FORMAT, PROFILE_KEYS, output_formats, output_type
 from inference.protocol import check_profile as protocol_check
 from marketplace.accounts.models import Organisation
 from marketplace.catalog.models import Task, Version
@@ -33,6 +33,20 @@ def check_profile(profile: dict[str, Any]) -> None:
             raise ValueError(f"profile has no {unknown[0]}; it has {', '.join(PROFILE_KEYS)}")
     except ValueError as error:
         raise InvalidInput(str(error), fields={"profile": [str(error)]}) from error
+
+
+def check_output_format(schema: dict[str, Any], family: str) -> None:
+    """Raise InvalidInput where the schema offers a format that no worker makes of this family."""
+    node = schema["properties"].get(OUTPUT_FORMAT)
+    if node is None:
+        return
+    known = list(output_formats(family))
+    offered = node.get("enum", [node["const"]] if "const" in node else None)
+    if not offered or not set(map(str, offered)) <= set(known):
+        why = f"Its `enum` names some of {', '.join(known)}, as this family's outputs can be."
+        raise InvalidInput(
+            f"{OUTPUT_FORMAT}: {why}", fields={f"input_schema.properties.{OUTPUT_FORMAT}": [why]}
+        )
 
 
 def check_lora(lora: bool, family: str, base: Version | None) -> None:

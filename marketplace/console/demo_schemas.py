@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from inference.protocol import OUTPUT_FORMAT, output_formats
+
 SIZE = 128
 """Pixels on a side of a picture: what the starter model was trained for."""
 CLIP_SIZE = 64
@@ -10,8 +12,15 @@ CLIP_FPS = 8
 
 
 def _schema(
-    *, size: int, steps: int, max_steps: int, prompt: dict[str, Any], more: dict[str, Any]
+    *,
+    family: str,
+    size: int,
+    steps: int,
+    max_steps: int,
+    prompt: dict[str, Any],
+    more: dict[str, Any],
 ) -> dict[str, Any]:
+    formats = list(output_formats(family))
     return {
         "type": "object",
         "required": ["prompt"],
@@ -55,6 +64,13 @@ def _schema(
                 "description": "The same seed draws the same thing.",
             },
             **more,
+            OUTPUT_FORMAT: {
+                "type": "string",
+                "enum": formats,
+                "default": formats[0],
+                "title": "Format",
+                "description": "Of the file that you get.",
+            },
             "width": {"type": "integer", "const": size, "default": size, "title": "Width"},
             "height": {"type": "integer", "const": size, "default": size, "title": "Height"},
         },
@@ -64,6 +80,7 @@ def _schema(
 def picture_schema(*, steps: int, max_steps: int) -> dict[str, Any]:
     """Return the input of the picture starter with its default and greatest number of steps."""
     return _schema(
+        family="flux",
         size=SIZE,
         steps=steps,
         max_steps=max_steps,
@@ -87,6 +104,7 @@ def picture_schema(*, steps: int, max_steps: int) -> dict[str, Any]:
 def clip_schema() -> dict[str, Any]:
     """Return the input of the video starter, which knows clips of one length."""
     return _schema(
+        family="wan",
         size=CLIP_SIZE,
         steps=8,
         max_steps=50,

@@ -3,7 +3,8 @@
 from django.contrib import admin
 
 from billing.models import Grant, SpendAlert
-from marketplace.accounts.models import AccountEvent, Project
+from marketplace.accounts.models import Project
+from marketplace.accounts.webhook_models import AccountEvent
 from marketplace.console.rows import OutboxAdmin, ReadOnly
 from marketplace.core.money import format_usd
 

@@ -27,6 +27,7 @@ _EXCHANGE_S = 15.0
 _ANSWER_MAX = 64 * 1024
 _REDIRECTS = 3
 _ASCII_HOST = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_NOT_PUBLIC = "The host {host} does not lead to a public address."
 _IN_TARGET = "/?%:@!$&'()*+,;=~"  # what a request target may hold besides letters and digits
 # IPv6 ranges with an IPv4 address inside, to which a gateway may forward: NAT64, 6to4, Teredo.
 _CARRIES_IPV4 = [
@@ -47,6 +48,10 @@ class OutboundFailed(MarketError):
 
     status = 502
     code = "url_failed"
+
+
+class OutboundUnreached(OutboundFailed):
+    """No connection came about, so nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +86,29 @@ def _ascii_host(host: str) -> str:
     return encoded
 
 
+def _address_in(host: str) -> str | None:
+    """Return the address that `host` means without a look-up, None for a name that needs one.
+
+    Resolvers take short, octal and hexadecimal IPv4 (`127.1`, `0x7f.1`, `2130706433`) as addresses,
+    and RFC 6761 gives `localhost` to loopback.
+    """
+    if ":" in host:
+        return host
+    bare = host.rstrip(".").lower()
+    if bare == "localhost" or bare.endswith(".localhost"):
+        return "127.0.0.1"
+    try:
+        return socket.inet_ntoa(socket.inet_aton(bare))
+    except OSError:
+        return None
+
+
 def check_url(url: str) -> tuple[str, str, int, str]:
     """Return (scheme, host, port, path with query) of an acceptable URL, without resolving it.
 
     Host and path are ASCII: an international name is IDNA-encoded, a path percent-encoded.
-    Raises OutboundRefused for another scheme, credentials, or a bad host or port.
+    Raises OutboundRefused for another scheme, credentials, a bad host or port, or a host that is
+    an address which is not public; where a name leads is seen by `resolve` alone.
     """
     try:
         parts = urlsplit(url)
@@ -98,20 +121,25 @@ def check_url(url: str) -> tuple[str, str, int, str]:
         raise OutboundRefused("The URL names no host.")
     if parts.username or parts.password:
         raise OutboundRefused("The URL must not contain credentials.")
+    host = _ascii_host(parts.hostname)
+    address = _address_in(host)
+    if address is not None and not _is_allowed(address):
+        raise OutboundRefused(_NOT_PUBLIC.format(host=host))
     path = parts.path or "/"
     target = quote(f"{path}?{parts.query}" if parts.query else path, safe=_IN_TARGET)
-    return parts.scheme, _ascii_host(parts.hostname), port, target
+    return parts.scheme, host, port, target
 
 
 def resolve(host: str, port: int) -> str:
     """Return one address of `host` to connect to. Raises OutboundRefused if any is not public."""
+    known = _address_in(host)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(known or host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise OutboundFailed(f"The host {host} cannot be found.") from error
+        raise OutboundUnreached(f"The host {host} cannot be found.") from error
     addresses = [str(info[4][0]) for info in found]
     if not addresses or not all(_is_allowed(address) for address in addresses):
-        raise OutboundRefused(f"The host {host} does not lead to a public address.")
+        raise OutboundRefused(_NOT_PUBLIC.format(host=host))
     return addresses[0]
 
 
@@ -172,6 +200,10 @@ def _connect(deadline: _Deadline, address: str, port: int, tls_name: str | None)
     return connection
 
 
+def _unanswered(host: str, error: Exception, deadline: _Deadline) -> str:
+    return f"{host} did not answer: {'too slow' if deadline.passed else type(error).__name__}"
+
+
 def _exchange(
     method: str,
     url: str,
@@ -189,13 +221,16 @@ def _exchange(
     exchange = http.client.HTTPConnection(address, port)
     try:
         exchange.sock = _connect(deadline, address, port, host if scheme == "https" else None)
+    except (OSError, ValueError) as error:
+        exchange.close()
+        raise OutboundUnreached(_unanswered(host, error, deadline)) from error
+    try:
         exchange.request(method, path, body=body, headers=sent)
         response = exchange.getresponse()
         content = response.read(most)
         response.close()
     except (http.client.HTTPException, OSError, ValueError) as error:
-        why = "too slow" if deadline.passed else type(error).__name__
-        raise OutboundFailed(f"{host} did not answer: {why}") from error
+        raise OutboundFailed(_unanswered(host, error, deadline)) from error
     finally:
         exchange.close()
     if deadline.passed:  # a body without a length ends where the socket was shut down

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 
 import structlog
-from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.core.exceptions import BadRequest
+from django.http import HttpRequest, HttpResponse
 
 from marketplace.core import metrics
 from marketplace.core.database import give_back
@@ -33,6 +34,18 @@ class RouteInsteadOfPath(logging.Filter):
         return True
 
 
+class AddressWithoutQuery(logging.Filter):
+    """Cuts the query off the addresses of sockets, where browsers have to put a token."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record's arguments; keep every record."""
+        if "WebSocket" in str(record.msg) and isinstance(record.args, tuple):
+            record.args = tuple(
+                part.partition("?")[0] if isinstance(part, str) else part for part in record.args
+            )
+        return True
+
+
 def _route(request: HttpRequest) -> str:
     return request.resolver_match.route if request.resolver_match else "unmatched"
 
@@ -49,7 +62,7 @@ def request_context(
         started = time.perf_counter()
         with structlog.contextvars.bound_contextvars(trace_id=trace_id):
             if "\x00" in request.path or "%00" in request.META.get("QUERY_STRING", ""):
-                return HttpResponseBadRequest("A NUL character is in the address.\n")
+                raise BadRequest("A NUL character is in the address.")
             try:
                 response = get_response(request)
             finally:

@@ -33,6 +33,8 @@ class OutboxRow(models.Model):
     lease_s: ClassVar[int] = 60
     backoff_s: ClassVar[tuple[int, ...]] = (5, 30, 120, 600, 1800, 3600)
     max_attempts: ClassVar[int | None] = None
+    claim_with: ClassVar[tuple[str, ...]] = ()
+    """What is read together with a claimed row."""
 
     delivery = models.CharField(max_length=10, choices=Delivery, default=Delivery.PENDING)
     attempts = models.PositiveIntegerField(default=0)
@@ -56,10 +58,13 @@ class OutboxRow(models.Model):
     def claim(cls, limit: int, **only: Any) -> list[Self]:
         """Lease up to `limit` due rows to the caller, oldest first."""
         with transaction.atomic():
+            due = cls._default_manager.select_for_update(skip_locked=True, of=("self",))
+            if cls.claim_with:
+                due = due.select_related(*cls.claim_with)
             rows = list(
-                cls._default_manager.select_for_update(skip_locked=True, of=("self",))
-                .filter(delivery=Delivery.PENDING, next_attempt_at__lte=now(), **only)
-                .order_by("next_attempt_at")[:limit]
+                due.filter(delivery=Delivery.PENDING, next_attempt_at__lte=now(), **only).order_by(
+                    "next_attempt_at"
+                )[:limit]
             )
             lease = now() + timedelta(seconds=cls.lease_s)
             cls._default_manager.filter(pk__in=[row.pk for row in rows]).update(
@@ -117,7 +122,8 @@ class OutboxRow(models.Model):
 
     def mark_retry(self, why: str, after_s: float | None = None) -> None:
         """Record a passing failure; the next attempt is later, with jitter."""
-        wait = after_s or self.backoff_s[min(self.attempts - 1, len(self.backoff_s) - 1)]
+        tries = max(self.attempts - self.replayed_at_attempt, 1)
+        wait = after_s or self.backoff_s[min(tries, len(self.backoff_s)) - 1]
         wait *= random.uniform(0.8, 1.2)
         self._finish(next_attempt_at=now() + timedelta(seconds=wait), last_error=why[:2000])
 

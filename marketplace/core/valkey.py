@@ -16,5 +16,11 @@ def client() -> "redis.Redis":
 
 
 def async_client() -> "redis.asyncio.Redis":
-    """Return a new client for the running event loop; the caller closes it."""
-    return redis.asyncio.Redis.from_url(settings.VALKEY_URL, decode_responses=True)
+    """Return a new client for the running event loop; the caller closes it.
+
+    Its time-out is longer than any read of ours blocks, or a quiet stream would look like a
+    lost connection (redis-py gives up after 5 seconds by itself).
+    """
+    return redis.asyncio.Redis.from_url(
+        settings.VALKEY_URL, decode_responses=True, socket_timeout=30
+    )

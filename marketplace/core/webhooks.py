@@ -5,8 +5,12 @@ receiver can drop repetitions.
 """
 
 import json
+import random
+import time
 from abc import abstractmethod
+from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from django.db import models
@@ -20,16 +24,21 @@ from marketplace.core.text import printable
 
 log = structlog.get_logger("mercato.core.webhooks")
 _ANSWER_KEPT = 2000
+_GONE = 410
+_SLOW_S = 1.0
+"""A send that took longer lets those to other servers go first."""
+URL_LENGTH = 2000
+"""Characters of an address that events are sent to."""
 
 
 class WebhookRow(OutboxRow):
     """Base of tables of events, each for one URL. The row's id is sent as `webhook-id`."""
 
-    backoff_s = (5, 15, 60, 300, 900, 1800, 3600)
-    max_attempts = 8
+    backoff_s = (5, 15, 40, 120, 420, 900, 1500, 1800, 2400)  # two hours in all
+    max_attempts = 10
 
     event = models.CharField(max_length=40)
-    url = models.URLField(max_length=2000)
+    url = models.URLField(max_length=URL_LENGTH)
     payload = models.JSONField()
     last_status = models.PositiveSmallIntegerField(null=True, blank=True)
     last_sent_at = models.DateTimeField(null=True, blank=True)
@@ -48,6 +57,27 @@ class WebhookRow(OutboxRow):
     def secrets(self) -> list[str]:
         """Return the secrets of which the receiver knows one: it is signed with each."""
 
+    @property
+    def held_back(self) -> str:
+        """Return why it must not be sent, "" if it may."""
+        return ""
+
+    def on_delivered(self) -> None:
+        """Do what follows when the receiver has it."""
+
+    def on_failed(self, *, given_up: bool, gone: bool) -> None:
+        """Do what follows when an attempt failed: the last one, or one that was answered 410."""
+
+    def signed(self, body: bytes, moment: datetime) -> dict[str, str]:
+        """Return the headers by which a receiver knows that the body is ours, and fresh."""
+        return {
+            "webhook-id": str(self.pk),
+            "webhook-timestamp": str(int(moment.timestamp())),
+            "webhook-signature": " ".join(
+                Webhook(secret).sign(str(self.pk), moment, body.decode()) for secret in self.secrets
+            ),
+        }
+
     @classmethod
     def send_again(cls, queryset: "models.QuerySet[Any]") -> int:
         """Make ended rows due again, delivered ones too. Returns how many.
@@ -65,7 +95,8 @@ class WebhookRow(OutboxRow):
     @classmethod
     def send_due(cls, budget_s: float = 30.0) -> int:
         """Send what is due. Returns how many were delivered."""
-        return sum(_deliver(row) for row in cls.claim_while(budget_s, chunk=3))
+        # One by one: a slow receiver then delays the others by no more than one exchange.
+        return sum(_deliver(row) for row in cls.claim_while(budget_s, chunk=1))
 
 
 def url_check(url: str, field: str = "webhook_url") -> None:
@@ -74,6 +105,9 @@ def url_check(url: str, field: str = "webhook_url") -> None:
         http.check_url(url)
     except http.OutboundRefused as error:
         raise InvalidInput(error.message, fields={field: [error.message]}) from error
+    if len(url) > URL_LENGTH:
+        why = f"At most {URL_LENGTH} characters."
+        raise InvalidInput(f"{field}: {why}", fields={field: [why]})
 
 
 def payload_of(event: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -82,41 +116,89 @@ def payload_of(event: str, data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _send(row: WebhookRow) -> http.Answer:
-    body = json.dumps(row.payload, separators=(",", ":"))
+    body = json.dumps(row.payload, separators=(",", ":")).encode()
     moment = now()
-    headers = {
-        "Content-Type": "application/json",
-        "webhook-id": str(row.pk),
-        "webhook-timestamp": str(int(moment.timestamp())),
-        "webhook-signature": " ".join(
-            Webhook(secret).sign(str(row.pk), moment, body) for secret in row.secrets
-        ),
-    }
-    type(row)._default_manager.filter(pk=row.pk).update(last_sent_at=moment)
-    return http.post(row.url, body.encode(), headers)
+    headers = {"Content-Type": "application/json", **row.signed(body, moment)}
+    left = True
+    try:
+        return http.post(row.url, body, headers)
+    except (http.OutboundRefused, http.OutboundUnreached):
+        left = False
+        raise
+    finally:
+        if left:
+            type(row)._default_manager.filter(pk=row.pk).update(last_sent_at=moment)
 
 
-def _deliver(row: WebhookRow) -> bool:
-    row.mark_sending()
+def _same_server(row: Any) -> "models.QuerySet[Any]":
+    """Return what is due to the server of a row, from the same organisation.
+
+    Not from others: who shares a host with them must not be able to hold theirs back.
+    """
+    parts = urlsplit(row.url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    there = models.Q(url=origin)
+    for mark in "/?#":
+        there |= models.Q(url__startswith=origin + mark)
+    rows: models.QuerySet[Any] = type(row)._default_manager.filter(there, org_id=row.org_id)
+    return rows.filter(delivery=Delivery.PENDING, next_attempt_at__lte=now()).exclude(pk=row.pk)
+
+
+def _give_way(row: WebhookRow, *, heard: bool) -> None:
+    """After a slow send, put what else is due to that server behind what is due to others.
+
+    Where it did not answer, the attempt counts for all of them: they would have failed as well,
+    each after as long a wait.
+    """
+    rows, moment = _same_server(row), now()
+    if heard:
+        rows.update(next_attempt_at=moment)
+        return
+    why = "Its server did not answer another event just before."
+    counted = {"attempts": models.F("attempts") + 1, "last_error": why}
+    rows = rows.annotate(tries=models.F("attempts") - models.F("replayed_at_attempt"))
+    rows.filter(tries__gte=row.max_attempts - 1).update(delivery=Delivery.FAILED, **counted)
+    waits = [moment + timedelta(seconds=s * random.uniform(0.8, 1.2)) for s in row.backoff_s]
+    cases = [models.When(tries=tries, then=models.Value(at)) for tries, at in enumerate(waits)]
+    rows.update(next_attempt_at=models.Case(*cases, default=models.Value(waits[-1])), **counted)
+
+
+def _attempt(row: WebhookRow) -> tuple[str, bool, bool]:
+    """Send a row. Returns what went wrong, "" for nothing; whether for good; whether unanswered."""
     try:
         answer = _send(row)
     except MarketError as error:
-        why, lasting = error.message, error.status == 422
+        return error.message, error.status == 422, True
     except Exception as error:  # one row must not stop the others
         log.exception("webhook not sent", delivery=str(row.pk))
-        why, lasting = type(error).__name__, False
-    else:
-        type(row)._default_manager.filter(pk=row.pk).update(
-            last_status=answer.status,
-            last_answer=printable(answer.body[:_ANSWER_KEPT].decode(errors="replace")),
-        )
-        if 200 <= answer.status < 300:
-            row.mark_delivered()
-            return True
-        why, lasting = f"HTTP {answer.status}", answer.status == 410
-    if lasting or row.is_exhausted:
+        return type(error).__name__, False, False
+    type(row)._default_manager.filter(pk=row.pk).update(
+        last_status=answer.status,
+        last_answer=printable(answer.body[:_ANSWER_KEPT].decode(errors="replace")),
+    )
+    if 200 <= answer.status < 300:
+        return "", False, False
+    return f"HTTP {answer.status}", answer.status == _GONE, False
+
+
+def _deliver(row: WebhookRow) -> bool:
+    if why := row.held_back:
+        row.mark_failed(why)
+        return False
+    row.mark_sending()
+    began = time.monotonic()
+    why, lasting, unanswered = _attempt(row)
+    if time.monotonic() - began > _SLOW_S:
+        _give_way(row, heard=not unanswered)
+    if not why:
+        row.mark_delivered()
+        row.on_delivered()
+        return True
+    given_up = lasting or row.is_exhausted
+    if given_up:
         row.mark_failed(why)
     else:
         row.mark_retry(why)
+    row.on_failed(given_up=given_up, gone=why == f"HTTP {_GONE}")
     log.info("webhook not delivered", delivery=str(row.pk), why=why, attempt=row.attempts)
     return False

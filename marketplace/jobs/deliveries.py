@@ -8,16 +8,19 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 
-from marketplace.accounts import audit
-from marketplace.accounts.models import AccountEvent, Organisation
+from marketplace.accounts import audit, endpoints
+from marketplace.accounts.models import ApiKey, Organisation
+from marketplace.accounts.webhook_models import AccountEvent, WebhookEndpoint
 from marketplace.core import limits
 from marketplace.core.errors import NotFound, WrongState
 from marketplace.core.ids import parse_id
+from marketplace.core.outbox import Delivery
 from marketplace.core.webhooks import WebhookRow
 from marketplace.jobs.models import WebhookDelivery
 
 KINDS: dict[str, type[WebhookRow]] = {"job": WebhookDelivery, "account": AccountEvent}
 _PER_SECOND, _BURST = 0.1, 10
+MOST_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +44,17 @@ def _cursor(text: str) -> tuple[datetime, uuid.UUID]:
 
 
 def deliveries_page(
-    *, org: Organisation, kind: str = "", state: str = "", before: str = "", limit: int = 25
+    *,
+    org: Organisation,
+    kind: str = "",
+    state: str = "",
+    endpoint: WebhookEndpoint | None = None,
+    before: str = "",
+    limit: int = 25,
 ) -> tuple[list[Told], str]:
     """Return up to `limit` deliveries, newest first, and the cursor of the next page or "".
 
-    `kind` and `state` narrow it. Raises NotFound for a cursor that is none.
+    `kind`, `state` and `endpoint` narrow it. Raises NotFound for a cursor that is none.
     """
     found: list[Told] = []
     for name, table in KINDS.items():
@@ -54,6 +63,8 @@ def deliveries_page(
         rows: Any = _of(table, org)
         if state:
             rows = rows.filter(delivery=state)
+        if endpoint is not None:
+            rows = rows.filter(endpoint=endpoint)
         if before:
             at, pk = _cursor(before)
             rows = rows.filter(Q(created_at__lt=at) | Q(created_at=at, pk__lt=pk))
@@ -66,29 +77,75 @@ def deliveries_page(
     return found[:limit], f"{last.created_at.isoformat()}~{last.pk}"
 
 
-def _rows(org: Organisation, kind: str, delivery_id: object) -> Any:
-    table = KINDS.get(kind)
-    if table is None:
-        raise NotFound("There is no such delivery.")
-    return _of(table, org).filter(pk=parse_id(delivery_id))
+def delivery_find(*, org: Organisation, delivery_id: object) -> Told:
+    """Return a delivery of the organisation, of whichever kind. Raises NotFound."""
+    for kind, table in KINDS.items():
+        row = _of(table, org).filter(pk=parse_id(delivery_id)).select_related("endpoint").first()
+        if row is not None:
+            return Told(kind, row)
+    raise NotFound("There is no such delivery.")
 
 
 def delivery_get(*, org: Organisation, kind: str, delivery_id: object) -> Any:
-    """Return a delivery of the organisation. Raises NotFound."""
-    row = _rows(org, kind, delivery_id).first()
-    if row is None:
+    """Return a delivery of a kind. Raises NotFound."""
+    told = delivery_find(org=org, delivery_id=delivery_id)
+    if told.kind != kind:
         raise NotFound("There is no such delivery.")
-    return row
+    return told.row
 
 
 @transaction.atomic
-def delivery_replay(*, org: Organisation, kind: str, delivery_id: object) -> None:
+def delivery_replay(*, org: Organisation, delivery_id: object) -> Told:
     """Send an event again, with the id it had. Raises NotFound, TooManyRequests, WrongState."""
-    row = delivery_get(org=org, kind=kind, delivery_id=delivery_id)
+    told = delivery_find(org=org, delivery_id=delivery_id)
+    if told.row.held_back:
+        raise WrongState(f"{told.row.held_back} Switch it on first.")
     replays_limit(org)
-    if not type(row).send_again(_rows(org, kind, delivery_id)):
+    table: Any = KINDS[told.kind]
+    if not table.send_again(table.objects.filter(pk=told.row.pk)):
         raise WrongState("It is still being tried; there is nothing to send again yet.")
-    audit.record(org=org, action="webhook.replay", target=row.event, id=str(row.pk))
+    audit.record(org=org, action="webhook.replay", target=told.row.event, id=str(told.row.pk))
+    told.row.refresh_from_db()
+    return told
+
+
+@transaction.atomic
+def failed_replay(*, org: Organisation, endpoint_id: object) -> int:
+    """Send again what failed for an endpoint, or was missed while it was off: the oldest first.
+
+    At most MOST_AT_ONCE of each kind: call it again for more. Returns how many there were.
+    Raises NotFound, TooManyRequests, and WrongState for an endpoint that is off.
+    """
+    endpoint = endpoints.endpoint_get(org=org, endpoint_id=endpoint_id)
+    if not endpoint.is_on:
+        raise WrongState("The endpoint is switched off. Switch it on first.")
+    replays_limit(org)
+    count = 0
+    for table in KINDS.values():
+        rows: Any = _of(table, org).filter(endpoint=endpoint, delivery=Delivery.FAILED)
+        oldest = rows.order_by("created_at", "pk").values("pk")[:MOST_AT_ONCE]
+        again = rows.filter(pk__in=list(oldest.values_list("pk", flat=True)))
+        # To the address that the endpoint has now: it may be why they failed.
+        again.update(url=endpoint.url)
+        count += table.send_again(again)
+    audit.record(org=org, action="webhook.replay_failed", target=endpoint.url, count=count)
+    return count
+
+
+def has_failed(endpoint: WebhookEndpoint) -> bool:
+    """Tell whether something for an endpoint failed, or was missed."""
+    failed = {"endpoint": endpoint, "delivery": Delivery.FAILED}
+    return any(_of(table, endpoint.org).filter(**failed).exists() for table in KINDS.values())
+
+
+def endpoint_test(
+    *, org: Organisation, endpoint_id: object, key: ApiKey | None = None
+) -> AccountEvent:
+    """Send a test event, counted. Raises NotFound, NotAllowed, TooManyRequests, WrongState."""
+    endpoints.key_require(key)
+    endpoints.endpoint_get(org=org, endpoint_id=endpoint_id)
+    replays_limit(org)
+    return endpoints.endpoint_test(org=org, endpoint_id=endpoint_id)
 
 
 def replays_limit(org: Organisation) -> None:

@@ -27,6 +27,8 @@ from marketplace.jobs.quoting import output_count
 
 log = structlog.get_logger("mercato.jobs.dispatch")
 _UPLOAD_GRACE_S = 300
+# Kombu keeps a list for each of its steps in Valkey, and consumers look at 0 before 9.
+_FIRST, _LAST = 0, 9
 
 
 def attempt_token(job_id: object, attempt: int) -> str:
@@ -36,8 +38,8 @@ def attempt_token(job_id: object, attempt: int) -> str:
 
 
 def output_type(job: Job) -> str:
-    """Return the content type of what the job makes, which its version's family decides."""
-    return protocol.output_type(job.version.family)
+    """Return the content type of what the job makes: its input may choose among the family's."""
+    return protocol.output_type(job.version.family, job.input.get(protocol.OUTPUT_FORMAT))
 
 
 def tenant_of(job: Job) -> str:
@@ -72,7 +74,8 @@ def message_for(job: Job) -> protocol.RunJob:
     inputs = input_urls(
         org_id=job.org_id, schema=version.input_schema, values=job.input, ttl_s=max(ttl, 60)
     )
-    given = {name: value for name, value in job.input.items() if name not in inputs}
+    ours = {*inputs, protocol.OUTPUT_FORMAT}  # the slots say the format
+    given = {name: value for name, value in job.input.items() if name not in ours}
     adapters, urls = loras.for_worker(job, max(ttl, 60))
     if adapters:
         given[loras.FIELD] = adapters
@@ -98,6 +101,7 @@ def message_for(job: Job) -> protocol.RunJob:
         max_engine_s=float(engine_limit(job)),
         queue=job.queue,
         tenant=tenant_of(job),
+        priority=job.priority,
     )
 
 
@@ -110,6 +114,7 @@ def publish(job: Job) -> bool:
             queue=job.queue,
             task_id=f"{job.pk}-{job.attempt}-{job.dispatches}",
             retry=False,
+            priority=_LAST if job.priority < 0 else _FIRST,
             # Celery would write the whole message, prompt and signed URLs included, as text.
             argsrepr="(…)",
             kwargsrepr="{}",

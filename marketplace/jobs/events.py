@@ -14,6 +14,7 @@ import structlog
 
 from inference import protocol
 from marketplace.core import valkey
+from marketplace.jobs import watch
 
 log = structlog.get_logger("mercato.jobs.events")
 DONE = "done"
@@ -135,6 +136,8 @@ async def until_done(job_id: object, timeout_s: float) -> bool:
             async for event in told:
                 if event is not None and event.type == DONE:
                     return True
+                if event is None and (await watch.look(job_id)).is_ended:
+                    return True  # its event was lost
     except TimeoutError:
         pass
     return False

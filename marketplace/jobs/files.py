@@ -1,5 +1,6 @@
 """Uploads of developers: announced first, then sent straight to storage, then used by jobs."""
 
+import re
 import uuid
 from datetime import timedelta
 from hashlib import sha256
@@ -18,22 +19,42 @@ from marketplace.jobs.models import File, Purpose
 
 _UPLOAD_TTL_S = 900
 _UPLOAD_TTL = timedelta(seconds=_UPLOAD_TTL_S)
+_TYPE = re.compile(r"[ -~]*")
 _LOOKED_AT = 64
 """Announced uploads whose size the store is asked for, when there is no room."""
 
 
+def type_require(content_type: str) -> None:
+    """Raise InvalidInput for a content type that no header can hold."""
+    if not _TYPE.fullmatch(content_type):
+        why = "A content type is ASCII, in one line."
+        raise InvalidInput(why, fields={"content_type": [why]})
+
+
 def upload_create(
-    *, org: Organisation, name: str, content_type: str, size: int | None = None
+    *,
+    org: Organisation,
+    name: str,
+    content_type: str,
+    size: int | None = None,
+    file_id: uuid.UUID | None = None,
+    keep_s: int | None = None,
 ) -> tuple[File, SignedPut, int]:
     """Announce an upload. Returns the row, how to send the bytes, and how many at most.
+
+    It is kept as the organisation says, or for `keep_s` seconds where that is less.
 
     Raises InvalidInput if it does not fit beside the uploads that are kept: UPLOADS_MAX_BYTES
     for all of an organisation's. Without `size` it counts as large as one may be.
     """
     if not name.strip() or "/" in name:
         raise InvalidInput("Give a file name.", fields={"name": ["A name without slashes."]})
+    type_require(content_type)
     _room_require(org, settings.FILE_MAX_BYTES if size is None else size)
-    file_id = new_id()
+    file_id = file_id or new_id()
+    keep = timedelta(days=org.keep_days or settings.FILE_KEEP_DAYS)
+    if keep_s is not None:
+        keep = min(keep, timedelta(seconds=keep_s))
     file = File.objects.create(
         id=file_id,
         org=org,
@@ -41,7 +62,7 @@ def upload_create(
         key=f"inputs/{org.pk}/{file_id}",
         name=name.strip(),
         content_type=content_type,
-        expires_at=now() + timedelta(days=org.keep_days or settings.FILE_KEEP_DAYS),
+        expires_at=now() + keep,
     )
     limit = settings.FILE_MAX_BYTES
     return file, storage().signed_put(file.key, content_type, limit, _UPLOAD_TTL_S), limit
@@ -54,14 +75,29 @@ def upload_store(
     content_type: str,
     body: bytes,
     metadata: dict[str, Any] | None = None,
+    file_id: uuid.UUID | None = None,
+    keep_s: int | None = None,
 ) -> File:
     """Keep a file that came through this process. Raises InvalidInput for one that is too large."""
     limit = settings.FILE_MAX_BYTES
     if len(body) > limit:
         raise InvalidInput(f"The file is larger than {limit} bytes.", code="file_too_large")
-    file = upload_create(org=org, name=name, content_type=content_type, size=len(body))[0]
-    storage().put(file.key, body, content_type)
-    file.size, file.sha256, file.metadata = len(body), sha256(body).hexdigest(), metadata
+    file = upload_create(
+        org=org,
+        name=name,
+        content_type=content_type,
+        size=len(body),
+        file_id=file_id,
+        keep_s=keep_s,
+    )[0]
+    file.metadata = metadata
+    return upload_fill(file, body)
+
+
+def upload_fill(file: File, body: bytes) -> File:
+    """Store the bytes of a file that has a row."""
+    storage().put(file.key, body, file.content_type)
+    file.size, file.sha256 = len(body), sha256(body).hexdigest()
     file.save(update_fields=["size", "sha256", "metadata"])
     return file
 

@@ -8,7 +8,7 @@ from prometheus_client import Gauge
 
 from billing.models import Incident, MeterBatch
 from billing.selectors import oldest_unsealed
-from marketplace.accounts.models import AccountEvent
+from marketplace.accounts.webhook_models import AccountEvent
 from marketplace.core.clock import now
 from marketplace.core.health import on_scrape
 from marketplace.jobs.models import Job, JobStatus, WebhookDelivery

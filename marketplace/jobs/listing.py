@@ -79,6 +79,13 @@ def after(rows: "QuerySet[Job]", last: Job) -> "QuerySet[Job]":
     )
 
 
+def ahead_of(rows: "QuerySet[Job]", first: Job) -> "QuerySet[Job]":
+    """Return those of `rows` that come before `first` in the list."""
+    return rows.filter(created_at__gte=first.created_at).exclude(
+        created_at=first.created_at, pk__lte=first.pk
+    )
+
+
 def jobs_page(
     *, org: Any, wanted: JobFilter, before: str = "", limit: int = 20
 ) -> tuple[list[Job], str]:

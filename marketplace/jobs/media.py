@@ -21,7 +21,7 @@ from marketplace.jobs import files
 from marketplace.jobs.models import File
 
 _ADDRESS = re.compile(r"(?i)(https?|data):")
-_OURS = re.compile(r"/(?:replicate/)?v1/files/([0-9a-f-]{32,36})(?:/download)?")
+_OURS = re.compile(r"/(?:(?:replicate/)?v1/files|fal/cdn/files)/([0-9a-f-]{32,36})(?:/download)?")
 _SIGNED = "/files/"
 
 

@@ -1,5 +1,6 @@
 """Tables of jobs, files and webhook deliveries."""
 
+from datetime import datetime
 from typing import ClassVar
 
 from django.db import models
@@ -8,10 +9,10 @@ from django.db.models import Q
 from inference.protocol import EXTENSIONS
 from marketplace.accounts.models import ApiKey, Organisation, User
 from marketplace.accounts.querysets import OrgQuerySet
+from marketplace.accounts.webhook_models import EndpointRow, HookEvent, WebhookEndpoint
 from marketplace.catalog.models import Price, Version
 from marketplace.core.clock import now
 from marketplace.core.ids import new_id
-from marketplace.core.webhooks import WebhookRow
 
 
 class JobStatus(models.TextChoices):
@@ -54,6 +55,17 @@ class Job(models.Model):
     )
     dispatches = models.PositiveSmallIntegerField(default=0)
     deadline_at = models.DateTimeField()
+    start_by = models.DateTimeField(
+        null=True, blank=True, help_text="The caller has no use for it if it starts later."
+    )
+    priority = models.SmallIntegerField(
+        default=0, db_default=0, help_text="Below 0: after those that are not."
+    )
+    keep_s = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="Seconds that outputs are kept, if fewer than the organisation's.",
+    )
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
     worker_id = models.CharField(max_length=120, blank=True)
     created_at = models.DateTimeField(default=now, editable=False)
@@ -123,6 +135,16 @@ class Job(models.Model):
                 fields=["queue", "created_at"], condition=Q(status="queued"), name="job_position"
             ),
             models.Index(
+                fields=["start_by"],
+                condition=Q(status="queued", start_by__isnull=False),
+                name="job_start_by",
+            ),
+            models.Index(
+                fields=["finished_at"],
+                condition=Q(purged_at__isnull=True, keep_s__isnull=False),
+                name="job_short_lived",
+            ),
+            models.Index(
                 fields=["deadline_at"],
                 condition=Q(status__in=["queued", "running"]),
                 name="job_live_deadline",
@@ -169,6 +191,9 @@ class File(models.Model):
     width = models.PositiveIntegerField(null=True, blank=True)
     height = models.PositiveIntegerField(null=True, blank=True)
     seconds = models.FloatField(null=True, blank=True)
+    nsfw = models.BooleanField(
+        null=True, blank=True, help_text="What the weights' safety checker says, if they have one."
+    )
     created_at = models.DateTimeField(default=now, editable=False)
     metadata = models.JSONField(null=True, blank=True, help_text="What its owner noted about it.")
     expires_at = models.DateTimeField()
@@ -210,12 +235,16 @@ class File(models.Model):
         return self.content_type.startswith("video/")
 
 
-class WebhookDelivery(WebhookRow):
-    """One event of a job for one URL; `id` is derived from job and event."""
+class WebhookDelivery(EndpointRow):
+    """One event of a job for one URL; `id` is derived from job, event and endpoint."""
 
     id = models.UUIDField(primary_key=True)
     org = models.ForeignKey(Organisation, models.PROTECT, related_name="webhook_deliveries")
     job = models.ForeignKey(Job, models.PROTECT, related_name="webhook_deliveries")
+    endpoint = models.ForeignKey(
+        WebhookEndpoint, models.SET_NULL, null=True, db_index=False,
+        related_name="webhook_deliveries",
+    )  # fmt: skip
     objects = OrgQuerySet.as_manager()
 
     class Meta:
@@ -232,9 +261,21 @@ class WebhookDelivery(WebhookRow):
                 fields=["created_at"], condition=Q(delivery="failed"), name="webhook_failed"
             ),
             models.Index(fields=["org", "-created_at", "-id"], name="webhook_org_newest"),
+            models.Index(
+                fields=["endpoint", "-created_at", "-id"],
+                condition=Q(endpoint__isnull=False),
+                name="webhook_endpoint_newest",
+            ),
         ]
 
-    @property
-    def secrets(self) -> list[str]:
-        """Return the organisation's signing secrets."""
-        return self.org.webhook_secrets
+    def signed(self, body: bytes, moment: datetime) -> dict[str, str]:
+        """Return the headers of our own form, or of the door that the job came through.
+
+        Endpoints are told of its end in our own form, whatever the door.
+        """
+        from marketplace.jobs.webhooks import form_of  # which imports this module
+
+        form = None if self.event in HookEvent.values else form_of(self.job)
+        if form is None or form.headers is None:
+            return super().signed(body, moment)
+        return form.headers(self, body, moment)

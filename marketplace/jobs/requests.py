@@ -2,8 +2,10 @@
 
 import hashlib
 import json
-from datetime import timedelta
-from typing import Any
+import math
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any, NoReturn
 
 from django.conf import settings
 
@@ -25,6 +27,49 @@ from marketplace.jobs import quoting
 from marketplace.jobs.models import Job
 
 MAX_INPUT_BYTES = 64 * 1024
+LEAST_KEEP_S = 60
+NORMAL, LOW = "normal", "low"
+PRIORITIES = {NORMAL: 0, LOW: -1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a caller may ask of a call beside its input, the same through every door.
+
+    `keep_s` seconds after its end outputs and input are deleted, if that is before the
+    organisation's time; a call that no worker took within `start_within_s` ends as
+    `start_timeout`; one of LOW `priority` goes after all others. Raises InvalidInput.
+    """
+
+    keep_s: int | None = None
+    start_within_s: float | None = None
+    priority: str = NORMAL
+
+    def __post_init__(self) -> None:
+        if self.keep_s is not None and self.keep_s < LEAST_KEEP_S:
+            self._refuse("keep_s", f"At least {LEAST_KEEP_S} seconds.")
+        if self.start_within_s is not None and not 0 < self.start_within_s < math.inf:
+            self._refuse("start_within_s", "More than 0 seconds.")
+        if self.priority not in PRIORITIES:
+            self._refuse("priority", f"One of {', '.join(PRIORITIES)}.")
+
+    @staticmethod
+    def _refuse(field: str, why: str) -> NoReturn:
+        raise InvalidInput(f"{field}: {why}", fields={field: [why]})
+
+    def columns(self, moment: datetime) -> dict[str, Any]:
+        """Return what a job made at `moment` has of them."""
+        wait = self.start_within_s
+        most = settings.JOB_DEADLINE_S
+        return {
+            "keep_s": None if self.keep_s is None else min(self.keep_s, _MOST_KEEP_S),
+            "start_by": None if wait is None else moment + timedelta(seconds=min(wait, most)),
+            "priority": PRIORITIES[self.priority],
+        }
+
+
+_MOST_KEEP_S = 366 * 86_400
+NO_OPTIONS = Options()
 
 
 def bound_of(version: Version, given: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -38,8 +83,11 @@ def bound_of(version: Version, given: Any) -> tuple[dict[str, Any], dict[str, An
     return values, quoting.upper_bound(version.input_schema, values, version.max_engine_s)
 
 
-def digest_of(*parts: Any) -> str:
+def digest_of(ref: str, given: Any, webhook_url: str, options: Options) -> str:
     """Return what tells one request from another, in hexadecimal."""
+    parts = [ref, given, webhook_url]
+    if options != NO_OPTIONS:
+        parts.append(asdict(options))
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -104,7 +152,7 @@ def refusal_note(job: Job, error: InsufficientFunds) -> None:
             )
 
 
-def job_new(offer: catalog.Offer, **call: Any) -> Job:
+def job_new(offer: catalog.Offer, options: Options, **call: Any) -> Job:
     """Return a job, not written yet, that runs what is offered on the terms of this moment."""
     moment = now()
     return Job(
@@ -116,5 +164,6 @@ def job_new(offer: catalog.Offer, **call: Any) -> Job:
         created_at=moment,
         dispatch_at=moment + timedelta(seconds=settings.DISPATCH_RETRY_S),
         deadline_at=moment + timedelta(seconds=settings.JOB_DEADLINE_S),
+        **options.columns(moment),
         **call,
     )

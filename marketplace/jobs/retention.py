@@ -10,7 +10,8 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import DateTimeField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet
+from django.db.models.functions import Least
 
 from inference import protocol
 from marketplace.accounts import audit
@@ -22,12 +23,20 @@ from marketplace.core.storage import storage
 from marketplace.jobs.files import file_fields
 from marketplace.jobs.models import LIVE, File, Job, Purpose, WebhookDelivery
 
+_BLANK: dict[str, Any] = {"input": {}, "output": None, "logs": "", "error": "", "payload": None}
+"""What doors tell of a job's data, by name."""
 log = structlog.get_logger("mercato.jobs.retention")
 
 
 def keep_days_of(org: Organisation) -> int:
     """Return for how many days an organisation's inputs and outputs are kept."""
     return int(settings.FILE_KEEP_DAYS if org.keep_days is None else org.keep_days)
+
+
+def _kept_for(job: Job) -> timedelta:
+    """Return how long an ended job's data is kept: as its organisation says, or less."""
+    kept = timedelta(days=keep_days_of(job.org))
+    return kept if job.keep_s is None else min(kept, timedelta(seconds=job.keep_s))
 
 
 def outputs_keep(job: Job, outputs: list[protocol.Output], moment: datetime) -> None:
@@ -45,7 +54,8 @@ def outputs_keep(job: Job, outputs: list[protocol.Output], moment: datetime) -> 
             width=output.width,
             height=output.height,
             seconds=output.seconds,
-            expires_at=moment + timedelta(days=keep_days_of(job.org)),
+            nsfw=output.nsfw,
+            expires_at=moment + _kept_for(job),
         )
         for output in outputs
     )
@@ -55,7 +65,7 @@ def goes_at(job: Job) -> datetime | None:
     """Return when an ended job's inputs and outputs are deleted; None while it lives, or after."""
     if job.finished_at is None or job.purged_at is not None:
         return None
-    return job.finished_at + timedelta(days=keep_days_of(job.org))
+    return job.finished_at + _kept_for(job)
 
 
 @transaction.atomic
@@ -71,9 +81,11 @@ def retention_set(*, org: Organisation, days: int | None) -> None:
     org.keep_days = days
     org.save(update_fields=["keep_days"])
     age = timedelta(days=keep_days_of(org))
-    File.objects.for_org(org).filter(deleted_at__isnull=True).update(
-        expires_at=ExpressionWrapper(F("created_at") + age, output_field=DateTimeField())
-    )
+    kept = File.objects.for_org(org).filter(deleted_at__isnull=True)
+    until = ExpressionWrapper(F("created_at") + age, output_field=DateTimeField())
+    short = Job.objects.for_org(org).filter(keep_s__isnull=False)
+    kept.exclude(job__in=short).update(expires_at=until)
+    kept.filter(job__in=short).update(expires_at=Least("expires_at", until))
     audit.record(org=org, action="retention.set", target=f"{keep_days_of(org)} days", days=days)
 
 
@@ -88,7 +100,7 @@ def _strip(jobs: list[Job]) -> int:
                 if data.get("error"):
                     data["error"]["message"] = ""
             else:  # in the form of a door: the job itself
-                row.payload |= {"input": {}, "output": None, "logs": "", "error": ""}
+                row.payload |= {name: _BLANK[name] for name in _BLANK.keys() & row.payload.keys()}
             row.last_answer = row.last_error = ""  # a receiver may have echoed what it was told
             row.save(update_fields=["payload", "last_answer", "last_error"])
         rows = Job.objects.filter(pk__in=[job.pk for job in jobs], purged_at__isnull=True)
@@ -98,16 +110,23 @@ def _strip(jobs: list[Job]) -> int:
 def _due(limit: int) -> "list[Job]":
     """Return ended jobs whose time is up, by how long their organisations keep them."""
     own = Organisation.objects.filter(keep_days__isnull=False)
-    found: list[Job] = []
+    kept = ExpressionWrapper(F("keep_s") * timedelta(seconds=1), output_field=DurationField())
+    asked = Job.objects.filter(
+        purged_at__isnull=True,
+        held_at__isnull=True,
+        keep_s__isnull=False,
+        finished_at__lte=ExpressionWrapper(now() - kept, output_field=DateTimeField()),
+    )
+    found: list[Job] = list(asked.only("pk")[:limit])
     for days in {None, *own.values_list("keep_days", flat=True).distinct()}:
+        if len(found) >= limit:
+            break
         age = timedelta(days=settings.FILE_KEEP_DAYS if days is None else days)
         rows = Job.objects.filter(
             purged_at__isnull=True, held_at__isnull=True, finished_at__lte=now() - age
         )
         whose = Q(org__keep_days=days) if days is not None else Q(org__keep_days__isnull=True)
         found += rows.filter(whose).order_by("finished_at").only("pk")[: limit - len(found)]
-        if len(found) >= limit:
-            break
     return found
 
 

@@ -3,14 +3,14 @@
 from typing import Any
 
 from django.db import connection
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from marketplace.core.errors import NotFound
 from marketplace.core.ids import parse_id
 from marketplace.core.storage import storage
 from marketplace.jobs.models import File, Job, JobStatus, Purpose, WebhookDelivery
 
-_LOADED = ("version__model__org", "api_key")
+_LOADED = ("version__model__org", "api_key", "org")
 
 
 def jobs_of(org: Any) -> "QuerySet[Job]":
@@ -33,8 +33,9 @@ def queue_position(job: Job) -> int | None:
     """Return how many queued jobs are before this one (0: next), or None if not queued."""
     if job.status != JobStatus.QUEUED:
         return None
+    earlier = Q(priority=job.priority, created_at__lt=job.created_at)
     ahead = Job.objects.filter(
-        status=JobStatus.QUEUED, queue=job.queue, created_at__lt=job.created_at
+        Q(priority__gt=job.priority) | earlier, status=JobStatus.QUEUED, queue=job.queue
     )
     return ahead[:10_000].count()
 

@@ -101,6 +101,7 @@ def job_submit(
     webhook_events: str = "",
     door: str = "",
     max_charge_nano: int | None = None,
+    options: requests.Options = requests.NO_OPTIONS,
     trace_id: str = "",
 ) -> tuple[Job, bool]:
     """Accept a call. Returns the job and whether it is a replay of an earlier request.
@@ -109,7 +110,7 @@ def job_submit(
     NotAllowed, InvalidInput or InsufficientFunds, and then nothing was written.
     """
     requests.check_key(api_key, ref)
-    digest = requests.digest_of(ref, given, webhook_url)
+    digest = requests.digest_of(ref, given, webhook_url, options)
     if idempotency_key and (earlier := requests.replay(org, idempotency_key, digest)):
         return earlier, True
     requests.check_open(org)
@@ -125,6 +126,7 @@ def job_submit(
         url_check(webhook_url)
     job = requests.job_new(
         offer,
+        options,
         org=org,
         api_key=api_key,
         user=user,

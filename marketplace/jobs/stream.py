@@ -1,11 +1,12 @@
 """A job as server-sent events: what the worker reports, then the job as it ended."""
 
+import contextlib
 import json
 import re
 import time
 import weakref
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -15,7 +16,7 @@ from django.db import connection
 from django.http import StreamingHttpResponse
 
 from marketplace.core.errors import TooManyRequests
-from marketplace.jobs import events, selectors
+from marketplace.jobs import events, selectors, watch
 from marketplace.jobs.models import Job
 
 _IDLE_S = 5.0
@@ -25,8 +26,8 @@ _RETRY_AFTER_S = 10
 # Streams of this process, by organisation. Sets, since adding to one is safe between threads.
 _open: defaultdict[str, set[object]] = defaultdict(set)
 Describe = Callable[[Job], dict[str, Any]]
-Render = Callable[[str, Any, str], Iterable[str]]
-"""From kind, data and id of an event to frames of the stream.
+Render = Callable[[str, Any, str], Iterable[str] | AsyncIterable[str]]
+"""From kind, data and id of an event to frames of the stream, in as many pieces as it likes.
 
 Kinds are `status` and `done`, whose data is the job as described, and those of the events.
 """
@@ -54,32 +55,69 @@ def _read(org: Any, job_id: object, describe: Describe) -> tuple[dict[str, Any],
         connection.close()
 
 
+@sync_to_async(thread_sensitive=False)
+def _kept(job_id: object, after: str) -> list[events.Event]:
+    """Return the events after the id `after` of a job that has ended, as far as they are kept."""
+    told = [event for event in events.told_of(job_id) if event.type != events.DONE]
+    return [event for event in told if _place(event.id) > _place(after)]
+
+
+def _place(event_id: str) -> tuple[int, int]:
+    at, _, number = event_id.partition("-")
+    return int(at), int(number or 0)
+
+
 async def _frames(
-    org: Any, job_id: object, after: str, describe: Describe, previews: bool, render: Render
+    org: Any,
+    job_id: object,
+    after: str,
+    describe: Describe,
+    previews: bool,
+    render: Render,
+    kept: bool,
 ) -> AsyncIterator[str]:
-    async for kind, data, event_id in _told(org, job_id, after, describe, previews):
-        for text in render(kind, data, event_id) if kind else [": still here\n\n"]:
-            yield text
+    happens = _told(org, job_id, after, describe, previews, kept)
+    async with contextlib.aclosing(happens):
+        async for kind, data, event_id in happens:
+            made = render(kind, data, event_id) if kind else [": still here\n\n"]
+            if isinstance(made, AsyncIterable):
+                async for text in made:
+                    yield text
+            else:
+                for text in made:
+                    yield text
+
+
+def _is_done(event: events.Event | None) -> bool:
+    return event is not None and event.type == events.DONE
 
 
 async def _told(
-    org: Any, job_id: object, after: str, describe: Describe, previews: bool
-) -> AsyncIterator[tuple[str, Any, str]]:
+    org: Any, job_id: object, after: str, describe: Describe, previews: bool, kept: bool
+) -> AsyncGenerator[tuple[str, Any, str], None]:
     """Yield kind, data and id of what happens, and an empty kind where nothing did for a while."""
     until = time.monotonic() + _MAX_FOLLOW_S
+    watched = watch.Watched(job_id)
     job, ended = await _read(org, job_id, describe)
     yield "status", job, ""
-    if not ended:
-        async for event in events.follow(job_id, after, _IDLE_S, previews=previews):
-            if event is None or event.type == events.DONE:
-                # Nothing came for a while, or the end was announced: the row is the truth.
-                seen = job["status"], job.get("queue_position")
-                job, ended = await _read(org, job_id, describe)
-                if not ended and (job["status"], job.get("queue_position")) != seen:
-                    yield "status", job, ""
-            if event is not None and event.type != events.DONE:
+    if ended:
+        for past in await _kept(job_id, after) if kept else ():
+            yield past.type, past.data, past.id
+        yield "done", job, ""
+        return
+    # Closed here: the connection to Valkey does not wait for a collector.
+    async with contextlib.aclosing(
+        events.follow(job_id, after, _IDLE_S, previews=previews)
+    ) as following:
+        async for event in following:
+            if event is not None and not _is_done(event):
                 yield event.type, event.data, event.id
-            elif not ended:
+            elif event is not None or await watched.has_news():
+                # The end was announced, or something happened without an event.
+                job, ended = await _read(org, job_id, describe)
+                if not ended:
+                    yield "status", job, ""
+            else:
                 yield "", None, ""
             if ended or time.monotonic() > until:
                 break
@@ -100,11 +138,13 @@ def stream(
     describe: Describe,
     previews: bool = False,
     render: Render = _render,
+    kept: bool = False,
 ) -> StreamingHttpResponse:
     """Return the event stream of a job, which `describe` turns into JSON and `render` into text.
 
     `last_event_id` continues after a lost connection; one that is no event's id starts anew.
-    With `previews` the worker makes some while the stream is open, and each is an event.
+    With `previews` the worker makes some while the stream is open, and each is an event. With
+    `kept` a stream of a job that has ended tells what happened before its end, too.
     Raises TooManyRequests beyond STREAMS_PER_ORG open streams of the organisation here.
     """
     held, mine = _open[str(org.pk)], object()
@@ -115,7 +155,7 @@ def stream(
             extra={"retry_after": _RETRY_AFTER_S},
         )
     response = StreamingHttpResponse(
-        _frames(org, job.pk, continued_after(last_event_id), describe, previews, render),
+        _frames(org, job.pk, continued_after(last_event_id), describe, previews, render, kept),
         content_type="text/event-stream; charset=utf-8",
     )
     held.add(mine)

@@ -30,13 +30,17 @@ def sweep() -> dict[str, int]:
 
 
 def _expire(limit: int = 200) -> int:
-    """Fail jobs past their deadline: queued ones at once, running ones after a grace."""
+    """Fail jobs past their deadline: queued ones at once, running ones after a grace.
+
+    A queued one may have to start before that, in its first attempt.
+    """
     due = Job.objects.filter(status__in=LIVE, deadline_at__lte=now())[:limit]
+    waited = Job.objects.filter(status=JobStatus.QUEUED, attempt=1, start_by__lte=now())[:limit]
     return sum(
         services.job_lost(job, "deadline_exceeded")
         for job in due
         if job.status == JobStatus.QUEUED or job.deadline_at + _RUNNING_GRACE <= now()
-    )
+    ) + sum(services.job_lost(job, "start_timeout") for job in waited)
 
 
 def _give_up_lost(limit: int = 500) -> int:

@@ -10,7 +10,15 @@ from celery import shared_task
 from django.db import InterfaceError, OperationalError
 
 from inference import protocol
-from marketplace.jobs import dispatch, retention, services, standings, sweeper, webhooks
+from marketplace.jobs import (
+    dispatch,
+    endpoint_mail,
+    retention,
+    services,
+    standings,
+    sweeper,
+    webhooks,
+)
 
 log = structlog.get_logger("mercato.jobs.tasks")
 _AWAY = (OperationalError, InterfaceError, BotoCoreError, ClientError, OSError)
@@ -73,6 +81,12 @@ def sweep() -> None:
 def deliver_webhooks() -> None:
     """Send due webhooks."""
     webhooks.deliveries_send()
+
+
+@shared_task(name="jobs.mail_endpoints")
+def mail_endpoints() -> None:
+    """Write to those whose endpoints were switched off."""
+    endpoint_mail.endpoints_mail()
 
 
 @shared_task(name="jobs.expire_files")

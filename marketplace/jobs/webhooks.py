@@ -6,10 +6,13 @@ what that is.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 
+from marketplace.accounts.events import state_for
+from marketplace.accounts.webhook_models import WebhookEndpoint
 from marketplace.core.ids import derived_id
 from marketplace.core.webhooks import payload_of
 from marketplace.jobs.models import Job, WebhookDelivery
@@ -22,11 +25,13 @@ class Form:
     """How a door tells: the body of an event, and the event that a job's end is, "" for none.
 
     `ended` gets the job and the events that the caller asked for. One whose name holds START is
-    told when a worker takes the job.
+    told when a worker takes the job. `headers` gets the row, the body and the time, and returns the
+    headers that show it to be ours; without it they are Standard Webhooks'.
     """
 
     body: Callable[[Job], dict[str, Any]]
     ended: Callable[[Job, set[str]], str]
+    headers: Callable[[WebhookDelivery, bytes, datetime], dict[str, str]] | None = None
 
 
 _forms: dict[str, Form] = {}
@@ -35,6 +40,11 @@ _forms: dict[str, Form] = {}
 def form_register(door: str, form: Form) -> None:
     """Have jobs of `door` told in `form`. Called when Django starts."""
     _forms[door] = form
+
+
+def form_of(job: Job) -> Form | None:
+    """Return how the door of a job tells, None for our own way."""
+    return _forms.get(job.door)
 
 
 def _data(job: Job) -> dict[str, Any]:
@@ -55,32 +65,62 @@ def _asked(job: Job) -> set[str]:
     return set(filter(None, job.webhook_events.split(",")))
 
 
-def _write(job: Job, event: str, payload: dict[str, Any]) -> None:
-    WebhookDelivery.objects.bulk_create(
-        [
-            WebhookDelivery(
-                id=derived_id("webhook", job.pk, event),
-                org_id=job.org_id,
-                job=job,
-                event=event,
-                url=job.webhook_url,
-                payload=payload,
-            )
-        ],
-        ignore_conflicts=True,  # an attempt that begins again is no second start
+def _row(
+    job: Job,
+    event: str,
+    payload: dict[str, Any],
+    endpoint: WebhookEndpoint | None = None,
+    own: bool = True,
+) -> WebhookDelivery:
+    """Return an event for the address of the job, or else of the endpoint."""
+    of = () if own or endpoint is None else (endpoint.pk,)
+    return WebhookDelivery(
+        id=derived_id("webhook", job.pk, event, *of),
+        org_id=job.org_id,
+        job=job,
+        endpoint=endpoint,
+        event=event,
+        url=job.webhook_url if own or endpoint is None else endpoint.url,
+        payload=payload,
+        **(state_for(endpoint) if endpoint and not own else {}),
     )
 
 
-def delivery_create(job: Job) -> None:
-    """Write the delivery of an ended job, in the transaction that ends it."""
+def _write(rows: list[WebhookDelivery]) -> None:
+    if rows:
+        # An attempt that begins again is no second start.
+        WebhookDelivery.objects.bulk_create(rows, ignore_conflicts=True)
+
+
+def _own(job: Job) -> tuple[str, dict[str, Any]]:
+    """Return the event and the body for the address that the caller gave, or "" for none."""
+    form = form_of(job)
     if not job.webhook_url:
-        return
-    form = _forms.get(job.door)
+        return "", {}
     if form is None:
         event = f"job.{job.status}"
-        _write(job, event, payload_of(event, _data(job)))
-    elif event := form.ended(job, _asked(job)):
-        _write(job, event, form.body(job))
+        return event, payload_of(event, _data(job))
+    event = form.ended(job, _asked(job))
+    return event, form.body(job) if event else {}
+
+
+def delivery_create(job: Job) -> None:
+    """Write the deliveries of an ended job, in the transaction that ends it.
+
+    They go to the address that its caller gave and to the organisation's endpoints; to one that
+    is both, once, as the caller gave it.
+    """
+    rows: list[WebhookDelivery] = []
+    event = f"job.{job.status}"
+    endpoints = {row.url: row for row in WebhookEndpoint.objects.for_org(job.org_id).told_of(event)}
+    own, body = _own(job)
+    if own:
+        same = endpoints.pop(job.webhook_url, None)
+        rows.append(_row(job, own, body, same if same and same.is_on else None))
+    if endpoints:
+        payload = payload_of(event, _data(job))
+        rows += [_row(job, event, payload, row, own=False) for row in endpoints.values()]
+    _write(rows)
 
 
 def start_tell(job_id: str) -> None:
@@ -88,7 +128,7 @@ def start_tell(job_id: str) -> None:
     rows = Job.objects.select_related("version__model__org", "org")
     job = rows.filter(pk=job_id, door__in=_forms).exclude(webhook_url="").first()
     if job is not None and START in _asked(job):
-        _write(job, START, _forms[job.door].body(job))
+        _write([_row(job, START, _forms[job.door].body(job))])
 
 
 def deliveries_send(budget_s: float = 30.0) -> int:

@@ -79,7 +79,7 @@ def progress() -> Callable[[str], None]:
 
 
 def welcome(url: str, seed: dict[str, Any]) -> str:
-    """Return what a newcomer needs: where to sign in, and a curl line that works as it stands."""
+    """Return what a newcomer needs: where to sign in, and lines that work as they stand."""
     if not seed:
         return f"\nMercato is up on {url}   (Ctrl-C stops it)\n"
     body = json.dumps({"model": seed["model"], "input": {"prompt": "a red circle"}})
@@ -96,7 +96,10 @@ def welcome(url: str, seed: dict[str, Any]) -> str:
         f"Sign in at {url}/accounts/login/ as\n{logins}\n\n"
         "E-mails are printed to var/log: the link that confirms a new account to web.log,\n"
         "alerts about money to worker-outbound.log\n\n"
-        f"API key: {seed['api_key']}\n\nMake a picture:\n{shlex.join(curl)}\n"
+        f"API key: {seed['api_key']}\n\nMake a picture:\n{shlex.join(curl)}\n\n"
+        "The same with our client (pip install ./marketplace/client):\n"
+        f"export MERCATO_URL={url} MERCATO_KEY={seed['api_key']}\n"
+        f'mercato run {seed["model"]} prompt="a red circle"\n'
     )
 
 

@@ -120,6 +120,9 @@ class Market:
         self.env.setdefault("PUBLIC_URL", self.url)
         if self._owns_database:
             self.env["LOCAL_STACK"] = "1"
+            # Who can reach this market can reach the servers of this machine without it.
+            if self.env["PUBLIC_URL"] == self.url:
+                self.env.setdefault("OUTBOUND_ALLOW_CIDRS", "127.0.0.0/8")
         # The first picture need not wait for torch and the weights.
         self.env.setdefault("WORKER_PRELOAD", "starter:starter-image")
         # Weights that vendors upload lie in the store, which is a directory here.
@@ -208,7 +211,7 @@ class Market:
             "web",
             *("-m", "uvicorn", "marketplace.asgi:application", "--host", HOST),
             *("--port", str(self.port), "--workers", web_workers, "--lifespan", "off"),
-            *("--timeout-graceful-shutdown", "5"),
+            *("--timeout-graceful-shutdown", "5", "--ws-max-size", str(2**22)),
         )
         if web_workers != "1":
             web.death_signal = signal.SIGTERM  # uvicorn's parent takes its children down
