@@ -15,10 +15,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.settings")
 django = get_asgi_application()
 
 
-# Where a file comes as a form, by POST.
-_UPLOADS = {"/replicate/v1/files"}
-
-
 class _TooLarge(Exception):
     """The client sent more than it may."""
 
@@ -34,14 +30,23 @@ async def _refuse(send: Any, status: int, code: str, message: str) -> None:
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
     """Refuse a body that is too large, or sent with a bad file link, before it is stored."""
-    if scope["type"] != "http":
+    if scope["type"] not in ("http", "websocket"):
         await django(scope, receive, send)
         return
-    from marketplace.api import waiting
-    from marketplace.api.auth import well_formed_key
+    from marketplace.api import entrances, waiting
+    from marketplace.api.fal import addresses, realtime
     from marketplace.core.errors import NotFound
     from marketplace.core.storage import read_token
 
+    try:
+        scope = addresses.led_here(scope)
+    except addresses.NoAddress:
+        why = "The header x-fal-target-url names no address of fal's."
+        await _refuse(send, 400, "invalid_target", why)
+        return
+    if scope["type"] == "websocket":
+        await realtime.serve(application, scope, receive, send)
+        return
     limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
     if scope["method"] == "PUT" and scope["path"].startswith("/files/"):
         limit = settings.FILE_MAX_BYTES
@@ -50,12 +55,12 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         except NotFound as error:
             await _refuse(send, 404, error.code, error.message)
             return
-    if scope["method"] == "POST" and scope["path"] in _UPLOADS:
+    if upload := entrances.upload_of(scope["method"], scope["path"]):
         # The key is looked up later; what is no key at all stores nothing.
-        if not well_formed_key(dict(scope["headers"]).get(b"authorization", b"")):
+        if not upload.allowed(dict(scope["headers"]), scope["path"]):
             await _refuse(send, 401, "not_authenticated", "Send an API key with the file.")
             return
-        limit = settings.FILE_MAX_BYTES + 2**16  # and what stands around the file in a form
+        limit = upload.most()
     too_large = 413, "body_too_large", f"The body is larger than {limit} bytes."
     declared = dict(scope["headers"]).get(b"content-length", b"0")
     if declared.isdigit() and int(declared) > limit:
@@ -73,11 +78,14 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
 
     hold = waiting.Hold()
     held: list[Any] = []
+    begun = False
 
     async def unless_held(message: Any) -> None:
+        nonlocal begun
         if hold.job_id:
             held.append(message)
         else:
+            begun = True
             await send(message)
 
     scope = {**scope, waiting.SCOPE_KEY: hold}
@@ -86,5 +94,8 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
         await django(scope, bounded, unless_held)
     except _TooLarge:
         await _refuse(send, *too_large)
+    finally:
+        if not begun and not held:
+            await waiting.left(hold)
     if held:
         await waiting.finish(django, scope, hold, held, receive, send)

@@ -13,6 +13,10 @@ SPECTACULAR_SETTINGS: dict[str, Any] = {
     "COMPONENT_SPLIT_REQUEST": True,
     "ENUM_GENERATE_CHOICE_DESCRIPTION": False,
     "ENUM_NAME_OVERRIDES": {
+        "DeliveryKindEnum": ["job", "account"],
+        "DeliveryStatusEnum": "marketplace.core.outbox.Delivery",
+        "JobStatusEnum": "marketplace.jobs.models.JobStatus",
+        "LicenceKindEnum": "marketplace.catalog.models.LicenceKind",
         "PayoutStateEnum": "billing.models.PayoutState",
         "StatementStatusEnum": "billing.models.StatementStatus",
         "TopUpStateEnum": "billing.models.TopUpState",

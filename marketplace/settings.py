@@ -27,7 +27,13 @@ if not SECRET_KEY:
     if not DEBUG:
         raise environ.ImproperlyConfigured("SECRET_KEY is not set, and DEBUG is off.")
     SECRET_KEY = "only-for-development-" + "x" * 40
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])  # earlier ones, for a while
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+# Names that lead here and mean a part of fal's API: fal.run=run,queue.fal.run=queue,…
+FAL_HOSTS = env.dict("FAL_HOSTS", default={})
+ALLOWED_HOSTS += FAL_HOSTS
+if not {"run", "queue", "rest", "cdn"}.issuperset(FAL_HOSTS.values()):
+    raise environ.ImproperlyConfigured("FAL_HOSTS: each name means run, queue, rest or cdn.")
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL])
 SECURE = PUBLIC_URL.startswith("https://")
 SITE_NAME = env.str("SITE_NAME", default="Mercato")
@@ -297,7 +303,12 @@ READS_BURST = env.int("READS_BURST", default=200)
 HEAVY_PER_SECOND = env.float("HEAVY_PER_SECOND", default=0.5)  # by organisation
 HEAVY_BURST = env.int("HEAVY_BURST", default=60)
 MAX_PREFER_WAIT_S = 60
+RUN_HOLD_S = env.int("RUN_HOLD_S", default=JOB_DEADLINE_S)  # of a call that is answered at its end
+MAX_CALL_WAIT_S = 590.0  # of a call whose client knows no other way: it reads for 600 seconds
 STREAMS_PER_ORG = env.int("STREAMS_PER_ORG", default=100)  # in one web process
+REALTIME_PER_ORG = env.int("REALTIME_PER_ORG", default=20)  # sockets, in one web process
+REALTIME_IDLE_S = env.float("REALTIME_IDLE_S", default=60.0)
+REALTIME_MESSAGE_BYTES = env.int("REALTIME_MESSAGE_BYTES", default=3 * 2**20)
 ALLOW_NOOP_FAMILY = env.bool("ALLOW_NOOP_FAMILY", default=False)
 # Where vendors' weights may be: BUCKET or BUCKET/PREFIX, {org} standing for the vendor's slug, and
 # owners of hub repositories (none named: all). Workers read the same two variables.

@@ -27,6 +27,8 @@ urlpatterns = [
         name="openapi",
     ),
     path("replicate/v1/", include("marketplace.api.replicate.urls")),
+    path("fal/", include("marketplace.api.fal.urls")),
+    path("openai/v1/", include("marketplace.api.openai.urls")),
     path("stripe/webhook", webhook, name="stripe-webhook"),
     path("console/", console.urls),
     path("report/", report, name="report"),
@@ -35,5 +37,6 @@ urlpatterns = [
     path("", include("marketplace.dashboard.urls")),
 ]
 
+handler400 = "marketplace.fallback.bad_request"
 handler404 = "marketplace.fallback.not_found"
 handler500 = "marketplace.fallback.server_error"

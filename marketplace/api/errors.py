@@ -4,7 +4,12 @@ import re
 from typing import Any
 
 import structlog
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import (
+    PermissionDenied,
+    RequestDataTooBig,
+    TooManyFieldsSent,
+    TooManyFilesSent,
+)
 from django.http import Http404, HttpRequest, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
@@ -14,6 +19,7 @@ from marketplace.core.errors import MarketError, NotFound
 
 log = structlog.get_logger("mercato.api")
 
+_TOO_MUCH = (RequestDataTooBig, TooManyFieldsSent, TooManyFilesSent)
 _SEND = "Send a JSON body with Content-Type: application/json."
 _NO_DICTIONARY = re.compile(
     r"(?:Invalid data\. )?Expected a dictionary(?: of items)?,? but got (?:type )?\"?(\w+)\"?\."
@@ -76,6 +82,10 @@ def as_market_error(error: Exception) -> MarketError | None:
         return NotFound("There is no such thing.")
     if isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
+    if isinstance(error, _TOO_MUCH):
+        made = MarketError("The form has too many fields or too long ones.", code="body_too_large")
+        made.status = 413
+        return made
     if isinstance(error, exceptions.ValidationError):
         fields = _flatten(error.detail)
         made = MarketError(

@@ -27,6 +27,8 @@ class ReadThrottle(BaseThrottle):
         """Raise TooManyRequests when the bucket is empty."""
         if request.method == "POST" and not getattr(view, "throttle_post", True):
             return True
+        if getattr(request._request, "scope", {}).get("mercato.asked"):  # see api.waiting
+            return True
         key: Any = request.auth
         bucket = f"key:{key.pk}" if isinstance(key, ApiKey) else f"from:{self.get_ident(request)}"
         require("requests", bucket, settings.READS_PER_SECOND, settings.READS_BURST)

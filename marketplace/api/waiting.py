@@ -10,16 +10,22 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
 from rest_framework.request import Request
 
-from marketplace.jobs import events
+from marketplace.core.database import give_back
+from marketplace.core.errors import WrongState
+from marketplace.jobs import events, services
 from marketplace.jobs.models import Job
 
 SCOPE_KEY = "mercato.hold"
+ASKED_KEY = "mercato.asked"
+"""In the scope of our own GET, which is part of a request that was counted already."""
 _PREFER_WAIT = re.compile(r"\bwait(?:\s*=\s*(\d{1,4}))?")
 _NOT_REPEATED = {
     b"content-length", b"content-type", b"idempotency-key", b"prefer", b"transfer-encoding",
@@ -35,15 +41,22 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 class Hold:
     """What a view asks of `application` in its scope: nothing while `job_id` is empty.
 
-    `path` is GET when the job has ended, and the answer is sent with `status`. The seconds count
-    from when the request came, since that is when the caller's own clock began.
+    `path` is GET when the job has ended, and the answer is sent with `status`; without one it is
+    sent as it is, errors too. The seconds count from when the request came, since that is when
+    the caller's own clock began. `on_gone` is called, in a thread, where the caller hangs up: while
+    the answer waits, or before it began. Then `gone` is true, and the view may be at work still.
+    When the time is up the answer that was kept back is sent, with the status `late` if that is
+    given: it was not known to be late when it was made.
     """
 
     came: float = field(default_factory=time.monotonic)
     job_id: str = ""
     seconds: float = 0.0
     path: str = ""
-    status: int = 200
+    status: int | None = 200
+    on_gone: Callable[[], None] | None = None
+    late: int | None = None
+    gone: bool = False
 
 
 def wait_seconds(request: Request) -> float:
@@ -54,21 +67,54 @@ def wait_seconds(request: Request) -> float:
     return float(min(int(found[1] or settings.MAX_PREFER_WAIT_S), settings.MAX_PREFER_WAIT_S))
 
 
-def hold(request: Request, job: Job, *, path: str, status: int) -> None:
-    """Have the answer wait for the end of `job`, if the caller prefers that.
+def hold(
+    request: Request,
+    job: Job,
+    *,
+    path: str,
+    status: int | None,
+    seconds: float | None = None,
+    on_gone: Callable[[], None] | None = None,
+    late: int | None = None,
+) -> None:
+    """Have the answer wait for the end of `job`: for `seconds`, or as long as the caller prefers.
 
+    What `path` answers then is sent with `status`, if that is a success; errors too without one.
     A server that is not ours (a test client) answers at once, as a preference allows.
     """
     place: Hold | None = getattr(request._request, "scope", {}).get(SCOPE_KEY)
-    seconds = wait_seconds(request)
+    seconds = wait_seconds(request) if seconds is None else seconds
     if place is not None and seconds and not job.is_ended:
         place.job_id, place.seconds = str(job.pk), seconds
-        place.path, place.status = path, status
+        place.path, place.status, place.late = path, status, late
+        if on_gone is not None:
+            if_gone(request, on_gone)
+
+
+def if_gone(request: Request, on_gone: Callable[[], None]) -> None:
+    """Have `on_gone` called should the caller hang up before its answer begins, or have done so."""
+    place: Hold | None = getattr(request._request, "scope", {}).get(SCOPE_KEY)
+    if place is not None:
+        place.on_gone = on_gone
+        if place.gone:  # set before `left` looks for what to call, so one of the two does
+            on_gone()
+
+
+def is_held(request: Request, job_id: object) -> bool:
+    """Tell whether this is our own GET of a job whose caller has waited for it."""
+    place: Hold | None = getattr(request._request, "scope", {}).get(SCOPE_KEY)
+    return place is not None and place.job_id == str(job_id)
 
 
 async def _gone(receive: Any) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def give_up(job: Job) -> None:
+    """Cancel a call whose caller has hung up: it cannot ask for what would be made."""
+    with suppress(WrongState):  # it ended meanwhile
+        services.job_cancel(org=job.org, job=job)
 
 
 async def _first_of(hold: Hold, receive: Any) -> tuple[bool, bool]:
@@ -85,33 +131,60 @@ async def _first_of(hold: Hold, receive: Any) -> tuple[bool, bool]:
         await asyncio.gather(ended, gone, return_exceptions=True)
 
 
-async def _ask(app: App, scope: Any, hold: Hold, first: list[Message]) -> list[Message]:
-    """Return what a GET of the job answers, or `first` if that is no success."""
+def _may_pass(start: Message, hold: Hold) -> bool:
+    """Tell whether an answer is sent on: a success, or an error that no client repeats."""
+    if start.get("status") == 200:
+        return True
+    headers = {name.lower(): value for name, value in start.get("headers", [])}
+    return hold.status is None and headers.get(b"x-should-retry") == b"false"
+
+
+async def _ask(
+    app: App, scope: Any, hold: Hold, first: list[Message], receive: Any, send: Any
+) -> bool:
+    """Send on what a GET of the job answers, piece by piece. Returns False if nothing was sent."""
     given: dict[bytes, bytes] = dict(first[0].get("headers", []))
     given = {name.lower(): value for name, value in given.items()}
     headers = [pair for pair in scope["headers"] if pair[0].lower() not in _NOT_REPEATED]
     headers.append((b"x-request-id", given.get(b"x-request-id", b"")))
-    told: list[Message] = []
-    asked = False
+    asked = passing = False
 
-    async def receive() -> Message:
+    async def ask() -> Message:
         nonlocal asked
         if asked:
-            await asyncio.Event().wait()  # until Django, which has its answer, cancels it
+            gone: Message = await receive()  # when the caller goes; Django ends the wait for it
+            return gone
         asked = True
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    async def keep(message: Message) -> None:
-        told.append(message)
+    async def pass_on(message: Message) -> None:
+        nonlocal passing
+        if message["type"] == "http.response.start" and _may_pass(message, hold):
+            passing = True
+            carried = [(name, value) for name, value in given.items() if name in _CARRIED]
+            status = message["status"] if hold.status is None else hold.status
+            message = {**message, "status": status, "headers": [*message["headers"], *carried]}
+        if passing:
+            await send(message)
 
     path = hold.path
     again = {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
-    await app({**scope, **again, "headers": headers}, receive, keep)
-    if not told or told[0].get("status") != 200:
-        return first
-    carried = [(name, value) for name, value in given.items() if name in _CARRIED]
-    start = {**told[0], "status": hold.status, "headers": [*told[0]["headers"], *carried]}
-    return [start, *told[1:]]
+    await app({**scope, **again, "headers": headers, ASKED_KEY: True}, ask, pass_on)
+    return passing
+
+
+def _tell_gone(on_gone: Callable[[], None]) -> None:
+    try:
+        on_gone()
+    finally:
+        give_back()
+
+
+async def left(hold: Hold) -> None:
+    """Note that nothing was answered: Django gives a request up whose caller has hung up."""
+    hold.gone = True
+    if hold.on_gone is not None:
+        await sync_to_async(_tell_gone, thread_sensitive=False)(hold.on_gone)
 
 
 async def finish(
@@ -120,6 +193,11 @@ async def finish(
     """Send the job as it ended, or `first`, the answer that was kept back, when the time is up."""
     ended, gone = await _first_of(hold, receive)
     if gone:
+        if hold.on_gone is not None and not ended:
+            await sync_to_async(_tell_gone, thread_sensitive=False)(hold.on_gone)
         return
-    for message in await _ask(app, scope, hold, first) if ended else first:
-        await send(message)
+    if not ended or not await _ask(app, scope, hold, first, receive, send):
+        if hold.late is not None:
+            first[0] = {**first[0], "status": hold.late}
+        for message in first:
+            await send(message)

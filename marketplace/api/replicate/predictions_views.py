@@ -173,5 +173,6 @@ class PredictionStream(DoorView):
             last_event_id=request.headers.get("Last-Event-ID", ""),
             describe=lambda job: present.prediction(job, with_logs=False),
             render=render,
+            kept=True,
         )
         return with_cost(told, job)

@@ -13,6 +13,7 @@ from marketplace.accounts import rotation
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey, Scope
 from marketplace.accounts.selectors import projects_of
+from marketplace.api import idempotency
 from marketplace.api.auth import Scopes, caller_of, caller_unlimited
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import present, serializers
@@ -107,12 +108,7 @@ class KeyRotate(APIView):
         """
         body = serializers.KeyRotate(data=request.data)
         body.is_valid(raise_exception=True)
-        once = request.headers.get("Idempotency-Key", "")
-        if len(once) > 255 or not once.isprintable():
-            raise InvalidInput(
-                "The Idempotency-Key is not valid.",
-                fields={"Idempotency-Key": ["At most 255 printable characters."]},
-            )
+        once = idempotency.key_of(request)
         caller = caller_of(request)
         key, secret = rotation.api_key_rotate(
             org=caller.org,

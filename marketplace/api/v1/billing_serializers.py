@@ -4,7 +4,7 @@ from rest_framework import serializers
 
 from billing.models import TopUpState
 from billing.profiles import TAX_ID_TYPES
-from marketplace.api.v1.serializers import Strict
+from marketplace.api.strict import Strict
 
 
 class TopUpCreate(Strict):

@@ -11,6 +11,7 @@ from billing import recharge, topups
 from billing.models import BillingProfile, TopUp
 from billing.profiles import FIELDS, profile_of, profile_save
 from marketplace.accounts.models import Scope
+from marketplace.api import idempotency
 from marketplace.api.auth import Scopes, caller_heavy, caller_unlimited
 from marketplace.api.pagination import paginate
 from marketplace.api.v1 import billing_serializers as shapes
@@ -61,12 +62,7 @@ class TopUpList(APIView):
         """Open a page at Stripe on which a person pays; credited as soon as it is paid."""
         body = shapes.TopUpCreate(data=request.data)
         body.is_valid(raise_exception=True)
-        key = request.headers.get("Idempotency-Key", "")
-        if len(key) > 255 or not key.isprintable():
-            raise InvalidInput(
-                "The Idempotency-Key is not valid.",
-                fields={"Idempotency-Key": ["At most 255 printable characters."]},
-            )
+        key = idempotency.key_of(request)
         row, url = topups.top_up_begin(
             org=caller_heavy(request).org,
             user=None,

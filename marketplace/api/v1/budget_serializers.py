@@ -2,7 +2,8 @@
 
 from rest_framework import serializers
 
-from marketplace.api.v1.serializers import Balance, Strict
+from marketplace.api.strict import Strict
+from marketplace.api.v1.serializers import Balance
 
 
 class ProjectCreate(Strict):

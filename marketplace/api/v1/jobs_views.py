@@ -11,15 +11,27 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from marketplace.accounts.models import Scope
+from marketplace.api import idempotency
 from marketplace.api.auth import Scopes, caller_of
 from marketplace.api.costs import with_cost
-from marketplace.api.pagination import paginate
+from marketplace.api.pagination import PAGE_PARAMETERS, paginate
 from marketplace.api.v1 import present, serializers
 from marketplace.api.waiting import hold
 from marketplace.core import flags
 from marketplace.core.errors import InvalidInput, NotFound
-from marketplace.jobs import live, retention, selectors, services, stream
+from marketplace.jobs import live, requests, retention, selectors, services, stream
 from marketplace.jobs.models import Job, JobStatus
+
+_FLAGS = ("true", "false", "1", "0")
+_EVENT = {
+    "type": "object",
+    "description": "One server-sent event; `data` is JSON.",
+    "properties": {
+        "event": {"type": "string"},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "id": {"type": "string"},
+    },
+}
 
 
 def _answer(job: Job, status: int, *, with_position: bool = True) -> Response:
@@ -63,12 +75,7 @@ class JobList(APIView):
         """Submit a job. It is queued, never refused for load; the quote is reserved."""
         body = serializers.JobCreate(data=request.data)
         body.is_valid(raise_exception=True)
-        idempotency_key = request.headers.get("Idempotency-Key", "")
-        if len(idempotency_key) > 255 or not idempotency_key.isprintable():
-            raise InvalidInput(
-                "The Idempotency-Key is not valid.",
-                fields={"Idempotency-Key": ["At most 255 printable characters."]},
-            )
+        idempotency_key = idempotency.key_of(request)
         caller = caller_of(request)
         job, replayed = services.job_submit(
             org=caller.org,
@@ -78,6 +85,11 @@ class JobList(APIView):
             idempotency_key=idempotency_key or None,
             webhook_url=body.validated_data.get("webhook_url", ""),
             max_charge_nano=body.validated_data.get("max_charge_nano_usd"),
+            options=requests.Options(
+                keep_s=body.validated_data.get("keep_s"),
+                start_within_s=body.validated_data.get("start_within_s"),
+                priority=body.validated_data.get("priority", requests.NORMAL),
+            ),
             trace_id=getattr(request, "trace_id", ""),
         )
         hold(request, job, path=f"/v1/jobs/{job.pk}", status=200)
@@ -92,8 +104,7 @@ class JobList(APIView):
         operation_id="jobs_list",
         parameters=[
             OpenApiParameter("status", str, enum=JobStatus.values),
-            OpenApiParameter("cursor", str),
-            OpenApiParameter("limit", int),
+            *PAGE_PARAMETERS,
         ],
         responses=serializers.page_of(serializers.Job),
     )
@@ -166,12 +177,15 @@ class JobEvents(APIView):
         parameters=[
             OpenApiParameter("Last-Event-ID", str, OpenApiParameter.HEADER),
             OpenApiParameter(
-                "previews", bool, description="Have previews made while this stream is open."
+                "previews",
+                str,
+                enum=_FLAGS,
+                description="Have previews made while this stream is open.",
             ),
         ],
         responses={
             (200, "text/event-stream"): OpenApiResponse(
-                OpenApiTypes.STR,
+                _EVENT,
                 description="Events: status, started, progress, preview, log, done.",
             )
         },
@@ -181,6 +195,10 @@ class JobEvents(APIView):
 
         With `previews=1` an event `preview` says that there is a new one at `…/preview`.
         """
+        previews = request.query_params.get("previews", "0")
+        if previews not in _FLAGS:
+            why = f"One of {', '.join(_FLAGS)}."
+            raise InvalidInput(f"previews: {why}", fields={"previews": [why]})
         org = caller_of(request).org
         job = selectors.job_get(org=org, job_id=job_id)
         told = stream.stream(
@@ -188,8 +206,7 @@ class JobEvents(APIView):
             job=job,
             last_event_id=request.headers.get("Last-Event-ID", ""),
             describe=lambda job: present.job(job, with_position=True, with_lines=True),
-            previews=request.query_params.get("previews", "") in ("1", "true")
-            and flags.is_on(flags.PREVIEWS, request),
+            previews=previews in ("1", "true") and flags.is_on(flags.PREVIEWS, request),
         )
         return with_cost(told, job)
 

@@ -10,7 +10,7 @@ from rest_framework.views import APIView
 
 from marketplace.accounts.models import Scope
 from marketplace.api.auth import PublicRead, Scopes, caller_of, org_of
-from marketplace.api.pagination import CursorPagination
+from marketplace.api.pagination import PAGE_PARAMETERS, CursorPagination
 from marketplace.api.v1 import present, serializers
 from marketplace.catalog import selectors
 from marketplace.catalog.gallery import Use, Wish, gallery
@@ -29,6 +29,15 @@ def _nano(text: str) -> int:
         raise InvalidInput(why, fields={"max_output_usd": [why]}) from error
 
 
+def _one_of(asked: dict[str, str], name: str, values: Sequence[str]) -> str:
+    """Return what the query says of `name`, or nothing. Raises InvalidInput for other values."""
+    value = asked.get(name, "")
+    if name in asked and value not in values:
+        why = f"One of {', '.join(values)}."
+        raise InvalidInput(f"{name}: {why}", fields={name: [why]})
+    return value
+
+
 class ModelList(APIView):
     """The gallery."""
 
@@ -43,8 +52,7 @@ class ModelList(APIView):
             OpenApiParameter(
                 "max_output_usd", str, description="Most that one output may cost at the defaults."
             ),
-            OpenApiParameter("cursor", str),
-            OpenApiParameter("limit", int),
+            *PAGE_PARAMETERS,
         ],
         responses=serializers.page_of(serializers.Model),
     )
@@ -54,8 +62,8 @@ class ModelList(APIView):
         rows = gallery(
             Wish(
                 text=asked.get("search", "")[:100],
-                task=asked.get("task", ""),
-                use=asked.get("licence", ""),
+                task=_one_of(asked, "task", Task.values),
+                use=_one_of(asked, "licence", Use.values),
                 most_nano=_nano(asked["max_output_usd"]) if "max_output_usd" in asked else None,
             )
         )

@@ -10,7 +10,7 @@ from billing.selectors import Balance, Day, charge_of
 from marketplace.accounts.models import ApiKey, Organisation
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Licence, LicenceAcceptance, Model, Price, Version
-from marketplace.jobs import selectors
+from marketplace.jobs import requests, retention, selectors
 from marketplace.jobs.models import File, Job
 
 
@@ -107,6 +107,7 @@ def output(row: File) -> dict[str, Any]:
         "width": row.width,
         "height": row.height,
         "seconds": row.seconds,
+        "nsfw": row.nsfw,
     }
 
 
@@ -136,6 +137,9 @@ def job(row: Job, *, with_position: bool = False, with_lines: bool = False) -> d
         "finished_at": row.finished_at,
         "purged_at": row.purged_at,
         "deadline_at": row.deadline_at,
+        "start_by": row.start_by,
+        "priority": requests.LOW if row.priority < 0 else requests.NORMAL,
+        "data_expires_at": retention.goes_at(row),
         "urls": {"get": base, "cancel": f"{base}/cancel", "events": f"{base}/events"},
     }
 

@@ -5,20 +5,10 @@ from rest_framework import serializers
 
 from marketplace.accounts.models import Scope
 from marketplace.accounts.rotation import MOST_GRACE_H
+from marketplace.api.strict import Strict
 from marketplace.catalog.models import DeclaredUse, LicenceKind, Scheme, Task, Unit
+from marketplace.jobs import requests
 from marketplace.jobs.models import JobStatus
-
-
-class Strict(serializers.Serializer):  # type: ignore[type-arg]
-    """Refuses fields that it does not know, so that a typo is told."""
-
-    def to_internal_value(self, data: object) -> object:
-        """Check for unknown fields first."""
-        if isinstance(data, dict) and (unknown := set(data) - set(self.fields)):
-            raise serializers.ValidationError(
-                {name: ["There is no such field."] for name in sorted(map(str, unknown))}
-            )
-        return super().to_internal_value(data)
 
 
 def page_of(item: type[serializers.Serializer]) -> serializers.Serializer:  # type: ignore[type-arg]
@@ -48,6 +38,21 @@ class JobCreate(Strict):
     )
     webhook_url = serializers.CharField(
         required=False, allow_blank=True, max_length=2000, help_text="Is told when the job ends."
+    )
+    keep_s = serializers.IntegerField(
+        required=False,
+        min_value=requests.LEAST_KEEP_S,
+        max_value=2**31 - 1,
+        help_text="Delete input and outputs so many seconds after the end, if that is earlier.",
+    )
+    start_within_s = serializers.FloatField(
+        required=False,
+        min_value=1,
+        max_value=86_400,
+        help_text="Fail with `start_timeout`, for free, if no worker has taken it by then.",
+    )
+    priority = serializers.ChoiceField(
+        list(requests.PRIORITIES), required=False, help_text="`low` goes after all that is not."
     )
 
 
@@ -214,6 +219,9 @@ class Output(serializers.Serializer):  # type: ignore[type-arg]
     width = serializers.IntegerField(allow_null=True)
     height = serializers.IntegerField(allow_null=True)
     seconds = serializers.FloatField(allow_null=True)
+    nsfw = serializers.BooleanField(
+        allow_null=True, help_text="What the model's safety checker says; null where it has none."
+    )
 
 
 class JobUrls(serializers.Serializer):  # type: ignore[type-arg]
@@ -252,6 +260,11 @@ class Job(serializers.Serializer):  # type: ignore[type-arg]
         allow_null=True, help_text="When its inputs and outputs were deleted."
     )
     deadline_at = serializers.DateTimeField()
+    start_by = serializers.DateTimeField(allow_null=True)
+    priority = serializers.ChoiceField(list(requests.PRIORITIES))
+    data_expires_at = serializers.DateTimeField(
+        allow_null=True, help_text="When input and outputs are deleted."
+    )
     urls = JobUrls()
 
 

@@ -11,6 +11,7 @@ from marketplace.api.v1 import (
     licences_views,
     models_views,
     vendor_views,
+    webhook_views,
 )
 
 urlpatterns = [
@@ -45,6 +46,15 @@ urlpatterns = [
     path("billing/top-ups/<str:top_up_id>", billing_views.TopUpDetail.as_view()),
     path("billing/profile", billing_views.Profile.as_view()),
     path("billing/recharge", billing_views.Recharge.as_view()),
+    path("webhooks/endpoints", webhook_views.EndpointList.as_view()),
+    path("webhooks/endpoints/<str:endpoint_id>", webhook_views.EndpointDetail.as_view()),
+    path("webhooks/endpoints/<str:endpoint_id>/test", webhook_views.EndpointTest.as_view()),
+    path("webhooks/endpoints/<str:endpoint_id>/replay", webhook_views.EndpointReplay.as_view()),
+    path("webhooks/deliveries", webhook_views.DeliveryList.as_view()),
+    path("webhooks/deliveries/<str:delivery_id>", webhook_views.DeliveryDetail.as_view()),
+    path("webhooks/deliveries/<str:delivery_id>/replay", webhook_views.DeliveryReplay.as_view()),
+    path("webhooks/secret", webhook_views.SecretDetail.as_view()),
+    path("webhooks/secret/rotate", webhook_views.SecretRotate.as_view()),
     path("keys", account_views.KeyList.as_view()),
     path("keys/<str:key_id>", account_views.KeyDetail.as_view()),
     path("keys/<str:key_id>/rotate", account_views.KeyRotate.as_view()),

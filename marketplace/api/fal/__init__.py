@@ -1,0 +1,1 @@
+"""The door for published clients of fal, under /fal/run, /fal/queue, /fal/rest and /fal/cdn."""

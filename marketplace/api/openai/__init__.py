@@ -1,0 +1,1 @@
+"""The door for published clients of OpenAI, under /openai/v1/."""
