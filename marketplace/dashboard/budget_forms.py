@@ -1,4 +1,4 @@
-"""Forms of budgets, projects, alerts and the address that events of the account go to."""
+"""Forms of budgets, projects and alerts."""
 
 from decimal import Decimal
 
@@ -45,14 +45,3 @@ class ProjectForm(AmountForm):
     name = forms.CharField(max_length=80)
     amount_usd = _usd("Monthly budget in USD", "Empty: no limit of its own.")
     field_order = ("name", "amount_usd")
-
-
-class WebhookForm(forms.Form):
-    """Where events of the account go."""
-
-    webhook_url = forms.CharField(
-        max_length=2000,
-        required=False,
-        label="URL",
-        help_text="Is told of budgets and balances that run out. Empty: nobody is.",
-    )

@@ -6,6 +6,7 @@ from django import forms
 from django.conf import settings
 
 from marketplace.accounts.models import ApiKey
+from marketplace.accounts.webhook_models import HookEvent
 
 GRACES = [
     ("0", "No longer: it ends now"),
@@ -56,3 +57,21 @@ class RetentionForm(forms.Form):
         if days is not None and not least <= days <= most:
             raise forms.ValidationError(f"{least} to {most} days.")
         return days
+
+
+class EndpointForm(forms.Form):
+    """Where an organisation's server is told of events, and of which."""
+
+    url = forms.CharField(
+        max_length=2000,
+        label="Address",
+        help_text="Of your server. Only public ones are called.",
+        widget=forms.TextInput(attrs={"inputmode": "url", "autocomplete": "off"}),
+    )
+    events = forms.MultipleChoiceField(
+        choices=[(value, value) for value in HookEvent.values],
+        initial=HookEvent.values,
+        widget=forms.CheckboxSelectMultiple,
+        label="Is told of",
+    )
+    note = forms.CharField(max_length=120, required=False, help_text="What it is for.")

@@ -35,7 +35,7 @@ def facts_of(
         "lineage": lineage_of(chain),
         "split": present.split_of(chain, settings.SITE_NAME),
         "fields": present.schema_rows(version.input_schema),
-        "snippets": snippets_of(model.ref, example_of(version.input_schema)),
+        "snippets": snippets_of(model.ref, example_of(version.input_schema), model.task),
         "figures": figures.figures_of(version.weights_digest),
         "quality": version.profile.get("quality") or EXACT,
         "standing": getattr(model, "standing", None),

@@ -298,7 +298,7 @@ def panel_context(
     context: dict[str, Any] = {
         "form": form,
         "nonce": uuid.uuid4().hex,
-        "code": snippets_of(model.ref, given_of(form, version, values)),
+        "code": snippets_of(model.ref, given_of(form, version, values), model.task),
         **file_context(form),
     }
     if org is not None:

@@ -9,6 +9,7 @@ from marketplace.dashboard.views import (
     calculator,
     developer,
     docs,
+    endpoints,
     gallery,
     invoices,
     jobs,
@@ -31,6 +32,7 @@ _MODEL = "models/<slug:vendor>/<str:name>/"
 _VERSION = "vendor/models/<str:name>/versions/<int:number>/"
 _LISTING = "vendor/models/<str:name>/listing/"
 _DELIVERY = "dashboard/webhooks/<slug:kind>/<uuid:delivery_id>"
+_ENDPOINT = "dashboard/webhooks/endpoints/<uuid:endpoint_id>"
 _STATEMENT = "vendor/statements/<uuid:statement_id>"
 
 urlpatterns = [
@@ -63,8 +65,12 @@ urlpatterns = [
     path("dashboard/usage/", developer.usage, name="usage"),
     path("dashboard/usage.csv", developer.usage_csv, name="usage-csv"),
     path("dashboard/webhooks/", webhooks.webhooks, name="webhooks"),
-    path("dashboard/webhooks/test/", webhooks.test_event, name="webhook-test"),
-    path("dashboard/webhooks/address/", webhooks.address, name="account-webhook"),
+    path("dashboard/webhooks/endpoints/new/", endpoints.endpoint_create, name="endpoint-create"),
+    path(f"{_ENDPOINT}/", endpoints.endpoint, name="endpoint"),
+    path(f"{_ENDPOINT}/switch/", endpoints.endpoint_switch, name="endpoint-switch"),
+    path(f"{_ENDPOINT}/test/", endpoints.endpoint_test, name="endpoint-test"),
+    path(f"{_ENDPOINT}/replay/", endpoints.endpoint_replay, name="endpoint-replay"),
+    path(f"{_ENDPOINT}/remove/", endpoints.endpoint_remove, name="endpoint-remove"),
     path("dashboard/webhooks/secret/", webhooks.secret_show, name="webhook-secret"),
     path("dashboard/webhooks/secret/new/", webhooks.secret_rotate, name="webhook-secret-rotate"),
     path(f"{_DELIVERY}/", webhooks.delivery, name="delivery"),

@@ -16,6 +16,7 @@ from billing.models import TopUp, TopUpState
 from billing.profiles import profile_of
 from billing.selectors import Day
 from marketplace.accounts import selectors as accounts
+from marketplace.accounts.endpoints import endpoints_of
 from marketplace.accounts.models import Organisation, Role
 from marketplace.catalog import selectors as catalog
 from marketplace.core.clock import now
@@ -87,7 +88,7 @@ def _steps(org: Organisation) -> list[Step]:
             "Be told by webhook",
             "Your server hears of budgets that run out, and of jobs that end.",
             reverse("webhooks"),
-            bool(org.webhook_url),
+            endpoints_of(org).exists(),
         ),
     ]
     return [] if all(step.done for step in steps) else steps

@@ -184,6 +184,7 @@ def _job_context(request: MemberRequest, job: Job) -> dict[str, Any]:
 def job(request: MemberRequest, job_id: str) -> HttpResponse:
     """Show a job; htmx asks again for the live part while it has not ended."""
     found = jobs.job_get(org=request.org, job_id=job_id)
+    called = found.version.model
     context = _job_context(request, found)
     if request.htmx:  # type: ignore[attr-defined]
         return render(request, "dashboard/job_live.html", context)
@@ -194,7 +195,7 @@ def job(request: MemberRequest, job_id: str) -> HttpResponse:
             if name in found.input
         ],
         "deliveries": jobs.deliveries_of(found)[:20],
-        "snippets": [] if found.purged_at else snippets_of(found.version.model.ref, found.input),
+        "snippets": [] if found.purged_at else snippets_of(called.ref, found.input, called.task),
     }
     return render(request, "dashboard/job.html", context)
 

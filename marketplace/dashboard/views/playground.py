@@ -56,7 +56,7 @@ def quote(request: HttpRequest, vendor: str, name: str) -> HttpResponse:
         "version": version,
         "model": model,
         **playground.price_context(version, price, org, form),
-        "code": snippets_of(model.ref, playground.given_of(form, version)),
+        "code": snippets_of(model.ref, playground.given_of(form, version), model.task),
         "with_code": True,
     }
     return render(request, "playground/quote.html", context)

@@ -41,7 +41,7 @@ RIGHTS = (
     ("Give a key the scope billing", (*_HEADS, Role.BILLING)),
     ("Give a key the scope admin", _HEADS),
     ("Invite, remove and change members", _HEADS),
-    ("Change the profile, webhooks' address and secret, retention", _HEADS),
+    ("Change the profile, webhook endpoints and their secret, retention", _HEADS),
     ("Read the audit log", _HEADS),
     ("Name and remove owners", (Role.OWNER,)),
 )

@@ -1,4 +1,4 @@
-"""Webhooks: where they go, what was sent and answered, replays, a test, the signing secret."""
+"""Webhooks: the endpoints, what was sent and answered, replays, the signing secret."""
 
 import json
 import uuid
@@ -11,24 +11,27 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
-from marketplace.accounts import events, rotation
+from marketplace.accounts import endpoints, rotation
 from marketplace.accounts.models import Role
+from marketplace.core.clock import now
 from marketplace.core.errors import MarketError
 from marketplace.core.keyset import links
 from marketplace.core.outbox import Delivery
-from marketplace.dashboard.access import MemberRequest, may, member, show_error
-from marketplace.dashboard.budget_forms import WebhookForm
+from marketplace.core.webhooks import WebhookRow
+from marketplace.dashboard.access import MemberRequest, may, member
 from marketplace.jobs import deliveries
+from marketplace.jobs.models import WebhookDelivery
 
 _KINDS = (("job", "Jobs"), ("account", "Account"))
 
 
-def _sees_all(request: MemberRequest, kind: str) -> bool:
-    """Tell whether a member may see addresses, which are often secrets, and what was answered.
+def sees_all(request: MemberRequest, row: Any) -> bool:
+    """Tell whether a member may see an address, which is often a secret, and what was answered.
 
-    Those of jobs: who may submit jobs; the account's: who may set it.
+    An endpoint's: who may set it; the one that a job named: who may submit jobs.
     """
-    return may(request, Role.DEVELOPER) if kind == "job" else may(request)
+    own = isinstance(row, WebhookDelivery) and row.endpoint_id is None
+    return may(request, Role.DEVELOPER) if own else may(request)
 
 
 def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpResponse:
@@ -40,13 +43,13 @@ def _page(request: MemberRequest, status: int = 200, **more: Any) -> HttpRespons
         org=request.org, kind=kind, state=state, before=before
     )
     context = {
-        "rows": [(told, _sees_all(request, told.kind)) for told in rows],
+        "rows": [(told, sees_all(request, told.row)) for told in rows],
         **links(request, following, path=reverse("webhooks")),
         "kind": kind,
         "state": state,
         "kinds": _KINDS,
         "states": Delivery.choices,
-        "webhook_form": WebhookForm(initial={"webhook_url": request.org.webhook_url}),
+        "endpoints": endpoints.endpoints_of(request.org),
         "may_manage": may(request),
         "may_write": may(request, Role.DEVELOPER),
         "shown": request.org.webhook_secret_shown_at is not None,
@@ -65,23 +68,32 @@ def webhooks(request: MemberRequest) -> HttpResponse:
     return _page(request)
 
 
+def _headers(row: WebhookRow) -> list[tuple[str, str]]:
+    """Return the headers that show a delivery to be ours, without what they prove it by."""
+
+    def shown(name: str, value: str) -> str:
+        if name.lower().endswith("signature"):
+            return "v1,••••••••" if value.startswith("v1,") else "••••••••"
+        unsent = row.last_sent_at is None and name.lower().endswith("timestamp")
+        return "—" if unsent else value
+
+    signed = row.signed(b"", row.last_sent_at or now())
+    return [(name, shown(name, value)) for name, value in signed.items()]
+
+
 @member()
 @require_safe
 def delivery(request: MemberRequest, kind: str, delivery_id: str) -> HttpResponse:
     """Show one delivery: what was sent, without its signature, and what was answered."""
     row = deliveries.delivery_get(org=request.org, kind=kind, delivery_id=delivery_id)
-    headers = [
-        ("Content-Type", "application/json"),
-        ("webhook-id", row.pk),
-        ("webhook-timestamp", int(row.last_sent_at.timestamp()) if row.last_sent_at else "—"),
-        ("webhook-signature", "v1,••••••••"),
-    ]
+    headers = [("Content-Type", "application/json"), *_headers(row)]
     context = {
         "kind": kind,
         "row": row,
+        "held_back": row.held_back,
         "headers": headers,
         "body": json.dumps(row.payload, indent=2),
-        "sees_all": _sees_all(request, kind),
+        "sees_all": sees_all(request, row),
         "may_write": may(request, Role.DEVELOPER),
     }
     return render(request, "dashboard/delivery.html", context)
@@ -92,41 +104,13 @@ def delivery(request: MemberRequest, kind: str, delivery_id: str) -> HttpRespons
 def replay(request: MemberRequest, kind: str, delivery_id: str) -> HttpResponseBase:
     """Send an event again."""
     try:
-        deliveries.delivery_replay(org=request.org, kind=kind, delivery_id=delivery_id)
+        deliveries.delivery_replay(org=request.org, delivery_id=delivery_id)
         messages.success(request, "It is sent again in a moment, with the same webhook-id.")
     except MarketError as error:
         if error.status == 404:
             raise
         messages.error(request, error.message)
     return redirect("delivery", kind, delivery_id)
-
-
-@member(write=[Role.DEVELOPER])
-@require_POST
-def test_event(request: MemberRequest) -> HttpResponseBase:
-    """Send a test event to the account's webhook."""
-    try:
-        deliveries.replays_limit(request.org)
-        events.event_test(org=request.org)
-        messages.success(request, "A test event is on its way. It appears in the list below.")
-    except MarketError as error:
-        messages.error(request, error.message)
-    return redirect("webhooks")
-
-
-@member()
-@require_POST
-def address(request: MemberRequest) -> HttpResponseBase:
-    """Say where events of the account go."""
-    form = WebhookForm(request.POST)
-    if form.is_valid():
-        try:
-            events.webhook_url_set(org=request.org, url=form.cleaned_data["webhook_url"])
-            messages.success(request, "Saved.")
-            return redirect("webhooks")
-        except MarketError as error:
-            show_error(form, error)
-    return _page(request, 422, webhook_form=form)
 
 
 @member()
