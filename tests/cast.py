@@ -36,6 +36,11 @@ SCHEMA: dict[str, Any] = {
         "seed": {"type": "integer", "minimum": 0},
     },
 }
+OUTPUT_FORMAT = {"type": "string", "enum": ["png", "jpeg", "webp"], "default": "png"}
+SCHEMA_WITH_FORMAT = {
+    **SCHEMA,
+    "properties": {**SCHEMA["properties"], "output_format": OUTPUT_FORMAT},
+}
 PIXEL = b"\x89PNG\r\n\x1a\n" + b"not a real picture, but stored and measured like one"
 
 

@@ -11,7 +11,9 @@ from billing.models import BillingProfile, SpendAlert
 from billing.rating import Rating
 from billing.services import Cap
 from marketplace.accounts import projects
-from marketplace.accounts.models import AccountEvent, Membership, Organisation, Role
+from marketplace.accounts.endpoints import endpoint_create
+from marketplace.accounts.models import Membership, Role
+from marketplace.accounts.webhook_models import AccountEvent
 from marketplace.core import clock
 from marketplace.core.clock import now
 from tests.cast import person
@@ -121,7 +123,7 @@ def test_the_billing_address_goes_before_the_members(cast, project):
 
 
 def test_the_server_is_told_what_the_mail_says(cast, project):
-    Organisation.objects.filter(pk=cast.developer.pk).update(webhook_url="https://example.org/hook")
+    endpoint_create(org=cast.developer, url="https://example.org/hook")
     spend(cast, 85_000, cap_of(project))
     look()
     look()
@@ -185,7 +187,7 @@ def test_a_budget_of_nothing_and_an_archived_project_are_silent(cast, project):
 
 @pytest.mark.parametrize("dies", ["before the commit", "after it"])
 def test_a_process_that_dies_leaves_no_half_told_alert(cast, project, monkeypatch, dies):
-    Organisation.objects.filter(pk=cast.developer.pk).update(webhook_url="https://example.org/")
+    endpoint_create(org=cast.developer, url="https://example.org/")
     spend(cast, 50_000, cap_of(project))
 
     class Died(BaseException):

@@ -4,7 +4,8 @@ import urllib.request
 
 import pytest
 
-from marketplace.accounts import audit, events, projects
+from marketplace.accounts import audit, projects
+from marketplace.accounts.endpoints import endpoint_create
 from marketplace.jobs import events as job_events
 from marketplace.jobs import services
 from marketplace.jobs.models import Job
@@ -65,7 +66,7 @@ def desk(page, site, client, settings):
     )  # fmt: skip
     note = {"level": "warning", "message": "not enough memory: weights stay on the host"}
     job_events.emit(made[0].pk, "log", note)
-    events.webhook_url_set(org=cast.developer, url="http://127.0.0.1:9/account")
+    endpoint_create(org=cast.developer, url="http://127.0.0.1:9/account")
     audit.record(org=cast.developer, action="key.create", target="test", scopes=["read", "run"])
     services.job_submit(
         org=cast.developer, ref=cast.ref, given={"prompt": "still going"}, api_key=cast.key

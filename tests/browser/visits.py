@@ -54,6 +54,8 @@ UNREADABLE = """() => {
 }"""
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
+PAGES_A_TAB = 25
+"""A new tab has no styles and scripts in its memory, and an old one has too much."""
 
 
 class Visitor:
@@ -66,6 +68,7 @@ class Visitor:
             base_url=url, viewport=DESKTOP, reduced_motion="reduce", **options
         )
         self.viewport = DESKTOP
+        self._opened = 0
         self.complaints: list[str] = []
         self._who = "visitor"
         self.page: Any = None
@@ -103,10 +106,22 @@ class Visitor:
         """Close the context."""
         self.context.close()
 
-    def _fresh_tab(self) -> None:
-        """Begin anew: nothing of the page before speaks, and no memory is kept."""
+    def renew(self) -> None:
+        """Have the next page opened in a new tab."""
         if self.page is not None:
             self.page.close()
+        self.page = None
+
+    def _fresh_tab(self) -> None:
+        """Begin anew: nothing of the page before speaks, and little memory is kept."""
+        self._opened += 1
+        if self._opened % PAGES_A_TAB == 0:
+            self.renew()
+        if self.page is not None:
+            self.page.goto("about:blank")
+            self.page.set_viewport_size(self.viewport)
+            self.complaints = []
+            return
         self.complaints = []
         self.page = self.context.new_page()
         self.page.set_default_timeout(60_000)
@@ -159,4 +174,5 @@ def _looked_at(visitor: Visitor, page: Page, look: Any) -> list[str]:
         except PlaywrightError as error:
             if "crashed" not in error.message:
                 return [f"{type(error).__name__}: {error.message[:200]}"]
+            visitor.renew()
     return ["the tab crashed twice"]

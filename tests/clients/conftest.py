@@ -1,14 +1,11 @@
 """Published clients of other vendors against a live server of ours, in this process."""
 
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 from django.db import connection
 
 from inference import protocol
@@ -16,9 +13,12 @@ from marketplace.core.storage import storage
 from marketplace.jobs import events, services
 from marketplace.jobs.models import Job, JobStatus
 from tests.cast import make_cast, report_finished, report_started
+from tests.clients.nodes import node
+from tests.clients.serving import serving
+from tests.clients.tls import FAL_HOSTS, Tls, as_fal, connect, live_tls
 from tests.receiver import receiver
 
-__all__ = ["receiver"]
+__all__ = ["as_fal", "connect", "live_tls", "node", "receiver"]
 
 Does = Callable[[Job], object]
 
@@ -28,28 +28,31 @@ def live_asgi() -> Iterator[str]:
     """The address of uvicorn with the very application that is deployed."""
     from marketplace.asgi import application
 
-    place = socket.socket()
-    place.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{place.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(10)
+    with serving(application) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+def _behind(url: str, settings: Any) -> Iterator[Any]:
+    settings.PUBLIC_URL = url
+    settings.READS_PER_SECOND, settings.READS_BURST = 1000.0, 10_000
+    storage.cache_clear()  # its links begin with PUBLIC_URL
+    made = make_cast()
+    made.url = url
+    yield made
+    storage.cache_clear()
 
 
 @pytest.fixture
 def market(transactional_db: None, settings: Any, live_asgi: str) -> Iterator[Any]:
     """The cast, behind the live server; `url` is where that is."""
-    settings.PUBLIC_URL = live_asgi
-    settings.READS_PER_SECOND, settings.READS_BURST = 1000.0, 10_000
-    storage.cache_clear()  # its links begin with PUBLIC_URL
-    made = make_cast()
-    made.url = live_asgi
-    yield made
-    storage.cache_clear()
+    yield from _behind(live_asgi, settings)
+
+
+@pytest.fixture
+def tls_market(transactional_db: None, settings: Any, live_tls: Tls) -> Iterator[Any]:
+    """The cast, behind the live server with TLS, where links to outputs are https."""
+    settings.ALLOWED_HOSTS = ["127.0.0.1", *FAL_HOSTS]
+    yield from _behind(live_tls.url, settings)
 
 
 def succeed(job: Job) -> None:

@@ -41,6 +41,7 @@ from billing.wallets import credit_limit_set
 from inference import protocol
 from marketplace.accounts import events, projects
 from marketplace.accounts import services as accounts
+from marketplace.accounts.endpoints import endpoint_create
 from marketplace.accounts.models import Membership, Role, User
 from marketplace.catalog import acceptance
 from marketplace.catalog import services as catalog
@@ -117,7 +118,7 @@ def market_make() -> Market:
     Group.objects.create(name="Reviewers")
     credit_limit_set(org_id=cast.developer.pk, limit_nano=to_nano("1000"))
     for org in (cast.developer, cast.vendor):
-        events.webhook_url_set(org=org, url="https://93.184.215.14/account")
+        endpoint_create(org=org, url="https://93.184.215.14/account", note="Accounts")
     cast.developer.refresh_from_db()
     BillingProfile.objects.update_or_create(
         org=cast.developer,

@@ -59,7 +59,8 @@ BY_PARAMETER: dict[str, Value] = {
     "ending": lambda m: "png",
     "kind": lambda m: "job",
     "worker_id": lambda m: m.worker,
-    "delivery_id": lambda m: m.jobs["failed"].webhook_deliveries.first().pk,
+    "delivery_id": lambda m: m.jobs["failed"].webhook_deliveries.filter(endpoint=None).first().pk,
+    "endpoint_id": lambda m: m.cast.developer.webhook_endpoints.first().pk,
 }
 EXAMPLES: dict[str, dict[str, Value]] = {
     "vendor-profile": {"slug": lambda m: m.cast.vendor.slug},

@@ -9,8 +9,8 @@ VENDORS = 20
 
 ORGS = """
 INSERT INTO accounts_organisation (id, slug, name, about, website, country, webhook_secret,
-                                   webhook_url, created_at)
-SELECT md5(%(kind)s || n)::uuid, %(kind)s || '-' || n, %(kind)s || ' ' || n, '', '', 'DE', '', '',
+                                   created_at)
+SELECT md5(%(kind)s || n)::uuid, %(kind)s || '-' || n, %(kind)s || ' ' || n, '', '', 'DE', '',
        now()
 FROM generate_series(1, %(count)s) n
 """

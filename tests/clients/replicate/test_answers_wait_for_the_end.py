@@ -9,9 +9,10 @@ import pytest
 from django.db import connection
 
 from marketplace.core import valkey
+from marketplace.jobs import events
 from marketplace.jobs.models import Job
 from tests.cast import report_started
-from tests.clients.conftest import working
+from tests.clients.conftest import succeed, working
 
 GIVEN = {"prompt": "a red circle"}
 WAITERS = 12
@@ -43,6 +44,26 @@ def test_api_v1_waits_in_the_same_way(market):
     assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
     assert answer.json()["charge_nano_usd"] == 4_000_000
     assert answer.headers["location"].endswith(f"/v1/jobs/{answer.json()['id']}")
+
+
+def test_an_end_whose_event_was_lost_is_found(market, monkeypatch):
+    monkeypatch.setattr(events, "_LOOK_EVERY_S", 0.2)
+    monkeypatch.setattr(events, "emit", lambda *lost: None)
+    began = time.monotonic()
+
+    def slow(job):
+        time.sleep(1.5)  # when the answer is held already
+        succeed(job)
+
+    with working(slow):
+        answer = httpx.post(
+            f"{market.url}/v1/jobs",
+            json={"model": market.ref, "input": GIVEN},
+            headers={"Authorization": f"Bearer {market.secret}", "Prefer": "wait=20"},
+            timeout=30,
+        )
+    assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("started", [False, True])

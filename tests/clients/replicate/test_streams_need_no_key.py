@@ -47,6 +47,18 @@ def test_a_cancelled_call_ends_its_stream(market, client):
     assert (end.event.value, end.data) == ("done", '{"reason": "canceled"}')
 
 
+def test_after_the_end_the_kept_log_is_told_again(market, client):
+    with working():
+        client.run(market.ref, input=GIVEN)
+    seen = list(client.predictions.get(str(Job.objects.get().pk)).stream())
+    assert [event.event.value for event in seen] == ["logs", "logs", "output", "done"]
+    assert [event.data for event in seen][:2] == [" 50%|#####     | 2/4", "100%|##########| 4/4"]
+    address = client.predictions.get(str(Job.objects.get().pk)).urls["stream"]
+    rest = httpx.get(address, headers={"Last-Event-ID": seen[0].id}).text
+    assert " 50%|" not in rest
+    assert "100%|" in rest
+
+
 def test_the_address_is_the_permission_and_expires(market, client, settings):
     made = client.models.predictions.create(model=market.ref, input=GIVEN)
     made.cancel()

@@ -6,6 +6,7 @@ import httpx
 import pytest
 from replicate.webhook import InvalidSignatureError, Webhooks
 
+from marketplace.accounts.endpoints import endpoint_create
 from marketplace.jobs import webhooks
 from tests.clients.conftest import failing, working
 
@@ -70,3 +71,12 @@ def test_purged_data_leaves_the_deliveries(market, client, receiver):
     assert (kept["input"], kept["output"]) == ({}, None)
     shown = client.predictions.get(kept["id"])
     assert (shown.input, shown.output, shown.status) == ({}, None, "succeeded")
+
+
+def test_an_endpoint_is_told_in_our_form_beside_the_address_of_the_call(market, client, receiver):
+    endpoint_create(org=market.developer, url=f"{receiver.url}/endpoint")
+    run(market, client, receiver.url)
+    bodies = [json.loads(body) for _, body in receiver.seen]
+    assert sorted(body.get("type", "prediction") for body in bodies) == [
+        "job.succeeded", "prediction",
+    ]  # fmt: skip

@@ -6,14 +6,15 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from marketplace.accounts import events
-from marketplace.accounts.models import AccountEvent
+from marketplace.accounts.endpoints import endpoint_create
+from marketplace.accounts.webhook_models import AccountEvent
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
 
 
 @pytest.fixture
 def org(cast, receiver):
-    events.webhook_url_set(org=cast.developer, url=receiver.url)
+    endpoint_create(org=cast.developer, url=receiver.url)
     return cast.developer
 
 
@@ -44,5 +45,6 @@ def test_without_an_address_there_is_nothing_to_send(cast):
 
 
 def test_an_address_that_is_none_is_refused(cast):
-    with pytest.raises(InvalidInput):
-        events.webhook_url_set(org=cast.developer, url="ftp://example.org/hook")
+    with pytest.raises(InvalidInput) as refused:
+        endpoint_create(org=cast.developer, url="ftp://example.org/hook")
+    assert "url" in refused.value.fields

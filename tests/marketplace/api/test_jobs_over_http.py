@@ -1,5 +1,7 @@
 """API v1 jobs as a developer sees them."""
 
+from dataclasses import replace
+
 import pytest
 
 from billing.selectors import balance_of
@@ -25,6 +27,16 @@ def test_a_submission_is_accepted_with_its_quote(api, cast):
     assert answer["X-Mercato-Quote-Nano-Usd"] == "4000000"
     assert answer["Location"].endswith(job["id"])
     assert api.get(f"/v1/jobs/{job['id']}").json()["queue_position"] == 0
+
+
+def test_outputs_say_what_they_are(api, cast):
+    job = Job.objects.get(pk=submit(api, cast).json()["id"])
+    report = report_finished(job)
+    flagged = [replace(output, nsfw=True) for output in report.outputs]
+    services.job_finished(replace(report, outputs=flagged))
+    (output,) = api.get(f"/v1/jobs/{job.pk}").json()["outputs"]
+    assert (output["width"], output["height"], output["content_type"]) == (128, 128, "image/png")
+    assert output["nsfw"] is True
 
 
 def test_an_ended_job_carries_its_charge_and_signed_outputs(api, cast):

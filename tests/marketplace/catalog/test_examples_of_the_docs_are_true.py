@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from inference.engine.request import MEDIA_FIELDS, GenerationRequest
-from inference.protocol import PROFILE_KEYS, check_profile
+from inference.protocol import OUTPUT_FORMAT, PROFILE_KEYS, check_profile
 from marketplace.catalog import schemas
 from marketplace.core.ids import parse_id
 from tests.cast import SCHEMA
@@ -34,6 +34,7 @@ WIDE = {
         "num_inference_steps": {"type": "integer", "minimum": 1, "maximum": 50},
         "guidance_scale": {"type": "number", "minimum": 0, "maximum": 20},
         "seed": {"type": "integer", "minimum": 0},
+        OUTPUT_FORMAT: {"type": "string", "enum": ["png", "jpeg", "webp"]},
     },
 }
 
@@ -60,7 +61,8 @@ def test_an_input_passes_the_market_and_the_engine(body):
     values = schemas.validate_input(schema, body["input"])
     media = {name: Image.new("RGB", (64, 64)) for name in MEDIA_FIELDS if name in values}
     assert all(parse_id(values[name]).int for name in media)
-    plain = {name: value for name, value in values.items() if name not in media}
+    ours = {*media, OUTPUT_FORMAT}
+    plain = {name: value for name, value in values.items() if name not in ours}
     request = GenerationRequest.from_dict(plain, media)
     assert request.prompt == body["input"]["prompt"]
     for name in ("strength", "num_frames", "fps", "outpaint", "loras"):

@@ -38,6 +38,41 @@ def test_a_strange_url_is_refused(url):
 @pytest.mark.parametrize(
     "host",
     [
+        "localhost:3000",
+        "LocalHost.",
+        "app.localhost",
+        "127.0.0.1:9999",
+        "127.1",
+        "0x7f.1",
+        "2130706433",
+        "10.0.0.1",
+        "169.254.169.254",
+        "[::1]:80",
+        "[::ffff:10.0.0.1]",
+    ],
+)
+def test_an_address_of_our_own_is_refused_before_anything_is_looked_up(host, monkeypatch):
+    monkeypatch.delattr("socket.getaddrinfo")
+    with pytest.raises(OutboundRefused, match="does not lead to a public address"):
+        check_url(f"http://{host}/hook")
+
+
+@pytest.mark.parametrize("host", ["93.184.215.14", "[2606:2800:21f::1]", "localhost.example.org"])
+def test_a_public_address_may_be_named(host):
+    assert check_url(f"https://{host}/hook")[2:] == (443, "/hook")
+
+
+@pytest.mark.parametrize("host", ["localhost:3000", "127.0.0.1", "app.localhost"])
+def test_the_operator_may_let_loopback_be_named(host, settings):
+    settings.OUTBOUND_ALLOW_CIDRS = ["127.0.0.0/8"]
+    assert check_url(f"http://{host}/hook")
+    with pytest.raises(OutboundRefused):
+        check_url("http://10.0.0.1/hook")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
         "127.0.0.1",
         "localhost",
         "0.0.0.0",

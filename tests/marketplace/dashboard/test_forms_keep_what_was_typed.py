@@ -4,11 +4,13 @@ import pytest
 
 
 def test_an_address_for_events_is_kept(bob, cast):
-    answer = bob.post("/dashboard/webhooks/address/", {"webhook_url": "ftp://typed.example"})
+    answer = bob.post(
+        "/dashboard/webhooks/endpoints/new/",
+        {"url": "ftp://typed.example", "events": ["job.failed"]},
+    )
     assert answer.status_code == 422
     assert b'value="ftp://typed.example"' in answer.content
-    cast.developer.refresh_from_db()
-    assert cast.developer.webhook_url != "ftp://typed.example"
+    assert not cast.developer.webhook_endpoints.exists()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,9 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from marketplace.accounts import events
-from marketplace.accounts.models import AccountEvent, Organisation
+from marketplace.accounts.endpoints import endpoint_create, endpoint_test, endpoint_update
+from marketplace.accounts.models import Organisation
+from marketplace.accounts.webhook_models import AccountEvent
 from marketplace.core.clock import now
 from marketplace.core.webhooks import payload_of
 from marketplace.jobs import deliveries, services, webhooks
@@ -59,6 +61,15 @@ def test_pages_of_both_tables_follow_each_other(cast, told):
     assert len(seen) == len(set(seen)) == 25
 
 
+def test_a_delivery_of_another_form_is_shown_with_its_own_headers(bob, cast, told):
+    Job.objects.filter(pk=told.job_id).update(door="fal")
+    WebhookDelivery.objects.filter(pk=told.pk).update(event="completed")
+    page = bob.get(f"/dashboard/webhooks/job/{told.pk}/").content.decode()
+    assert "X-Fal-Webhook-User-Id" in page
+    assert str(int(told.last_sent_at.timestamp())) in page
+    assert "webhook-signature" not in page
+
+
 def test_a_delivery_is_shown_without_its_signature(bob, charlie, cast, told):
     path = f"/dashboard/webhooks/job/{told.pk}/"
     page = bob.get(path).content.decode()
@@ -68,6 +79,24 @@ def test_a_delivery_is_shown_without_its_signature(bob, charlie, cast, told):
     assert charlie.get(path).status_code == 404
     assert bob.get(f"/dashboard/webhooks/account/{told.pk}/").status_code == 404
     assert bob.get(f"/dashboard/webhooks/other/{told.pk}/").status_code == 404
+
+
+def test_what_never_left_is_not_shown_as_sent(bob, cast, settings):
+    settings.OUTBOUND_ALLOW_CIDRS = ["127.0.0.0/8"]
+    job, _ = services.job_submit(
+        org=cast.developer, ref=cast.ref, given={"prompt": "x"}, webhook_url="http://127.0.0.1:9/"
+    )
+    settings.OUTBOUND_ALLOW_CIDRS = []
+    services.job_finished(report_finished(job))
+    webhooks.deliveries_send()
+    row = WebhookDelivery.objects.get()
+    assert row.last_sent_at is None
+    page = bob.get(f"/dashboard/webhooks/job/{row.pk}/").content.decode()
+    assert page.count("does not lead to a public address.") == 1
+    assert "given up before anything was sent" in page
+    assert "It has not been sent. This is what would be." in page
+    assert "Last sent" not in page
+    assert "Mend your server" not in page
 
 
 def test_it_is_sent_again_with_the_same_id(bob, dora, charlie, receiver, told):
@@ -88,10 +117,13 @@ def test_replays_are_bounded(bob, told):
     assert b"Too many webhooks sent by hand" in answer.content
 
 
-def test_a_test_event_needs_an_address(bob, cast, receiver):
-    assert b"Give the address" in bob.post("/dashboard/webhooks/test/", follow=True).content
-    events.webhook_url_set(org=cast.developer, url=receiver.url)
-    bob.post("/dashboard/webhooks/test/")
+def test_a_test_event_needs_an_endpoint_that_is_on(bob, cast, receiver):
+    row = endpoint_create(org=cast.developer, url=receiver.url)
+    endpoint_update(org=cast.developer, endpoint_id=row.pk, on=False)
+    path = f"/dashboard/webhooks/endpoints/{row.pk}"
+    assert b"Switch it on first" in bob.post(f"{path}/test/", follow=True).content
+    bob.post(f"{path}/switch/", {"on": "yes"})
+    bob.post(f"{path}/test/")
     assert events.events_send() == 1
     assert b'"webhook.test"' in receiver.seen[0][1]
 
@@ -112,14 +144,14 @@ def test_while_it_is_rotated_both_secrets_fit(bob, dora, cast, receiver):
     new = SECRET.search(bob.post("/dashboard/webhooks/secret/new/").content.decode())[0]
     assert new != old
     org = Organisation.objects.get(pk=cast.developer.pk)
-    events.webhook_url_set(org=org, url=receiver.url)
-    events.event_test(org=org)
+    endpoint = endpoint_create(org=org, url=receiver.url)
+    endpoint_test(org=org, endpoint_id=endpoint.pk)
     events.events_send()
     headers, body = receiver.seen[-1]
     assert Webhook(old).verify(body, headers)
     assert Webhook(new).verify(body, headers)
     Organisation.objects.update(webhook_secret_before_until=now())
-    events.event_test(org=Organisation.objects.get(pk=cast.developer.pk))
+    endpoint_test(org=org, endpoint_id=endpoint.pk)
     events.events_send()
     headers, body = receiver.seen[-1]
     assert Webhook(new).verify(body, headers)
@@ -129,7 +161,7 @@ def test_while_it_is_rotated_both_secrets_fit(bob, dora, cast, receiver):
 
 def test_who_does_not_manage_webhooks_sees_no_address_and_no_answer(bob, dora, cast, told):
     address = "https://hooks.example.org/T0/token"
-    events.webhook_url_set(org=cast.developer, url="https://example.org/account/token")
+    endpoint_create(org=cast.developer, url="https://example.org/account/token")
     WebhookDelivery.objects.update(url=address, last_answer="hello secret", last_error="token bad")
     for path in ("/dashboard/webhooks/", f"/dashboard/webhooks/job/{told.pk}/"):
         seen = dora.get(path).content.decode()

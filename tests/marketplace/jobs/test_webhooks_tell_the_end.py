@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from standardwebhooks.webhooks import Webhook
 
 from marketplace.core.clock import now
@@ -56,10 +57,10 @@ def test_a_refusal_is_tried_again_with_the_same_id(cast, receiver):
     assert receiver.seen[0][0]["webhook-id"] == receiver.seen[1][0]["webhook-id"]
 
 
-def test_it_is_given_up_after_eight_attempts_and_can_be_replayed(cast, receiver):
-    receiver.statuses = [500] * 8
+def test_it_is_given_up_after_ten_attempts_and_can_be_replayed(cast, receiver):
+    receiver.statuses = [500] * 10
     services.job_finished(report_finished(submit(cast, receiver.url)))
-    for _ in range(8):
+    for _ in range(10):
         WebhookDelivery.objects.update(next_attempt_at=now())
         webhooks.deliveries_send()
     row = WebhookDelivery.objects.get()
@@ -69,15 +70,19 @@ def test_it_is_given_up_after_eight_attempts_and_can_be_replayed(cast, receiver)
 
 
 def test_a_private_address_is_never_called(cast, receiver, settings):
+    job = submit(cast, receiver.url)
     settings.OUTBOUND_ALLOW_CIDRS = []
-    services.job_finished(report_finished(submit(cast, receiver.url)))
+    services.job_finished(report_finished(job))
     webhooks.deliveries_send()
     assert receiver.seen == []
     assert WebhookDelivery.objects.get().delivery == "failed"
 
 
-def test_a_bad_url_is_refused_with_the_job(cast, api):
-    body = {"model": cast.ref, "input": {"prompt": "x"}, "webhook_url": "ftp://example.org"}
+@pytest.mark.parametrize(
+    "url", ["ftp://example.org", "http://localhost:3000/hook", "http://169.254.169.254/latest"]
+)
+def test_a_bad_url_is_refused_with_the_job(cast, api, url):
+    body = {"model": cast.ref, "input": {"prompt": "x"}, "webhook_url": url}
     answer = api.post("/v1/jobs", body, format="json")
     assert answer.status_code == 422
     assert "webhook_url" in answer.json()["error"]["fields"]

@@ -91,7 +91,7 @@ def _web(port: int, log: Path) -> Iterator[None]:
                 time.sleep(0.2)
             yield
         finally:
-            process.terminate()
+            process.kill()  # it would wait for who still follows
             process.wait(20)
 
 
