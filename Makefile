@@ -19,7 +19,7 @@ RESULTS := inference/bench/results
 # Threads that spin while they wait take the cores from the other processes of a test.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup run demo manage test test-slow lint format lock openapi bench-market bench-billing bench-pages screenshots bench quality clean chromium pango
+.PHONY: help setup run demo manage test test-slow lint format lock openapi bench-market bench-billing bench-pages bench-clients screenshots bench quality clean chromium node pango
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,10 +55,10 @@ demo: $(STAMP) ## Start a fresh market, play the whole story over HTTP, stop (PO
 manage: $(STAMP) ## Run a command of manage.py on the market of `make run` (DO="audit")
 	@exec $(PY) -m marketplace.local manage $(DO)
 
-test: $(STAMP) chromium ## Run the tests (T=path runs some)
+test: $(STAMP) chromium node ## Run the tests (T=path runs some)
 	$(PY) -m pytest -n 2 -m "not slow and not gpu" $(T)
 
-test-slow: $(STAMP) chromium ## Run the tests that take long
+test-slow: $(STAMP) chromium node ## Run the tests that take long
 	$(PY) -m pytest -m "slow and not gpu" $(T)
 
 lint: $(STAMP) ## Check style, templates, layers, types, migrations and the API schema
@@ -66,7 +66,7 @@ lint: $(STAMP) ## Check style, templates, layers, types, migrations and the API 
 	$(PY) -m ruff format --check .
 	git ls-files -z 'templates/*.html' 'marketplace/**.html' | \
 	  xargs -0 -r .venv/bin/djade --target-version 5.2 --check
-	.venv/bin/lint-imports --no-cache
+	PYTHONPATH=marketplace/client .venv/bin/lint-imports --no-cache
 	$(CHECK_ENV) $(PY) -m mypy
 	$(CHECK_ENV) $(PY) manage.py makemigrations --check --dry-run
 	@fresh=$$(mktemp); trap 'rm -f "$$fresh"' EXIT; \
@@ -100,6 +100,9 @@ bench-billing: $(STAMP) ## Measure what money costs, beside what is aimed at (OU
 bench-pages: $(STAMP) chromium ## Measure pages with 100,000 jobs: p50, p95, LCP, CLS, bytes (OUT=file keeps it)
 	@exec $(PY) -m tests.pages.bench $(if $(OUT),--out $(OUT))
 
+bench-clients: $(STAMP) ## Measure 500 followers and 500 held answers on one web process (OUT=file keeps it)
+	@exec $(PY) -m tests.clients.bench $(if $(OUT),--out $(OUT))
+
 screenshots: $(STAMP) chromium ## Photograph the main pages of a fresh market into templates/docs/images
 	@exec $(PY) -m tests.pages.screenshots $(if $(OUT),--out $(OUT))
 
@@ -123,6 +126,16 @@ chromium:
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; } \
 	    >/dev/null 2>&1 || echo "chromium could not be installed: the browser tests will skip"; \
 	else echo "chromium is not installed: the browser tests will skip"; fi
+
+# Debian 12 has Node 18, which is enough.
+node:
+	@{ command -v node && command -v npm; } >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Node for the tests of clients from npm"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	    --no-install-recommends nodejs npm; } >/dev/null 2>&1 || \
+	  echo "Node could not be installed: the tests of clients from npm will skip"; \
+	else echo "Node is not installed: the tests of clients from npm will skip"; fi
 
 # What WeasyPrint draws PDF files with; without it everything else works.
 PANGO := libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0 fonts-dejavu-core
