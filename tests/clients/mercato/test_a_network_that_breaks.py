@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+from django.db import connection
 
 from marketplace.jobs import events, services
 from marketplace.jobs.models import File, Job
@@ -66,13 +67,16 @@ def test_an_upload_whose_answer_is_lost_arrives_once(market, client, network, se
 
 
 def drip(job_id):
-    """Do what a slow worker does: ten steps in a second, then the picture."""
-    job = Job.objects.select_related("version__model__org").get(pk=job_id)
-    services.job_started(report_started(job))
-    for step in range(1, 11):
-        events.emit(job.pk, "progress", {"step": step, "steps": 10})
-        time.sleep(0.08)
-    services.job_finished(report_finished(job))
+    """Do what a slow worker does, in a thread: ten steps in a second, then the picture."""
+    try:
+        job = Job.objects.select_related("version__model__org").get(pk=job_id)
+        services.job_started(report_started(job))
+        for step in range(1, 11):
+            events.emit(job.pk, "progress", {"step": step, "steps": 10})
+            time.sleep(0.08)
+        services.job_finished(report_finished(job))
+    finally:
+        connection.close()
 
 
 @pytest.mark.parametrize("fault", [CLOSE, 1500, 2600])
