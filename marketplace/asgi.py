@@ -19,53 +19,18 @@ class _TooLarge(Exception):
     """The client sent more than it may."""
 
 
-async def _refuse(send: Any, status: int, code: str, message: str) -> None:
-    error = {"code": code, "message": message}
-    body = json.dumps({"error": error, "detail": message, "message": message}).encode()
+async def _refuse(send: Any, error: Any) -> None:
+    """Answer with a MarketError in each of the forms in which clients of the doors look for it."""
+    told = {"code": error.code, "message": error.message}
+    body = json.dumps({"error": told, "detail": error.message, "message": error.message}).encode()
     headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
     headers.append((b"content-length", str(len(body)).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
-async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Refuse a body that is too large, or sent with a bad file link, before it is stored."""
-    if scope["type"] not in ("http", "websocket"):
-        await django(scope, receive, send)
-        return
-    from marketplace.api import entrances, waiting
-    from marketplace.api.fal import addresses, realtime
-    from marketplace.core.errors import NotFound
-    from marketplace.core.storage import read_token
-
-    try:
-        scope = addresses.led_here(scope)
-    except addresses.NoAddress:
-        why = "The header x-fal-target-url names no address of fal's."
-        await _refuse(send, 400, "invalid_target", why)
-        return
-    if scope["type"] == "websocket":
-        await realtime.serve(application, scope, receive, send)
-        return
-    limit: int = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
-    if scope["method"] == "PUT" and scope["path"].startswith("/files/"):
-        limit = settings.FILE_MAX_BYTES
-        try:
-            read_token(scope["path"].removeprefix("/files/"), "put")
-        except NotFound as error:
-            await _refuse(send, 404, error.code, error.message)
-            return
-    if upload := entrances.upload_of(scope["method"], scope["path"]):
-        # The key is looked up later; what is no key at all stores nothing.
-        if not upload.allowed(dict(scope["headers"]), scope["path"]):
-            await _refuse(send, 401, "not_authenticated", "Send an API key with the file.")
-            return
-        limit = upload.most()
-    too_large = 413, "body_too_large", f"The body is larger than {limit} bytes."
-    declared = dict(scope["headers"]).get(b"content-length", b"0")
-    if declared.isdigit() and int(declared) > limit:
-        await _refuse(send, *too_large)
-        return
+def _bounded(receive: Any, limit: int) -> Any:
+    """Return a `receive` that raises _TooLarge once more than `limit` bytes of a body came."""
     received = 0
 
     async def bounded() -> Any:
@@ -76,7 +41,15 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
             raise _TooLarge
         return message
 
+    return bounded
+
+
+async def _answer(scope: Any, receive: Any, send: Any, limit: int) -> None:
+    """Have Django answer a request, and keep the answer back where its view says so."""
+    from marketplace.api import waiting
+
     hold = waiting.Hold()
+    scope = {**scope, waiting.SCOPE_KEY: hold}
     held: list[Any] = []
     begun = False
 
@@ -88,14 +61,40 @@ async def application(scope: Any, receive: Any, send: Any) -> None:
             begun = True
             await send(message)
 
-    scope = {**scope, waiting.SCOPE_KEY: hold}
     try:
-        # Django has read the whole body before it answers, so nothing was sent yet.
-        await django(scope, bounded, unless_held)
-    except _TooLarge:
-        await _refuse(send, *too_large)
+        await django(scope, _bounded(receive, limit), unless_held)
     finally:
         if not begun and not held:
             await waiting.left(hold)
     if held:
         await waiting.finish(django, scope, hold, held, receive, send)
+
+
+async def application(scope: Any, receive: Any, send: Any) -> None:
+    """Refuse a body that is too large, or sent with a bad file link, before it is stored."""
+    if scope["type"] not in ("http", "websocket"):
+        await django(scope, receive, send)
+        return
+    from marketplace.api import entrances
+    from marketplace.api.fal import addresses, realtime
+    from marketplace.core.errors import BodyTooLarge, MarketError
+
+    if scope["type"] == "websocket":
+        await realtime.serve(application, addresses.led_here(scope), receive, send)
+        return
+    try:
+        scope = addresses.led_here(scope)
+        headers = dict(scope["headers"])
+        limit = entrances.room_for(scope["method"], scope["path"], headers)
+        too_large = BodyTooLarge(f"The body is larger than {limit} bytes.")
+        declared = headers.get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > limit:
+            raise too_large
+    except MarketError as error:
+        await _refuse(send, error)
+        return
+    try:
+        await _answer(scope, receive, send, limit)
+    except _TooLarge:
+        # Django reads the whole body before it answers, so nothing was sent yet.
+        await _refuse(send, too_large)

@@ -15,7 +15,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
-from marketplace.core.errors import MarketError, NotFound
+from marketplace.core.errors import BodyTooLarge, MarketError, NotFound
 
 log = structlog.get_logger("mercato.api")
 
@@ -83,9 +83,7 @@ def as_market_error(error: Exception) -> MarketError | None:
     if isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
     if isinstance(error, _TOO_MUCH):
-        made = MarketError("The form has too many fields or too long ones.", code="body_too_large")
-        made.status = 413
-        return made
+        return BodyTooLarge("The form has too many fields or too long ones.")
     if isinstance(error, exceptions.ValidationError):
         fields = _flatten(error.detail)
         made = MarketError(

@@ -59,6 +59,13 @@ class InsufficientFunds(MarketError):
     code = "insufficient_funds"
 
 
+class BodyTooLarge(MarketError):
+    """A request has more bytes, or a form more fields, than its route takes."""
+
+    status = 413
+    code = "body_too_large"
+
+
 class TooManyRequests(MarketError):
     """Reads are limited per key; `extra["retry_after"]` says for how many seconds."""
 

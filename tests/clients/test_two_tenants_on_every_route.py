@@ -39,9 +39,6 @@ ARGUED = {
     ("GET", "v1/licences/<str:licence_id>"): {200},
     ("HEAD", "v1/licences/<str:licence_id>"): {200},
     ("POST", "v1/licences/<str:licence_id>/accept"): {200, 422},
-    # The address is the permission: without a good one not a byte is kept, nor the path looked at.
-    ("PUT", "fal/cdn/files/<str:file_id>/content/<str:token>"): {401},
-    ("PUT", f"{PLACE}/<int:number>"): {401},
 }
 """(method, route) that may answer something else than 404 or 405, and why."""
 

@@ -10,6 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 
+from marketplace.core.errors import MarketError
+
 PROXY = "/api/fal/proxy"
 TARGET = b"x-fal-target-url"
 LED = "mercato.fal.led"
@@ -25,8 +27,13 @@ HOSTS = {
 """What clients call, with the names that the Python one tries when these do not answer."""
 
 
-class NoAddress(ValueError):
+class NoAddress(MarketError):
     """The header names nothing of fal's."""
+
+    code = "invalid_target"
+
+    def __init__(self) -> None:
+        super().__init__("The header x-fal-target-url names no address of fal's.")
 
 
 def _led(scope: dict[str, Any], part: str, path: str) -> dict[str, Any]:
@@ -39,10 +46,10 @@ def _target(scope: dict[str, Any], named: bytes) -> dict[str, Any]:
         address = urlsplit(named.decode("ascii"))
         port, host = address.port, (address.hostname or "").lower()
     except ValueError as error:
-        raise NoAddress from error
+        raise NoAddress() from error
     part = {**HOSTS, **settings.FAL_HOSTS}.get(host)
     if part is None or address.scheme != "https" or port not in (None, 443) or address.username:
-        raise NoAddress
+        raise NoAddress()
     headers = [pair for pair in scope["headers"] if pair[0] != TARGET]
     led = _led(scope, part, unquote(address.path) or "/")
     return {**led, "query_string": address.query.encode("ascii"), "headers": headers}
