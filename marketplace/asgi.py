@@ -7,7 +7,6 @@ import json
 import os
 from typing import Any
 
-from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "marketplace.settings")

@@ -1,5 +1,6 @@
 """Fixtures that every part of the suite may use."""
 
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,8 @@ settings.register_profile(
 
 def pytest_configure() -> None:
     """Hash passwords fast: their strength is not what the tests are about."""
+    # Begun in the background of a script, a suite and all that it starts would ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     from django.conf import settings as own
 
     own.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

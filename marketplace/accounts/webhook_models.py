@@ -11,7 +11,7 @@ from marketplace.accounts.querysets import OrgQuerySet
 from marketplace.core.clock import now
 from marketplace.core.ids import new_id
 from marketplace.core.outbox import Delivery
-from marketplace.core.webhooks import WebhookRow
+from marketplace.core.webhooks import URL_LENGTH, WebhookRow
 
 DEAF_FOR = timedelta(hours=24)
 DEAF_GIVEN_UP = 5
@@ -51,7 +51,7 @@ class WebhookEndpoint(models.Model):
     org = models.ForeignKey(
         "accounts.Organisation", models.CASCADE, related_name="webhook_endpoints"
     )
-    url = models.URLField(max_length=2000)
+    url = models.URLField(max_length=URL_LENGTH)
     events = ArrayField(models.CharField(max_length=20, choices=HookEvent))
     note = models.CharField(max_length=120, blank=True)
     created_by = models.ForeignKey(

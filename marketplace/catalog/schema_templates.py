@@ -31,6 +31,18 @@ _SHIPPED: dict[str, dict[str, Any]] = {
 _BOUNDS = ("minimum", "maximum", "multipleOf")
 
 
+def output_format(family: str) -> dict[str, Any]:
+    """Return the input by which a caller chooses what file is made; the first format is usual."""
+    formats = list(output_formats(family))
+    return {
+        "type": "string",
+        "enum": formats,
+        "default": formats[0],
+        "title": "Format",
+        "description": "Of the file that you get.",
+    }
+
+
 def template_of(family: str, uri: str = "") -> dict[str, Any]:
     """Return an input schema in the ecosystem's field names with the usual defaults.
 
@@ -53,7 +65,6 @@ def template_of(family: str, uri: str = "") -> dict[str, Any]:
 def _of_family(family: str) -> dict[str, Any]:
     side, most = _SIDES.get(family, (1024, 2048))
     edge = {"type": "integer", "minimum": 256, "maximum": most, "multipleOf": 16, "default": side}
-    formats = output_formats(family)
     properties: dict[str, Any] = {
         "prompt": {**_TEXT, "minLength": 1, "title": "Prompt"},
         "negative_prompt": {**_TEXT, "default": "", "title": "Negative prompt"},
@@ -85,12 +96,7 @@ def _of_family(family: str) -> dict[str, Any]:
             "title": "Guidance",
         },
         "seed": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1, "title": "Seed"},
-        OUTPUT_FORMAT: {
-            "type": "string",
-            "enum": list(formats),
-            "default": next(iter(formats)),
-            "title": "Format",
-        },
+        OUTPUT_FORMAT: output_format(family),
     }
     return {
         "type": "object",

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from inference.protocol import OUTPUT_FORMAT, output_formats
+from inference.protocol import OUTPUT_FORMAT
+from marketplace.catalog.schema_templates import output_format
 
 SIZE = 128
 """Pixels on a side of a picture: what the starter model was trained for."""
@@ -20,7 +21,6 @@ def _schema(
     prompt: dict[str, Any],
     more: dict[str, Any],
 ) -> dict[str, Any]:
-    formats = list(output_formats(family))
     return {
         "type": "object",
         "required": ["prompt"],
@@ -64,13 +64,7 @@ def _schema(
                 "description": "The same seed draws the same thing.",
             },
             **more,
-            OUTPUT_FORMAT: {
-                "type": "string",
-                "enum": formats,
-                "default": formats[0],
-                "title": "Format",
-                "description": "Of the file that you get.",
-            },
+            OUTPUT_FORMAT: output_format(family),
             "width": {"type": "integer", "const": size, "default": size, "title": "Width"},
             "height": {"type": "integer", "const": size, "default": size, "title": "Height"},
         },

@@ -157,7 +157,9 @@ def _give_way(row: WebhookRow, *, heard: bool) -> None:
     why = "Its server did not answer another event just before."
     counted = {"attempts": models.F("attempts") + 1, "last_error": why}
     rows = rows.annotate(tries=models.F("attempts") - models.F("replayed_at_attempt"))
-    rows.filter(tries__gte=row.max_attempts - 1).update(delivery=Delivery.FAILED, **counted)
+    for last in rows.filter(tries__gte=row.max_attempts - 1).select_related(*row.claim_with):
+        if rows.filter(pk=last.pk).update(delivery=Delivery.FAILED, **counted):
+            last.on_failed(given_up=True, gone=False)
     waits = [moment + timedelta(seconds=s * random.uniform(0.8, 1.2)) for s in row.backoff_s]
     cases = [models.When(tries=tries, then=models.Value(at)) for tries, at in enumerate(waits)]
     rows.update(next_attempt_at=models.Case(*cases, default=models.Value(waits[-1])), **counted)

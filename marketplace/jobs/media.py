@@ -48,7 +48,7 @@ def bring(*, org: Organisation, schema: dict[str, Any], given: Any) -> Any:
 
 def _file_of(org: Organisation, name: str, address: str) -> str:
     if address[:5].lower() == "data:":
-        return _keep(org, name, _decoded(address))
+        return _keep(org, name, data_decode(address))
     if address.startswith(settings.PUBLIC_URL + "/"):
         return _own(org, name, urlsplit(address).path)
     # It may take seconds, in which another request can use the connection.
@@ -75,7 +75,7 @@ def _own(org: Organisation, name: str, path: str) -> str:
     return _keep(org, name, b"".join(storage().read(key)))
 
 
-def _decoded(uri: str) -> bytes:
+def data_decode(uri: str) -> bytes:
     """Return what a data URI (RFC 2397) holds. Raises InvalidInput."""
     head, comma, body = uri.partition(",")
     if not comma:

@@ -89,6 +89,24 @@ def job_insert(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> 
     dispatch.publish_after_commit(job)
 
 
+def _take(job: Job, bound: dict[str, Any], max_charge_nano: int | None) -> tuple[Job, bool]:
+    """Insert a call's job. Returns the one that there is for the call, and whether it was there."""
+    try:
+        job_insert(job, bound, max_charge_nano)
+    except InsufficientFunds as error:
+        requests.refusal_note(job, error)
+        raise
+    except IntegrityError:
+        # The same key came twice at once: the other request has made the job.
+        key, digest = job.idempotency_key, job.request_digest
+        earlier = requests.replay(job.org, key, digest) if key else None
+        if earlier is None:
+            raise
+        return earlier, True
+    metrics.JOBS_SUBMITTED.labels(job.version.model.ref).inc()
+    return job, False
+
+
 def job_submit(
     *,
     org: Organisation,
@@ -138,19 +156,7 @@ def job_submit(
         door=door,
         trace_id=trace_id or uuid.uuid4().hex,
     )
-    try:
-        job_insert(job, bound, max_charge_nano)
-    except InsufficientFunds as error:
-        requests.refusal_note(job, error)
-        raise
-    except IntegrityError:
-        # The same key came twice at once: the other request has made the job.
-        earlier = requests.replay(org, idempotency_key, digest) if idempotency_key else None
-        if earlier is None:
-            raise
-        return earlier, True
-    metrics.JOBS_SUBMITTED.labels(ref.partition(":")[0]).inc()
-    return job, False
+    return _take(job, bound, max_charge_nano)
 
 
 def job_started(message: protocol.JobStarted) -> bool:

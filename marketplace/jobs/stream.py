@@ -139,12 +139,14 @@ def stream(
     previews: bool = False,
     render: Render = _render,
     kept: bool = False,
+    on_close: Callable[[], Any] | None = None,
 ) -> StreamingHttpResponse:
     """Return the event stream of a job, which `describe` turns into JSON and `render` into text.
 
     `last_event_id` continues after a lost connection; one that is no event's id starts anew.
     With `previews` the worker makes some while the stream is open, and each is an event. With
-    `kept` a stream of a job that has ended tells what happened before its end, too.
+    `kept` a stream of a job that has ended tells what happened before its end, too. `on_close` is
+    called, in a thread, when the stream has ended or its reader has gone.
     Raises TooManyRequests beyond STREAMS_PER_ORG open streams of the organisation here.
     """
     held, mine = _open[str(org.pk)], object()
@@ -162,6 +164,8 @@ def stream(
     # Django closes an answer that it sent or gave up; one that it never sent is collected.
     closers: list[Any] = response._resource_closers  # type: ignore[attr-defined]
     closers.append(weakref.finalize(response, held.discard, mine))
+    if on_close is not None:
+        closers.append(on_close)
     response["Cache-Control"] = "no-cache, no-transform"
     response["X-Accel-Buffering"] = "no"
     return response

@@ -65,24 +65,23 @@ def _asked(job: Job) -> set[str]:
     return set(filter(None, job.webhook_events.split(",")))
 
 
-def _row(
-    job: Job,
-    event: str,
-    payload: dict[str, Any],
-    endpoint: WebhookEndpoint | None = None,
-    own: bool = True,
+def _row(job: Job, event: str, payload: dict[str, Any], **more: Any) -> WebhookDelivery:
+    """Return an event for the address that the caller gave, unless `more` says another."""
+    given = {"id": derived_id("webhook", job.pk, event), "url": job.webhook_url, **more}
+    return WebhookDelivery(org_id=job.org_id, job=job, event=event, payload=payload, **given)
+
+
+def _endpoint_row(
+    job: Job, event: str, payload: dict[str, Any], endpoint: WebhookEndpoint
 ) -> WebhookDelivery:
-    """Return an event for the address of the job, or else of the endpoint."""
-    of = () if own or endpoint is None else (endpoint.pk,)
-    return WebhookDelivery(
-        id=derived_id("webhook", job.pk, event, *of),
-        org_id=job.org_id,
-        job=job,
+    return _row(
+        job,
+        event,
+        payload,
+        id=derived_id("webhook", job.pk, event, endpoint.pk),
+        url=endpoint.url,
         endpoint=endpoint,
-        event=event,
-        url=job.webhook_url if own or endpoint is None else endpoint.url,
-        payload=payload,
-        **(state_for(endpoint) if endpoint and not own else {}),
+        **state_for(endpoint),
     )
 
 
@@ -116,10 +115,10 @@ def delivery_create(job: Job) -> None:
     own, body = _own(job)
     if own:
         same = endpoints.pop(job.webhook_url, None)
-        rows.append(_row(job, own, body, same if same and same.is_on else None))
+        rows.append(_row(job, own, body, endpoint=same if same and same.is_on else None))
     if endpoints:
         payload = payload_of(event, _data(job))
-        rows += [_row(job, event, payload, row, own=False) for row in endpoints.values()]
+        rows += [_endpoint_row(job, event, payload, row) for row in endpoints.values()]
     _write(rows)
 
 

@@ -46,10 +46,10 @@ def _target(scope: dict[str, Any], named: bytes) -> dict[str, Any]:
         address = urlsplit(named.decode("ascii"))
         port, host = address.port, (address.hostname or "").lower()
     except ValueError as error:
-        raise NoAddress() from error
+        raise NoAddress from error
     part = {**HOSTS, **settings.FAL_HOSTS}.get(host)
     if part is None or address.scheme != "https" or port not in (None, 443) or address.username:
-        raise NoAddress()
+        raise NoAddress
     headers = [pair for pair in scope["headers"] if pair[0] != TARGET]
     led = _led(scope, part, unquote(address.path) or "/")
     return {**led, "query_string": address.query.encode("ascii"), "headers": headers}

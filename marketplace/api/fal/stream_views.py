@@ -1,7 +1,7 @@
 """Calls and requests as server-sent events, and what a socket asks before it opens."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
@@ -64,14 +64,16 @@ class Stream(FalView):
         job = calls.submit(self, request, ref_of(owner, alias, sub), request.data)
         try:
             told = stream.stream(
-                org=org, job=job, last_event_id="", describe=_outcome, render=_call_events
+                org=org,
+                job=job,
+                last_event_id="",
+                describe=_outcome,
+                render=_call_events,
+                on_close=partial(give_up, job),  # who leaves before the end cancels, as at `run`
             )
         except TooManyRequests:
             give_up(job)  # nobody would learn of it
             raise
-        # Who leaves before the end cancels the call, as at `run`.
-        closers: list[Callable[[], Any]] = told._resource_closers  # type: ignore[attr-defined]
-        closers.append(partial(give_up, job))
         if_gone(request, told.close)
         return answered(told, job)
 

@@ -1,10 +1,10 @@
 """Turns OpenAI's masks into ours: there what is transparent is drawn anew, here what is white."""
 
-import base64
 import io
 
 from marketplace.api.openai.forms import refuse
 from marketplace.core.errors import InvalidInput
+from marketplace.jobs.media import data_decode
 
 MAX_PIXELS = 2**23
 """3840 x 2160 and a little: a mask is decoded here, and a small file may hold a huge picture."""
@@ -18,13 +18,12 @@ def white_where_transparent(uri: str) -> bytes:
     """
     from PIL import Image, ImageFile, ImageOps
 
-    head, _, body = uri.partition(",")
-    if not head.endswith(";base64"):
+    if uri[:5].lower() != "data:":
         raise refuse("mask", "Send the mask as a file.")
     # One flag for the whole process, which libraries set as they like (WeasyPrint: on).
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        with Image.open(io.BytesIO(base64.b64decode(body)), formats=("PNG", "WEBP")) as picture:
+        with Image.open(io.BytesIO(data_decode(uri)), formats=("PNG", "WEBP")) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise refuse("mask", f"It has more than {MAX_PIXELS} pixels.")
             if not picture.has_transparency_data:

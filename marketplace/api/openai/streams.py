@@ -1,7 +1,7 @@
 """A call of pictures as server-sent events: partial pictures, then each as it is."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -31,13 +31,11 @@ def of(job: Job, event: str, wanted: int) -> StreamingHttpResponse:
             describe=lambda job: {"status": str(job.status)},
             previews=wanted > 0,
             render=teller.render,
+            on_close=None if calls.gives_up(job) is None else teller.close,
         )
     except TooManyRequests:
         give_up(job)
         raise
-    if calls.gives_up(job) is not None:
-        closers: list[Callable[[], Any]] = told._resource_closers  # type: ignore[attr-defined]
-        closers.append(teller.close)
     return told
 
 

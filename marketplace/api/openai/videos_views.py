@@ -14,6 +14,7 @@ from marketplace.api.auth import Scopes, caller_of
 from marketplace.api.costs import with_cost
 from marketplace.api.doors import DoorView, NoSuchRoute
 from marketplace.api.openai import calls, fields, forms, present
+from marketplace.api.pagination import CursorPagination
 from marketplace.api.waiting import is_held
 from marketplace.core.errors import NotFound, WrongState
 from marketplace.core.ids import parse_id
@@ -21,7 +22,7 @@ from marketplace.jobs import listing, retention, selectors, services
 from marketplace.jobs.models import Job, JobStatus
 
 _POLL_MS = {JobStatus.QUEUED: "1000", JobStatus.RUNNING: "500"}
-_LIMIT, _MOST = 20, 100
+_LIMIT = 20
 
 
 def _videos(request: Request) -> "QuerySet[Job]":
@@ -71,23 +72,21 @@ class VideoList(DoorView):
         order = given.get("order", "desc")
         if order not in ("asc", "desc"):
             raise forms.refuse("order", "asc or desc.")
-        limit = given.get("limit", str(_LIMIT))
-        if not limit.isdecimal() or len(limit) > 4 or not 1 <= int(limit) <= _MOST:
-            raise forms.refuse("limit", f"1 to {_MOST}.")
+        limit = CursorPagination().get_page_size(request) or _LIMIT
         if given.get("after"):
             last = _video(request, given["after"])
             older = order == "desc"
             rows = listing.after(rows, last) if older else listing.ahead_of(rows, last)
         if order == "asc":
             rows = rows.order_by("created_at", "pk")
-        found = list(rows[: int(limit) + 1])
-        shown = [present.video(job, with_progress=False) for job in found[: int(limit)]]
+        found = list(rows[: limit + 1])
+        shown = [present.video(job, with_progress=False) for job in found[:limit]]
         return Response({
             "object": "list",
             "data": shown,
             "first_id": shown[0]["id"] if shown else None,
             "last_id": shown[-1]["id"] if shown else None,
-            "has_more": len(found) > int(limit),
+            "has_more": len(found) > limit,
         })  # fmt: skip
 
 

@@ -125,6 +125,8 @@ def test_what_was_counted_so_is_given_up_in_the_end(queue, receiver, slow_server
     assert len(slow_server.seen) == 1
     rows = AccountEvent.objects.filter(endpoint=queue)
     assert set(rows.values_list("attempts", "delivery")) == {(10, "failed")}
+    queue.refresh_from_db()
+    assert queue.given_up == 3, "each counts for switching the endpoint off"
 
 
 def test_another_organisation_on_the_same_server_is_not_held_back(
