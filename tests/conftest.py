@@ -21,7 +21,11 @@ def pytest_configure() -> None:
     # Begun in the background of a script, a suite and all that it starts would ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     from django.conf import settings as own
+    from django.test import TransactionTestCase
 
+    from tests.emptying import empty
+
+    TransactionTestCase._fixture_teardown = empty  # type: ignore[attr-defined,method-assign]
     own.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     own.PAYOUT_FIRST_REVIEW = False  # a test of its own has it on
     own.ORGANISATIONS_PER_USER = 1000  # a test of its own has fewer

@@ -18,7 +18,7 @@ def serving(application: Any, **config: Any) -> Iterator[int]:
     """
     place = socket.socket()
     place.bind(("127.0.0.1", 0))
-    config = {"log_level": "warning", "lifespan": "off", **config}
+    config = {"log_level": "warning", "lifespan": "off", "timeout_graceful_shutdown": 1, **config}
     server = uvicorn.Server(uvicorn.Config(application, **config))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
     thread.start()
