@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any
 
 from django.conf import settings
+from django.db import connection, transaction
 from django.db.models import BigIntegerField, QuerySet, Sum, Value
 from django.db.models.functions import Coalesce
 
@@ -50,12 +51,11 @@ def upload_create(
     if not name.strip() or "/" in name:
         raise InvalidInput("Give a file name.", fields={"name": ["A name without slashes."]})
     type_require(content_type)
-    _room_require(org, settings.FILE_MAX_BYTES if size is None else size)
     file_id = file_id or new_id()
     keep = timedelta(days=org.keep_days or settings.FILE_KEEP_DAYS)
     if keep_s is not None:
         keep = min(keep, timedelta(seconds=keep_s))
-    file = File.objects.create(
+    file = File(
         id=file_id,
         org=org,
         purpose=Purpose.INPUT,
@@ -64,6 +64,16 @@ def upload_create(
         content_type=content_type,
         expires_at=now() + keep,
     )
+    with transaction.atomic():
+        fits = _has_room(org, settings.FILE_MAX_BYTES if size is None else size)
+        if fits:
+            file.save(force_insert=True)
+    if not fits:  # said out here, for what was learned of other uploads is kept
+        raise InvalidInput(
+            f"Your uploads fill the {settings.UPLOADS_MAX_BYTES // 2**20} MB that are kept for an "
+            "organisation: wait until the oldest are deleted, or keep them for fewer days.",
+            code="uploads_full",
+        )
     limit = settings.FILE_MAX_BYTES
     return file, storage().signed_put(file.key, content_type, limit, _UPLOAD_TTL_S), limit
 
@@ -108,22 +118,24 @@ def upload_delete(file: File) -> None:
     File.objects.filter(pk=file.pk).update(deleted_at=now())
 
 
-def _room_require(org: Organisation, size: int) -> None:
-    """Raise InvalidInput if `size` bytes more are too many for an organisation."""
+def _has_room(org: Organisation, size: int) -> bool:
+    """Tell whether `size` bytes more are not too many for an organisation.
+
+    Call it in the transaction that adds them: two that find room at once would both take it.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"uploads:{org.pk}"]
+        )
     most = settings.UPLOADS_MAX_BYTES
     rows = File.objects.for_org(org).filter(purpose=Purpose.INPUT, deleted_at__isnull=True)
     if _bytes(rows) + size <= most:
-        return
+        return True
     for file in rows.filter(size__isnull=True)[:_LOOKED_AT]:
         if size_refresh(file).size is None and file.created_at < now() - _UPLOAD_TTL:
             # It never came, and cannot any more.
             File.objects.filter(pk=file.pk).update(deleted_at=now())
-    if _bytes(rows) + size > most:
-        raise InvalidInput(
-            f"Your uploads fill the {most // 2**20} MB that are kept for an organisation: wait "
-            "until the oldest are deleted, or keep them for fewer days.",
-            code="uploads_full",
-        )
+    return _bytes(rows) + size <= most
 
 
 def _bytes(rows: "QuerySet[File]") -> int:

@@ -1,6 +1,7 @@
 """What an organisation has uploaded is bounded in bytes; what never came takes no room."""
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
@@ -9,6 +10,8 @@ from marketplace.core.errors import InvalidInput
 from marketplace.core.storage import storage
 from marketplace.jobs import files
 from marketplace.jobs.models import File
+from tests.at_once import at_once, kinds
+from tests.cast import make_cast
 
 pytestmark = pytest.mark.django_db
 
@@ -57,3 +60,11 @@ def test_an_upload_that_came_takes_what_it_holds(cast):
     announce(cast.developer)
     file.refresh_from_db()
     assert file.size == 20
+
+
+@pytest.mark.django_db(transaction=True)
+def test_uploads_at_once_find_the_room_that_there_is(settings):
+    settings.UPLOADS_MAX_BYTES = 350
+    cast = make_cast()
+    told = at_once([partial(announce, cast.developer)] * 8)
+    assert kinds(told) == {"File": 3, "InvalidInput": 5}
