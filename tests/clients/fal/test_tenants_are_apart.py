@@ -76,7 +76,7 @@ def test_tokens_and_places_are_their_owners(market, theirs, make_client):
     assert File.objects.get(org=market.stranger).size == 1
     place = places.place_make(org=market.stranger, name="x", content_type="text/plain")
     into = f"{market.url}/fal/cdn/files/{theirs['file_id']}/content/{place.token}"
-    assert httpx.put(into, content=b"z").status_code == 401
+    assert httpx.put(into, content=b"z").status_code == 404
     assert File.objects.get(pk=theirs["file_id"]).size == 1
 
 
