@@ -127,7 +127,7 @@ def _has_room(org: Organisation, size: int) -> bool:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"uploads:{org.pk}"]
         )
-    most = settings.UPLOADS_MAX_BYTES
+    most: int = settings.UPLOADS_MAX_BYTES
     rows = File.objects.for_org(org).filter(purpose=Purpose.INPUT, deleted_at__isnull=True)
     if _bytes(rows) + size <= most:
         return True

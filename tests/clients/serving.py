@@ -19,7 +19,13 @@ def serving(application: Any, **config: Any) -> Iterator[int]:
     place = socket.socket()
     place.bind(("127.0.0.1", 0))
     config = {"log_level": "warning", "lifespan": "off", "timeout_graceful_shutdown": 1, **config}
-    server = uvicorn.Server(uvicorn.Config(application, **config))
+    settings = uvicorn.Config(application, **config)
+    settings.load()
+    if settings.ssl is not None:
+        # A client that reads in one thread and writes in another (websockets.sync) may lose what
+        # it writes while OpenSSL handles a ticket: one handshake of thousands would never end.
+        settings.ssl.num_tickets = 0
+    server = uvicorn.Server(settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
     thread.start()
     while not server.started:

@@ -149,7 +149,7 @@ def _round(market: Market, number: int) -> None:
         _wizard(market)
         worker_beat(market)
     _rare(market, number)
-    _hour_checked(market, number)
+    _hour_checked(market)
 
 
 def _jobs(market: Market, number: int) -> None:
@@ -354,9 +354,11 @@ def worker_beat(market: Market) -> None:
     client.set(protocol.worker_key(market.worker), json.dumps(beat.to_dict()))
 
 
-def _hour_checked(market: Market, number: int) -> None:
-    """An hour of usage that was compared with what Stripe says of it."""
-    hour = now().replace(minute=0, second=0, microsecond=0) - timedelta(hours=number)
+def _hour_checked(market: Market) -> None:
+    """An hour of usage that was compared with what Stripe says of it, before the ones there are."""
+    earliest = MeterHour.objects.order_by("hour").first()
+    last = earliest.hour if earliest else now().replace(minute=0, second=0, microsecond=0)
+    hour = last - timedelta(hours=1)
     MeterHour.objects.create(
         org=market.cast.developer, funding=Funding.POSTPAID, hour=hour, sent_micro_usd=3_005_000,
         seen_micro_usd=3_005_000, checked_at=now(),
