@@ -95,6 +95,16 @@ def logs_of(job_id: object, limit: int = 100) -> list[dict[str, Any]]:
     return lines[::-1]
 
 
+def _end_if_cancelled() -> None:
+    """Raise what redis-py may swallow: a cancellation that comes while it connects or sends.
+
+    (`asyncio.wait_for` does that before Python 3.12.) A read that has begun goes on until then.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 async def follow(
     job_id: object, after: str, idle_s: float, *, previews: bool = False
 ) -> AsyncGenerator[Event | None, None]:
@@ -104,19 +114,25 @@ async def follow(
     """
     client = valkey.async_client()
     key, last = protocol.events_key(str(job_id)), after
+    block: int | None = None  # the first read only connects, and takes what is there
     try:
         while True:
+            waited = block is not None
             try:
                 if previews:
                     wanted = protocol.watched_key(str(job_id))
                     await client.set(wanted, "1", ex=protocol.WATCHED_TTL_S)
-                answer: Any = await client.xread({key: last}, block=int(idle_s * 1000), count=100)
+                answer: Any = await client.xread({key: last}, block=block, count=100)
             except redis.exceptions.RedisError as error:
                 log.warning("cannot read events", job_id=str(job_id), error=repr(error))
+                _end_if_cancelled()
                 await asyncio.sleep(idle_s)
-                answer = None
+                answer, waited = None, True
+            _end_if_cancelled()
+            block = int(idle_s * 1000)
             if not answer:
-                yield None
+                if waited:
+                    yield None
                 continue
             for _, entries in answer:
                 for entry in entries:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import contextlib
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -14,7 +16,7 @@ from mercato import errors, events, flows, http, uploads
 from mercato.client import AGENT, RETRIES, TIMEOUT_S
 from mercato.flows import Dollars
 from mercato.models import Model
-from mercato.steps import Emit, Flow, NextLine, Open, Reply, Request, Send, Sleep, Step, T
+from mercato.steps import Emit, Flow, NextLine, Open, Reply, Request, Send, Sleep, Step, T, Work
 from mercato.types import Balance, Event, File, Job, Output, Outputs, Quote
 from mercato.wire import Config
 
@@ -38,7 +40,7 @@ class _Carrier:
         self._opened: httpx.Response | None = None
         self._lines: AsyncIterator[str] = _no_lines()
 
-    async def iterate(self, flow: Flow[T], ended: list[T]) -> AsyncIterator[Any]:
+    async def iterate(self, flow: Flow[T], ended: list[T]) -> AsyncGenerator[Any, None]:
         """Yield what the operation emits; put what it returns into `ended`."""
         try:
             step = next(flow)
@@ -66,6 +68,8 @@ class _Carrier:
             return await self._open(step.request)
         if isinstance(step, NextLine):
             return await self._next_line()
+        if isinstance(step, Work):
+            return await asyncio.to_thread(step.does)
         if isinstance(step, Sleep):
             await asyncio.sleep(step.seconds)
         return None
@@ -142,9 +146,11 @@ class AsyncMercato:
 
     async def _do(self, flow: Flow[T], tell: Callable[[Any], object] | None = None) -> T:
         ended: list[T] = []
-        async for value in _Carrier(self._pool).iterate(flow, ended):
-            if tell is not None:
-                tell(value)
+        async with contextlib.aclosing(_Carrier(self._pool).iterate(flow, ended)) as values:
+            async for value in values:
+                told = None if tell is None else tell(value)
+                if inspect.isawaitable(told):
+                    await told
         return ended[0]
 
     async def run(
@@ -162,7 +168,7 @@ class AsyncMercato:
         idempotency_key: str | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> Outputs:
-        """Do what `Mercato.run` does."""
+        """Do what `Mercato.run` does. What `on_event` returns is awaited, if it can be."""
         flow = flows.run(
             self.config,
             model,

@@ -13,7 +13,7 @@ import httpx
 from mercato import errors, events, flows, http, uploads
 from mercato.flows import Dollars
 from mercato.models import Model
-from mercato.steps import Emit, Flow, NextLine, Open, Reply, Request, Send, Sleep, Step, T
+from mercato.steps import Emit, Flow, NextLine, Open, Reply, Request, Send, Sleep, Step, T, Work
 from mercato.types import Balance, Event, File, Job, Output, Outputs, Quote
 from mercato.version import VERSION
 from mercato.wire import Config
@@ -59,6 +59,8 @@ class _Carrier:
             return self._open(step.request)
         if isinstance(step, NextLine):
             return self._next_line()
+        if isinstance(step, Work):
+            return step.does()
         if isinstance(step, Sleep):
             time.sleep(step.seconds)
         return None
@@ -168,8 +170,9 @@ class Mercato:
         takes. Input and outputs are deleted `keep_s` seconds after the end, if that is earlier
         than your organisation says; a job that no worker took in `start_within_s` seconds fails;
         with `priority="low"` it goes after all that are not. `extra` is added to the request's
-        body. Raises JobFailed, JobCancelled, Timeout (the job goes on), ApiError,
-        ConnectionFailed.
+        body. Calls with one `idempotency_key` are one job: give a file in them by the id of an
+        upload, since a file is uploaded anew by each call. Raises JobFailed, JobCancelled,
+        Timeout (the job goes on), ApiError, ConnectionFailed.
         """
         flow = flows.run(
             self.config,

@@ -6,7 +6,7 @@ with blocking calls, `aio.py` on an event loop; neither knows what the operation
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,6 +59,13 @@ class NextLine:
 
 
 @dataclass(frozen=True)
+class Work:
+    """Do something that may block, such as reading a file; answered with what it returns."""
+
+    does: Callable[[], Any]
+
+
+@dataclass(frozen=True)
 class Sleep:
     """Wait for some seconds."""
 
@@ -72,5 +79,5 @@ class Emit:
     value: Any
 
 
-Step = Send | Open | NextLine | Sleep | Emit
+Step = Send | Open | NextLine | Work | Sleep | Emit
 Flow = Generator[Step, Any, T]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mercato import errors
-from mercato.steps import Flow, Reply, Request, Send
+from mercato.steps import Flow, Reply, Request, Send, Work
 from mercato.types import File
 from mercato.wire import Config, ask, before_again, error_of, pause, wait_for
 
@@ -110,7 +111,8 @@ def _put(config: Config, request: Request) -> Flow[None]:
 def upload_all(config: Config, value: Any) -> Flow[Any]:
     """Return an input with the id of an upload in place of each file in it, however deep."""
     if is_file(value):
-        stored = yield from upload(config, source_of(value, None, None))
+        source = yield Work(partial(source_of, value, None, None))
+        stored = yield from upload(config, source)
         return stored.id
     if isinstance(value, Mapping):
         made = {}
