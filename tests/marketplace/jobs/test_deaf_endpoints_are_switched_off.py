@@ -1,9 +1,13 @@
 """An endpoint to which nothing gets through is switched off, its owners told, and all made good."""
 
+import socket
+import threading
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from django.core import mail
+from django.db import connection, transaction
 
 from marketplace.accounts import endpoints, events
 from marketplace.accounts.models import AuditEvent, Membership, Role
@@ -115,6 +119,63 @@ def test_owners_and_admins_are_told_once_by_mail(cast, receiver, endpoint):
 def test_nobody_is_written_to_about_what_a_person_did(cast, endpoint):
     endpoints.endpoint_update(org=cast.developer, endpoint_id=endpoint.pk, on=False)
     assert endpoint_mail.endpoints_mail() == 0
+
+
+@pytest.fixture
+def silent_mail_server(settings):
+    """A mail server that takes connections and says nothing."""
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.getsockname()
+        server.settimeout(30)
+        yield server
+
+
+@contextmanager
+def impatience():
+    """A transaction that waits for no lock for long, its end included."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '3s'")
+        yield
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_waits_for_a_mail_on_its_way(cast, endpoint, silent_mail_server):
+    WebhookEndpoint.objects.update(off_at=clock.now(), off_why="Nothing got through.")
+    sent = []
+
+    def tell():
+        try:
+            sent.append(endpoint_mail.endpoints_mail())
+        finally:
+            connection.close()
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    waiting, _ = silent_mail_server.accept()
+    try:
+        assert endpoint_mail.endpoints_mail() == 0, "another process writes that mail"
+        with impatience():
+            row = end_a_job(cast)
+        with impatience():
+            endpoints.endpoint_update(org=cast.developer, endpoint_id=endpoint.pk, on=True)
+        assert not sent, "the mail was still on its way"
+    finally:
+        waiting.close()
+        teller.join(30)
+    assert (row.endpoint_id, row.delivery) == (endpoint.pk, "failed")
+    assert sent == [0]
+    endpoint.refresh_from_db()
+    assert endpoint.off_mailed_at is None
+
+
+def test_a_silent_mail_server_is_given_up_soon(cast, endpoint, silent_mail_server, settings):
+    WebhookEndpoint.objects.update(off_at=clock.now(), off_why="Nothing got through.")
+    assert mail.get_connection().timeout == 10
+    settings.EMAIL_TIMEOUT = 1
+    assert endpoint_mail.endpoints_mail() == 0
+    assert WebhookEndpoint.objects.get().off_mailed_at is None
 
 
 def test_what_it_missed_is_sent_when_it_is_on_again(cast, receiver, endpoint):
