@@ -125,7 +125,11 @@ def delivery_create(job: Job) -> None:
 
 
 def start_tell(job_id: str) -> None:
-    """Write the delivery of a job's start, where its door tells that and its caller asked."""
+    """Write the delivery of a job's start, where its door tells that and its caller asked.
+
+    In the transaction that notes it: a report that comes again finds a start that was noted, and
+    would not tell it.
+    """
     rows = Job.objects.select_related("version__model__org", "org")
     job = rows.filter(pk=job_id, door__in=_forms).exclude(webhook_url="").first()
     if job is not None and START in _asked(job):
