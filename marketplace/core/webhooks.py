@@ -28,7 +28,7 @@ _GONE = 410
 _SLOW_S = 1.0
 """A send that took longer lets those to other servers go first."""
 URL_LENGTH = 2000
-"""Characters of an address that events are sent to."""
+"""Bytes of an address that events are sent to: an index holds no more than 2,704."""
 
 
 class WebhookRow(OutboxRow):
@@ -105,8 +105,8 @@ def url_check(url: str, field: str = "webhook_url") -> None:
         http.check_url(url)
     except http.OutboundRefused as error:
         raise InvalidInput(error.message, fields={field: [error.message]}) from error
-    if len(url) > URL_LENGTH:
-        why = f"At most {URL_LENGTH} characters."
+    if len(url.encode()) > URL_LENGTH:
+        why = f"At most {URL_LENGTH} bytes in UTF-8."
         raise InvalidInput(f"{field}: {why}", fields={field: [why]})
 
 

@@ -12,6 +12,9 @@ from marketplace.jobs import deliveries, services, webhooks
 from marketplace.jobs.models import Job, WebhookDelivery
 from tests.cast import report_failed, report_finished
 
+CHINESE = "".join(chr(0x4E00 + 7919 * n % 20_000) for n in range(1_900))
+"""Fewer than 2,000 characters, and three bytes each, which do not fit into an index."""
+
 
 def submit(cast, url=""):
     return services.job_submit(
@@ -149,6 +152,7 @@ def test_a_removed_endpoint_is_told_no_more_and_its_address_is_free_again(cast, 
         ({"url": "http://user:secret@example.org/"}, "url"),
         ({"url": ""}, "url"),
         ({"url": "https://example.org/" + 2000 * "x"}, "url"),
+        ({"url": "https://example.org/" + CHINESE}, "url"),
         ({"events": []}, "events"),
         ({"events": ["job.started"]}, "events"),
         ({"note": 121 * "x"}, "note"),
