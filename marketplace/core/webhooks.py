@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import structlog
-from django.db import models
+from django.db import models, transaction
 from standardwebhooks.webhooks import Webhook
 
 from marketplace.core import http
@@ -28,7 +28,7 @@ _GONE = 410
 _SLOW_S = 1.0
 """A send that took longer lets those to other servers go first."""
 URL_LENGTH = 2000
-"""Characters of an address that events are sent to."""
+"""Bytes of an address that events are sent to: an index holds no more than 2,704."""
 
 
 class WebhookRow(OutboxRow):
@@ -105,8 +105,8 @@ def url_check(url: str, field: str = "webhook_url") -> None:
         http.check_url(url)
     except http.OutboundRefused as error:
         raise InvalidInput(error.message, fields={field: [error.message]}) from error
-    if len(url) > URL_LENGTH:
-        why = f"At most {URL_LENGTH} characters."
+    if len(url.encode()) > URL_LENGTH:
+        why = f"At most {URL_LENGTH} bytes in UTF-8."
         raise InvalidInput(f"{field}: {why}", fields={field: [why]})
 
 
@@ -130,30 +130,39 @@ def _send(row: WebhookRow) -> http.Answer:
             type(row)._default_manager.filter(pk=row.pk).update(last_sent_at=moment)
 
 
-def _same_server(row: Any) -> "models.QuerySet[Any]":
-    """Return what is due to the server of a row, from the same organisation.
+def _due_besides(row: Any) -> "models.QuerySet[Any]":
+    """Return what else is due of a row's organisation.
 
-    Not from others: who shares a host with them must not be able to hold theirs back.
+    Not of others: who shares a host with them must not be able to hold theirs back.
     """
-    parts = urlsplit(row.url)
-    origin = f"{parts.scheme}://{parts.netloc}"
-    there = models.Q(url=origin)
-    for mark in "/?#":
-        there |= models.Q(url__startswith=origin + mark)
-    rows: models.QuerySet[Any] = type(row)._default_manager.filter(there, org_id=row.org_id)
+    rows: models.QuerySet[Any] = type(row)._default_manager.filter(org_id=row.org_id)
     return rows.filter(delivery=Delivery.PENDING, next_attempt_at__lte=now()).exclude(pk=row.pk)
 
 
-def _give_way(row: WebhookRow, *, heard: bool) -> None:
-    """After a slow send, put what else is due to that server behind what is due to others.
+def _same_server(row: Any) -> "models.QuerySet[Any]":
+    """Return what is due besides to the server of a row, whatever the case it was written in."""
+    parts = urlsplit(row.url)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    there = models.Q(url__iexact=origin)
+    for mark in "/?#":
+        there |= models.Q(url__istartswith=origin + mark)
+    return _due_besides(row).filter(there)
 
-    Where it did not answer, the attempt counts for all of them: they would have failed as well,
-    each after as long a wait.
+
+def _give_way(row: WebhookRow, *, heard: bool) -> None:
+    """After a slow send, put what else is due of its organisation behind what is due of others.
+
+    All of it, for one server has many names. Where that server did not answer, the attempt counts
+    for all that is due to it: they would have failed as well, each after as long a wait.
     """
-    rows, moment = _same_server(row), now()
+    moment = now()
+    with transaction.atomic():
+        # What another sender takes or moves right now is left to it: two would wait crosswise.
+        theirs = _due_besides(row).select_for_update(skip_locked=True, no_key=True)
+        type(row)._default_manager.filter(pk__in=theirs.values("pk")).update(next_attempt_at=moment)
     if heard:
-        rows.update(next_attempt_at=moment)
         return
+    rows = _same_server(row)
     why = "Its server did not answer another event just before."
     counted = {"attempts": models.F("attempts") + 1, "last_error": why}
     rows = rows.annotate(tries=models.F("attempts") - models.F("replayed_at_attempt"))

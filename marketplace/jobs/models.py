@@ -266,6 +266,16 @@ class WebhookDelivery(EndpointRow):
                 condition=Q(endpoint__isnull=False),
                 name="webhook_endpoint_newest",
             ),
+            models.Index(
+                fields=["endpoint", "created_at", "id"],
+                condition=Q(delivery="failed", endpoint__isnull=False),
+                name="webhook_endpoint_failed",
+            ),
+            models.Index(
+                fields=["org", "-created_at", "-id"],
+                condition=Q(delivery="failed"),
+                name="webhook_org_failed",
+            ),
         ]
 
     def signed(self, body: bytes, moment: datetime) -> dict[str, str]:

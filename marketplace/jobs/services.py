@@ -159,12 +159,11 @@ def job_submit(
     return _take(job, bound, max_charge_nano)
 
 
+@transaction.atomic
 def job_started(message: protocol.JobStarted) -> bool:
     """Note that a worker runs the attempt. Returns False if that attempt is not awaited."""
-    awaited = Job.objects.filter(
-        pk=message.job_id, attempt=message.attempt, status=JobStatus.QUEUED
-    )
-    noted = awaited.update(
+    rows = Job.objects.filter(pk=message.job_id, attempt=message.attempt, status=JobStatus.QUEUED)
+    noted = rows.update(
         status=JobStatus.RUNNING,
         worker_id=message.worker_id[:120],
         started_at=datetime.fromtimestamp(message.at, tz=now().tzinfo),

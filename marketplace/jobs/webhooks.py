@@ -107,15 +107,17 @@ def delivery_create(job: Job) -> None:
     """Write the deliveries of an ended job, in the transaction that ends it.
 
     They go to the address that its caller gave and to the organisation's endpoints; to one that
-    is both, once, as the caller gave it.
+    is both, once, as the caller gave it: so nothing that becomes of the endpoint takes it away.
+    An endpoint that is off misses the event all the same, to be sent when it is on again.
     """
     rows: list[WebhookDelivery] = []
     event = f"job.{job.status}"
     endpoints = {row.url: row for row in WebhookEndpoint.objects.for_org(job.org_id).told_of(event)}
     own, body = _own(job)
     if own:
-        same = endpoints.pop(job.webhook_url, None)
-        rows.append(_row(job, own, body, endpoint=same if same and same.is_on else None))
+        rows.append(_row(job, own, body))
+        if (same := endpoints.get(job.webhook_url)) and same.is_on:
+            del endpoints[same.url]
     if endpoints:
         payload = payload_of(event, _data(job))
         rows += [_endpoint_row(job, event, payload, row) for row in endpoints.values()]
@@ -123,7 +125,11 @@ def delivery_create(job: Job) -> None:
 
 
 def start_tell(job_id: str) -> None:
-    """Write the delivery of a job's start, where its door tells that and its caller asked."""
+    """Write the delivery of a job's start, where its door tells that and its caller asked.
+
+    In the transaction that notes it: a report that comes again finds a start that was noted, and
+    would not tell it.
+    """
     rows = Job.objects.select_related("version__model__org", "org")
     job = rows.filter(pk=job_id, door__in=_forms).exclude(webhook_url="").first()
     if job is not None and START in _asked(job):

@@ -8,9 +8,12 @@ from standardwebhooks.webhooks import Webhook
 from marketplace.accounts import endpoints, events
 from marketplace.accounts.webhook_models import AccountEvent
 from marketplace.core.errors import InvalidInput, NotFound, WrongState
-from marketplace.jobs import services, webhooks
+from marketplace.jobs import deliveries, services, webhooks
 from marketplace.jobs.models import Job, WebhookDelivery
 from tests.cast import report_failed, report_finished
+
+CHINESE = "".join(chr(0x4E00 + 7919 * n % 20_000) for n in range(1_900))
+"""Fewer than 2,000 characters, and three bytes each, which do not fit into an index."""
 
 
 def submit(cast, url=""):
@@ -47,8 +50,46 @@ def test_an_address_that_a_job_and_an_endpoint_share_is_told_once(cast, receiver
     services.job_finished(report_finished(job))
     rows = WebhookDelivery.objects.filter(job=job)
     assert {(row.url, row.endpoint_id) for row in rows} == {
-        (shared.url, shared.pk), (other.url, other.pk),
+        (shared.url, None), (other.url, other.pk),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("removed", [False, True])
+def test_a_jobs_own_address_is_told_whatever_becomes_of_the_endpoint(cast, receiver, removed):
+    shared = make(cast, receiver.url)
+    services.job_finished(report_finished(submit(cast, receiver.url)))
+    if removed:
+        endpoints.endpoint_remove(org=cast.developer, endpoint_id=shared.pk)
+    else:
+        endpoints.endpoint_update(org=cast.developer, endpoint_id=shared.pk, on=False)
+    assert webhooks.deliveries_send() == 1
+    assert len(receiver.seen) == 1
+
+
+def test_a_jobs_own_event_keeps_its_address_and_form_when_an_endpoints_are_sent_again(
+    cast, receiver
+):
+    shared = make(cast, receiver.url, "job.succeeded")
+    job = submit(cast, receiver.url)
+    Job.objects.update(door="fal", webhook_events="completed")
+    services.job_finished(report_finished(job))
+    WebhookDelivery.objects.update(delivery="failed")
+    moved = f"{receiver.url}/moved"
+    endpoints.endpoint_update(org=cast.developer, endpoint_id=shared.pk, url=moved)
+    assert deliveries.failed_replay(org=cast.developer, endpoint_id=shared.pk) == 0
+    assert WebhookDelivery.objects.get().url == receiver.url
+
+
+def test_a_deaf_endpoint_misses_what_a_jobs_own_address_is_told(cast, receiver):
+    shared = make(cast, receiver.url)
+    shared.switch_off("Nothing got through for 24 hours.")
+    services.job_finished(report_finished(submit(cast, receiver.url)))
+    assert webhooks.deliveries_send() == 1, "the job's own"
+    missed = WebhookDelivery.objects.get(endpoint=shared)
+    assert missed.delivery == "failed"
+    endpoints.endpoint_update(org=cast.developer, endpoint_id=shared.pk, on=True)
+    assert deliveries.failed_replay(org=cast.developer, endpoint_id=shared.pk) == 1
+    assert webhooks.deliveries_send() == 1
 
 
 def test_settling_asks_once_for_the_endpoints_and_writes_once(cast, receiver):
@@ -111,6 +152,7 @@ def test_a_removed_endpoint_is_told_no_more_and_its_address_is_free_again(cast, 
         ({"url": "http://user:secret@example.org/"}, "url"),
         ({"url": ""}, "url"),
         ({"url": "https://example.org/" + 2000 * "x"}, "url"),
+        ({"url": "https://example.org/" + CHINESE}, "url"),
         ({"events": []}, "events"),
         ({"events": ["job.started"]}, "events"),
         ({"note": 121 * "x"}, "note"),

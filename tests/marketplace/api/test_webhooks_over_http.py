@@ -82,6 +82,7 @@ def test_without_events_it_is_told_of_all(admin):
     ("body", "field"),
     [
         ({"url": "ftp://example.org"}, "url"),
+        ({"url": "https://example.org/" + 700 * "\u4e16"}, "url"),
         ({}, "url"),
         ({"url": "https://example.org", "events": ["job.begun"]}, "events.0"),
         ({"url": "https://example.org", "events": []}, "events"),

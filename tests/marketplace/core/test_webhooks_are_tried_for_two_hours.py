@@ -140,3 +140,31 @@ def test_another_organisation_on_the_same_server_is_not_held_back(
     assert row.attempts == 1
     assert row.first_attempt_at is not None, "it was really tried"
     assert len(slow_server.seen) == 2
+
+
+def test_many_slow_addresses_hold_back_nobody_elses(cast, receiver, slow_server, monkeypatch):
+    monkeypatch.setattr(webhooks, "_SLOW_S", 0.2)
+    port, moment = slow_server.server_port, clock.now() - timedelta(seconds=9)
+    hosts = ["127.0.0.1", "127.1", "127.0.1"]  # of one machine, and all of them slow
+    slow = [endpoint_create(org=cast.developer, url=f"http://{host}:{port}/") for host in hosts]
+    quick = endpoint_create(org=cast.stranger, url=receiver.url)
+    for number, endpoint in enumerate([*slow, quick]):
+        row = endpoint_test(org=endpoint.org, endpoint_id=endpoint.pk)
+        at = moment + timedelta(seconds=number)
+        AccountEvent.objects.filter(pk=row.pk).update(next_attempt_at=at)
+    for _ in range(2):
+        assert AccountEvent.send_due(budget_s=0.001) == 1
+    assert (len(slow_server.seen), len(receiver.seen)) == (1, 1)
+    assert events_send() == 2, "the other slow ones, which were not counted as tried"
+
+
+def test_an_address_in_other_letters_is_the_same_server(cast, receiver, slow_server, monkeypatch):
+    monkeypatch.setattr(webhooks, "_SLOW_S", 0.2)
+    slow_server.answers = False
+    for start in ("HTTP://LocalHost", "http://localhost", "Http://LOCALHOST"):
+        url = f"{start}:{slow_server.server_port}/"
+        endpoint = endpoint_create(org=cast.developer, url=url)
+        endpoint_test(org=cast.developer, endpoint_id=endpoint.pk)
+    events_send()
+    assert len(slow_server.seen) == 1
+    assert set(AccountEvent.objects.values_list("attempts", "delivery")) == {(1, "pending")}

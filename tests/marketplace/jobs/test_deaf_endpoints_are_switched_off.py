@@ -1,9 +1,15 @@
 """An endpoint to which nothing gets through is switched off, its owners told, and all made good."""
 
+import json
+import socket
+import threading
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 from django.core import mail
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from marketplace.accounts import endpoints, events
 from marketplace.accounts.models import AuditEvent, Membership, Role
@@ -117,6 +123,63 @@ def test_nobody_is_written_to_about_what_a_person_did(cast, endpoint):
     assert endpoint_mail.endpoints_mail() == 0
 
 
+@pytest.fixture
+def silent_mail_server(settings):
+    """A mail server that takes connections and says nothing."""
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        settings.EMAIL_HOST, settings.EMAIL_PORT = server.getsockname()
+        server.settimeout(30)
+        yield server
+
+
+@contextmanager
+def impatience():
+    """A transaction that waits for no lock for long, its end included."""
+    with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL lock_timeout = '3s'")
+        yield
+
+
+@pytest.mark.django_db(transaction=True)
+def test_nobody_waits_for_a_mail_on_its_way(cast, endpoint, silent_mail_server):
+    WebhookEndpoint.objects.update(off_at=clock.now(), off_why="Nothing got through.")
+    sent = []
+
+    def tell():
+        try:
+            sent.append(endpoint_mail.endpoints_mail())
+        finally:
+            connection.close()
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    waiting, _ = silent_mail_server.accept()
+    try:
+        assert endpoint_mail.endpoints_mail() == 0, "another process writes that mail"
+        with impatience():
+            row = end_a_job(cast)
+        with impatience():
+            endpoints.endpoint_update(org=cast.developer, endpoint_id=endpoint.pk, on=True)
+        assert not sent, "the mail was still on its way"
+    finally:
+        waiting.close()
+        teller.join(30)
+    assert (row.endpoint_id, row.delivery) == (endpoint.pk, "failed")
+    assert sent == [0]
+    endpoint.refresh_from_db()
+    assert endpoint.off_mailed_at is None
+
+
+def test_a_silent_mail_server_is_given_up_soon(cast, endpoint, silent_mail_server, settings):
+    WebhookEndpoint.objects.update(off_at=clock.now(), off_why="Nothing got through.")
+    assert mail.get_connection().timeout == 10
+    settings.EMAIL_TIMEOUT = 1
+    assert endpoint_mail.endpoints_mail() == 0
+    assert WebhookEndpoint.objects.get().off_mailed_at is None
+
+
 def test_what_it_missed_is_sent_when_it_is_on_again(cast, receiver, endpoint):
     deafen(cast, receiver, endpoint)
     seen = len(receiver.seen)
@@ -167,3 +230,57 @@ def test_another_organisation_replays_nothing(cast, endpoint):
         deliveries.delivery_replay(org=cast.stranger, delivery_id=row.pk)
     assert not AccountEvent.objects.exists()
     assert WebhookDelivery.objects.get().delivery == "failed"
+
+
+MANY = """
+INSERT INTO jobs_webhookdelivery (id, org_id, job_id, endpoint_id, event, url, payload, delivery,
+    attempts, replayed_at_attempt, next_attempt_at, last_error, created_at)
+SELECT gen_random_uuid(), %(org)s, job_id, %(endpoint)s, event, url, payload, %(delivery)s,
+    1, 0, at, '', at
+FROM (SELECT d.*, now() - n * interval '40 seconds' AS at FROM jobs_webhookdelivery d,
+      generate_series(1, 4000) n WHERE d.id = %(id)s) made
+"""
+
+
+def nodes(plan):
+    yield plan
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
+
+
+def read_by(call):
+    """Return how many rows of deliveries the queries of a call look at."""
+    with CaptureQueriesContext(connection) as captured:
+        call()
+    read = []
+    for query in captured:
+        if not query["sql"].startswith("SELECT") or "jobs_webhookdelivery" not in query["sql"]:
+            continue
+        with connection.cursor() as cursor:
+            cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + query["sql"])
+            ((told,),) = cursor.fetchall()
+        for node in nodes((json.loads(told) if isinstance(told, str) else told)[0]["Plan"]):
+            if "Relation Name" in node or "Index Name" in node:
+                seen = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+                read.append(int(seen * node["Actual Loops"]))
+    assert read, "it asks for no deliveries"
+    return sum(read)
+
+
+def test_what_failed_is_found_among_many_that_did_not(cast, receiver, endpoint):
+    row = end_a_job(cast)
+    theirs = endpoints.endpoint_create(org=cast.stranger, url=receiver.url)
+    with connection.cursor() as cursor:
+        for there, delivery in ((endpoint, "delivered"), (theirs, "failed")):
+            given = {"org": there.org_id, "endpoint": there.pk, "delivery": delivery}
+            cursor.execute(MANY, given | {"id": row.pk})
+        WebhookDelivery.objects.filter(pk=row.pk).update(delivery="failed")
+        cursor.execute("ANALYZE jobs_webhookdelivery")
+    org = cast.developer
+    for call in (
+        lambda: deliveries.has_failed(endpoint),
+        lambda: deliveries.deliveries_page(org=org, state="failed"),
+        lambda: deliveries.deliveries_page(org=org, state="failed", endpoint=endpoint),
+        lambda: deliveries.failed_replay(org=org, endpoint_id=endpoint.pk),
+    ):
+        assert read_by(call) <= 50

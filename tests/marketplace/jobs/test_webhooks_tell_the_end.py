@@ -3,12 +3,13 @@
 import json
 
 import pytest
+from django.db import OperationalError
 from standardwebhooks.webhooks import Webhook
 
 from marketplace.core.clock import now
 from marketplace.jobs import services, webhooks
-from marketplace.jobs.models import WebhookDelivery
-from tests.cast import report_failed, report_finished
+from marketplace.jobs.models import Job, WebhookDelivery
+from tests.cast import report_failed, report_finished, report_started
 
 
 def submit(cast, url):
@@ -102,3 +103,22 @@ def test_a_row_that_breaks_the_sender_does_not_stop_the_others(cast, receiver):
     broken = WebhookDelivery.objects.get(event="job.odd")
     assert (broken.delivery, broken.attempts) == ("pending", 1)
     assert broken.last_error
+
+
+def test_a_start_is_told_though_the_database_went_away_at_it(cast, receiver, monkeypatch):
+    away = [OperationalError("the server closed the connection unexpectedly")]
+
+    def body(job):
+        if away:
+            raise away.pop()
+        return {"status": job.status}
+
+    monkeypatch.setitem(webhooks._forms, "odd", webhooks.Form(body, ended=lambda *_: ""))
+    job = submit(cast, receiver.url)
+    Job.objects.update(door="odd", webhook_events="start")
+    with pytest.raises(OperationalError):
+        services.job_started(report_started(job))
+    assert services.job_started(report_started(job)), "the report comes again"
+    assert not services.job_started(report_started(job))
+    assert webhooks.deliveries_send() == 1
+    assert [json.loads(body) for _, body in receiver.seen] == [{"status": "running"}]
