@@ -3,6 +3,7 @@
 Django spools a whole body to disk before any view can refuse it, so bodies are bounded here.
 """
 
+import asyncio
 import json
 import os
 from typing import Any
@@ -62,6 +63,11 @@ async def _answer(scope: Any, receive: Any, send: Any, limit: int) -> None:
 
     try:
         await django(scope, _bounded(receive, limit), unless_held)
+    except asyncio.CancelledError:
+        if not held:
+            raise
+        await waiting.tell_first(hold, held, send)  # the server stops, before the wait began
+        return
     finally:
         if not begun and not held:
             await waiting.left(hold)

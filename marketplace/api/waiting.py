@@ -147,7 +147,7 @@ async def _ask(
     given = {name.lower(): value for name, value in given.items()}
     headers = [pair for pair in scope["headers"] if pair[0].lower() not in _NOT_REPEATED]
     headers.append((b"x-request-id", given.get(b"x-request-id", b"")))
-    asked = passing = False
+    asked = passing = cut = False
 
     async def ask() -> Message:
         nonlocal asked
@@ -159,6 +159,8 @@ async def _ask(
 
     async def pass_on(message: Message) -> None:
         nonlocal passing
+        if cut:
+            return  # Django's own task is at it still, and another answer was sent
         if message["type"] == "http.response.start" and _may_pass(message, hold):
             passing = True
             carried = [(name, value) for name, value in given.items() if name in _CARRIED]
@@ -169,7 +171,12 @@ async def _ask(
 
     path = hold.path
     again = {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
-    await app({**scope, **again, "headers": headers, ASKED_KEY: True}, ask, pass_on)
+    try:
+        await app({**scope, **again, "headers": headers, ASKED_KEY: True}, ask, pass_on)
+    except asyncio.CancelledError:
+        if passing:
+            raise
+        cut = True
     return passing
 
 
@@ -187,17 +194,30 @@ async def left(hold: Hold) -> None:
         await sync_to_async(_tell_gone, thread_sensitive=False)(hold.on_gone)
 
 
+async def tell_first(hold: Hold, first: list[Message], send: Any) -> None:
+    """Send the answer that was kept back, as late as it is."""
+    if hold.late is not None:
+        first[0] = {**first[0], "status": hold.late}
+    for message in first:
+        await send(message)
+
+
 async def finish(
     app: App, scope: Any, hold: Hold, first: list[Message], receive: Any, send: Any
 ) -> None:
-    """Send the job as it ended, or `first`, the answer that was kept back, when the time is up."""
-    ended, gone = await _first_of(hold, receive)
+    """Send the job as it ended, or `first`, the answer that was kept back, when the time is up.
+
+    A server that stops cancels what it still has to answer, and the time is up then: its own
+    answer would be a 500, at which clients make, and pay, the same call again. Nothing of that
+    cancellation is left to be told: with the answer the request has ended.
+    """
+    try:
+        ended, gone = await _first_of(hold, receive)
+    except asyncio.CancelledError:
+        ended = gone = False
     if gone:
         if hold.on_gone is not None and not ended:
             await sync_to_async(_tell_gone, thread_sensitive=False)(hold.on_gone)
         return
     if not ended or not await _ask(app, scope, hold, first, receive, send):
-        if hold.late is not None:
-            first[0] = {**first[0], "status": hold.late}
-        for message in first:
-            await send(message)
+        await tell_first(hold, first, send)
