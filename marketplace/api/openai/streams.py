@@ -99,7 +99,9 @@ class _Teller:
             body = one_body(fault, job.trace_id, "")
             yield stream.frame("error", json.dumps({"error": body["error"]}))
             return
+        opened = sync_to_async(present.opened, thread_sensitive=False)
         for file in job.outputs.all():
+            chunks = await opened(file)
             kind = f"{self.event}.completed"
             rest = {
                 **self._about(kind),
@@ -108,7 +110,7 @@ class _Teller:
                 "charge_nano_usd": job.charge_nano,
             }
             yield f"event: {kind}\ndata: "
-            async for piece in present.object_with("b64_json", file, rest):
+            async for piece in present.object_with("b64_json", chunks, rest):
                 yield piece
             yield "\n\n"
 

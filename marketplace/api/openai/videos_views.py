@@ -141,8 +141,10 @@ def _content(request: Request, job: Job, *, here: bool) -> HttpResponseBase:
     file = job.outputs.all().first() if job.is_ended else None
     if file is None:
         raise NotFound("The clip is not ready yet.", code="not_ready")
+    if job.purged_at is not None or file.deleted_at is not None:
+        raise NotFound("The clip was deleted.")
     if here:
-        body = present.bytes_of(file)
+        body = present.pieces(present.opened(file))
         made = with_cost(StreamingHttpResponse(body, content_type=file.content_type), job)
         if file.size is not None:
             made["Content-Length"] = str(file.size)
