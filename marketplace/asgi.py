@@ -3,6 +3,7 @@
 Django spools a whole body to disk before any view can refuse it, so bodies are bounded here.
 """
 
+import asyncio
 import json
 import os
 from typing import Any
@@ -61,12 +62,20 @@ async def _answer(scope: Any, receive: Any, send: Any, limit: int) -> None:
             await send(message)
 
     try:
-        await django(scope, _bounded(receive, limit), unless_held)
+        try:
+            await django(scope, _bounded(receive, limit), unless_held)
+        except asyncio.CancelledError:
+            if not held:
+                raise
+            await waiting.tell_first(hold, held, send)  # the server stops, before the wait began
+            return
+        finally:
+            if not begun and not held:
+                await waiting.left(hold)
+        if held:
+            await waiting.finish(django, scope, hold, held, receive, send)
     finally:
-        if not begun and not held:
-            await waiting.left(hold)
-    if held:
-        await waiting.finish(django, scope, hold, held, receive, send)
+        waiting.end(hold)
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:

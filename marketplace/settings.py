@@ -306,6 +306,7 @@ HEAVY_BURST = env.int("HEAVY_BURST", default=60)
 MAX_PREFER_WAIT_S = 60
 RUN_HOLD_S = env.int("RUN_HOLD_S", default=JOB_DEADLINE_S)  # of a call that is answered at its end
 MAX_CALL_WAIT_S = 590.0  # of a call whose client knows no other way: it reads for 600 seconds
+HELD_PER_ORG = env.int("HELD_PER_ORG", default=500)  # answers that wait, in one web process
 STREAMS_PER_ORG = env.int("STREAMS_PER_ORG", default=100)  # in one web process
 REALTIME_PER_ORG = env.int("REALTIME_PER_ORG", default=20)  # sockets, in one web process
 REALTIME_IDLE_S = env.float("REALTIME_IDLE_S", default=60.0)

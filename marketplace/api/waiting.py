@@ -8,7 +8,9 @@ caller's own headers, so authorisation, limits and the cost in headers are those
 
 import asyncio
 import re
+import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,8 +20,9 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from rest_framework.request import Request
 
+from marketplace.accounts.models import Organisation
 from marketplace.core.database import give_back
-from marketplace.core.errors import WrongState
+from marketplace.core.errors import TooManyRequests, WrongState
 from marketplace.jobs import events, services
 from marketplace.jobs.models import Job
 
@@ -32,6 +35,10 @@ _NOT_REPEATED = {
     b"x-request-id",
 }  # fmt: skip
 _CARRIED = {b"idempotent-replayed", b"location"}
+_RETRY_AFTER_S = 10
+_taken: Counter[str] = Counter()
+"""Places of answers that may wait, of this process, by organisation."""
+_counting = threading.Lock()
 
 Message = dict[str, Any]
 App = Callable[[Any, Any, Any], Awaitable[None]]
@@ -47,6 +54,9 @@ class Hold:
     the answer waits, or before it began. Then `gone` is true, and the view may be at work still.
     When the time is up the answer that was kept back is sent, with the status `late` if that is
     given: it was not known to be late when it was made.
+
+    `org_id` is whose place it has among HELD_PER_ORG, and `over` that the request is over, so that
+    a view that is at work still takes none.
     """
 
     came: float = field(default_factory=time.monotonic)
@@ -57,6 +67,8 @@ class Hold:
     on_gone: Callable[[], None] | None = None
     late: int | None = None
     gone: bool = False
+    org_id: str = ""
+    over: bool = False
 
 
 def wait_seconds(request: Request) -> float:
@@ -65,6 +77,50 @@ def wait_seconds(request: Request) -> float:
     if not found:
         return 0.0
     return float(min(int(found[1] or settings.MAX_PREFER_WAIT_S), settings.MAX_PREFER_WAIT_S))
+
+
+def _place_of(request: Request) -> Hold | None:
+    found: Hold | None = getattr(request._request, "scope", {}).get(SCOPE_KEY)
+    return found
+
+
+def _take(place: Hold, org_id: str) -> bool:
+    with _counting:
+        if place.org_id or place.over:
+            return True
+        if _taken[org_id] >= settings.HELD_PER_ORG:
+            return False
+        _taken[org_id] += 1
+        place.org_id = org_id
+        return True
+
+
+def may_wait(request: Request, org: Organisation) -> bool:
+    """Take a place for an answer that is to wait. Returns False if `org` has no more of them.
+
+    Each has a connection to Valkey and one to its caller, of which there are only so many.
+    """
+    place = _place_of(request)
+    return place is None or _take(place, str(org.pk))
+
+
+def too_many() -> TooManyRequests:
+    """Return the error of a call that can have no answer but one that waits."""
+    return TooManyRequests(
+        f"At most {settings.HELD_PER_ORG} calls wait for their answers at a time.",
+        code="too_many_waiting",
+        extra={"retry_after": _RETRY_AFTER_S},
+    )
+
+
+def end(place: Hold) -> None:
+    """Give the place of an answer back: its request is over."""
+    with _counting:
+        place.over = True
+        if place.org_id:
+            _taken[place.org_id] -= 1
+            if not _taken[place.org_id]:
+                del _taken[place.org_id]
 
 
 def hold(
@@ -76,24 +132,27 @@ def hold(
     seconds: float | None = None,
     on_gone: Callable[[], None] | None = None,
     late: int | None = None,
-) -> None:
+) -> bool:
     """Have the answer wait for the end of `job`: for `seconds`, or as long as the caller prefers.
 
     What `path` answers then is sent with `status`, if that is a success; errors too without one.
-    A server that is not ours (a test client) answers at once, as a preference allows.
+    A server that is not ours (a test client) answers at once, as a preference allows, and so does
+    ours beyond HELD_PER_ORG. Returns whether the answer waits.
     """
-    place: Hold | None = getattr(request._request, "scope", {}).get(SCOPE_KEY)
+    place = _place_of(request)
     seconds = wait_seconds(request) if seconds is None else seconds
-    if place is not None and seconds and not job.is_ended:
-        place.job_id, place.seconds = str(job.pk), seconds
-        place.path, place.status, place.late = path, status, late
-        if on_gone is not None:
-            if_gone(request, on_gone)
+    if place is None or not seconds or job.is_ended or not _take(place, str(job.org_id)):
+        return False
+    place.job_id, place.seconds = str(job.pk), seconds
+    place.path, place.status, place.late = path, status, late
+    if on_gone is not None:
+        if_gone(request, on_gone)
+    return True
 
 
 def if_gone(request: Request, on_gone: Callable[[], None]) -> None:
     """Have `on_gone` called should the caller hang up before its answer begins, or have done so."""
-    place: Hold | None = getattr(request._request, "scope", {}).get(SCOPE_KEY)
+    place = _place_of(request)
     if place is not None:
         place.on_gone = on_gone
         if place.gone:  # set before `left` looks for what to call, so one of the two does
@@ -102,7 +161,7 @@ def if_gone(request: Request, on_gone: Callable[[], None]) -> None:
 
 def is_held(request: Request, job_id: object) -> bool:
     """Tell whether this is our own GET of a job whose caller has waited for it."""
-    place: Hold | None = getattr(request._request, "scope", {}).get(SCOPE_KEY)
+    place = _place_of(request)
     return place is not None and place.job_id == str(job_id)
 
 
@@ -147,7 +206,7 @@ async def _ask(
     given = {name.lower(): value for name, value in given.items()}
     headers = [pair for pair in scope["headers"] if pair[0].lower() not in _NOT_REPEATED]
     headers.append((b"x-request-id", given.get(b"x-request-id", b"")))
-    asked = passing = False
+    asked = passing = cut = False
 
     async def ask() -> Message:
         nonlocal asked
@@ -159,6 +218,8 @@ async def _ask(
 
     async def pass_on(message: Message) -> None:
         nonlocal passing
+        if cut:
+            return  # Django's own task is at it still, and another answer was sent
         if message["type"] == "http.response.start" and _may_pass(message, hold):
             passing = True
             carried = [(name, value) for name, value in given.items() if name in _CARRIED]
@@ -169,7 +230,12 @@ async def _ask(
 
     path = hold.path
     again = {"method": "GET", "path": path, "raw_path": path.encode(), "query_string": b""}
-    await app({**scope, **again, "headers": headers, ASKED_KEY: True}, ask, pass_on)
+    try:
+        await app({**scope, **again, "headers": headers, ASKED_KEY: True}, ask, pass_on)
+    except asyncio.CancelledError:
+        if passing:
+            raise
+        cut = True
     return passing
 
 
@@ -187,17 +253,30 @@ async def left(hold: Hold) -> None:
         await sync_to_async(_tell_gone, thread_sensitive=False)(hold.on_gone)
 
 
+async def tell_first(hold: Hold, first: list[Message], send: Any) -> None:
+    """Send the answer that was kept back, as late as it is."""
+    if hold.late is not None:
+        first[0] = {**first[0], "status": hold.late}
+    for message in first:
+        await send(message)
+
+
 async def finish(
     app: App, scope: Any, hold: Hold, first: list[Message], receive: Any, send: Any
 ) -> None:
-    """Send the job as it ended, or `first`, the answer that was kept back, when the time is up."""
-    ended, gone = await _first_of(hold, receive)
+    """Send the job as it ended, or `first`, the answer that was kept back, when the time is up.
+
+    A server that stops cancels what it still has to answer, and the time is up then: its own
+    answer would be a 500, at which clients make, and pay, the same call again. Nothing of that
+    cancellation is left to be told: with the answer the request has ended.
+    """
+    try:
+        ended, gone = await _first_of(hold, receive)
+    except asyncio.CancelledError:
+        ended = gone = False
     if gone:
         if hold.on_gone is not None and not ended:
             await sync_to_async(_tell_gone, thread_sensitive=False)(hold.on_gone)
         return
     if not ended or not await _ask(app, scope, hold, first, receive, send):
-        if hold.late is not None:
-            first[0] = {**first[0], "status": hold.late}
-        for message in first:
-            await send(message)
+        await tell_first(hold, first, send)

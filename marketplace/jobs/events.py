@@ -31,8 +31,16 @@ class Event:
 
 
 def _parse(entry: tuple[str, dict[str, str]]) -> Event:
+    """Return an entry as an event; one whose data are no object has none of them."""
     event_id, fields = entry
-    return Event(event_id, fields.get("type", "log"), json.loads(fields.get("data", "{}")))
+    try:
+        data = json.loads(fields.get("data", "{}"))
+    except (ValueError, RecursionError):
+        data = None
+    if not isinstance(data, dict):
+        log.warning("event without data", event_id=event_id)
+        data = {}
+    return Event(event_id, fields.get("type", "log"), data)
 
 
 def emit(job_id: object, kind: str, data: dict[str, Any]) -> None:
@@ -152,7 +160,7 @@ async def until_done(job_id: object, timeout_s: float) -> bool:
             async for event in told:
                 if event is not None and event.type == DONE:
                     return True
-                if event is None and (await watch.look(job_id)).is_ended:
+                if event is None and (state := await watch.look(job_id)) and state.is_ended:
                     return True  # its event was lost
     except TimeoutError:
         pass

@@ -103,6 +103,11 @@ def replay(org: Organisation, idempotency_key: str, digest: str) -> Job | None:
     return job
 
 
+def was_made(org: Organisation, idempotency_key: str) -> bool:
+    """Tell whether there is a job of this key."""
+    return Job.objects.for_org(org).filter(idempotency_key=idempotency_key).exists()
+
+
 def check_open(org: Organisation) -> None:
     """Raise WrongState while the market takes no calls, NotAllowed where `org` is suspended."""
     if not flags.is_on(flags.CALLS):

@@ -9,16 +9,18 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import Any
 
+import structlog
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import connection
+from django.db import Error, connection
 from django.http import StreamingHttpResponse
 
 from marketplace.core.errors import TooManyRequests
 from marketplace.jobs import events, selectors, watch
 from marketplace.jobs.models import Job
 
+log = structlog.get_logger("mercato.jobs.stream")
 _IDLE_S = 5.0
 _MAX_FOLLOW_S = 3600.0
 _EVENT_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?")
@@ -46,11 +48,17 @@ def _render(kind: str, data: Any, event_id: str) -> Iterable[str]:
 
 
 @sync_to_async(thread_sensitive=False)
-def _read(org: Any, job_id: object, describe: Describe) -> tuple[dict[str, Any], bool]:
-    """Return the job as JSON and whether it has ended; give the connection back at once."""
+def _read(org: Any, job_id: object, describe: Describe) -> tuple[dict[str, Any], bool] | None:
+    """Return the job as JSON and whether it has ended; give the connection back at once.
+
+    None while the database does not say: its reader waits for what it says later.
+    """
     try:
         job = selectors.job_get(org=org, job_id=job_id)
         return describe(job), job.is_ended
+    except Error as error:
+        log.warning("cannot read a job", job_id=str(job_id), error=repr(error))
+        return None
     finally:
         connection.close()
 
@@ -98,12 +106,13 @@ async def _told(
     """Yield kind, data and id of what happens, and an empty kind where nothing did for a while."""
     until = time.monotonic() + _MAX_FOLLOW_S
     watched = watch.Watched(job_id)
-    job, ended = await _read(org, job_id, describe)
-    yield "status", job, ""
-    if ended:
+    found = await _read(org, job_id, describe)
+    if found is not None:
+        yield "status", found[0], ""
+    if found is not None and found[1]:
         for past in await _kept(job_id, after) if kept else ():
             yield past.type, past.data, past.id
-        yield "done", job, ""
+        yield "done", found[0], ""
         return
     # Closed here: the connection to Valkey does not wait for a collector.
     async with contextlib.aclosing(
@@ -112,17 +121,21 @@ async def _told(
         async for event in following:
             if event is not None and not _is_done(event):
                 yield event.type, event.data, event.id
-            elif event is not None or await watched.has_news():
+            elif event is not None or found is None or await watched.has_news():
                 # The end was announced, or something happened without an event.
-                job, ended = await _read(org, job_id, describe)
-                if not ended:
-                    yield "status", job, ""
+                found = await _read(org, job_id, describe)
+                if found is None:
+                    yield "", None, ""
+                elif found[1]:
+                    break
+                else:
+                    yield "status", found[0], ""
             else:
                 yield "", None, ""
-            if ended or time.monotonic() > until:
-                break
-    if ended:
-        yield "done", job, ""
+            if time.monotonic() > until:
+                return
+    if found is not None and found[1]:
+        yield "done", found[0], ""
 
 
 def continued_after(last_event_id: str) -> str:

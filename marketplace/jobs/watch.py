@@ -9,11 +9,13 @@ from collections.abc import Iterable
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
+import structlog
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import Error, connection
 
 from marketplace.jobs.models import ENDED, Job, JobStatus
 
+log = structlog.get_logger("mercato.jobs.watch")
 _GATHER_S = 0.25
 
 
@@ -65,24 +67,32 @@ class _Round:
         self.asked: set[str] = set()
         self.answer = asyncio.ensure_future(self._answer())
 
-    async def _answer(self) -> dict[str, State]:
+    async def _answer(self) -> dict[str, State] | None:
         await asyncio.sleep(_GATHER_S)
         _rounds.pop(asyncio.get_running_loop(), None)
-        return await _states(sorted(self.asked))
+        try:
+            return await _states(sorted(self.asked))
+        except Error as error:
+            log.warning("cannot look at jobs", count=len(self.asked), error=repr(error))
+            return None
 
 
 _rounds: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Round]" = WeakKeyDictionary()
 
 
-async def look(job_id: object) -> State:
-    """Return what state a job is in, a moment from now."""
+async def look(job_id: object) -> State | None:
+    """Return what state a job is in, a moment from now; None while the database does not say.
+
+    One who follows a job asks again later: an error here would end what all of them wait for.
+    """
     loop = asyncio.get_running_loop()
     if loop not in _rounds:
         _rounds[loop] = _Round()
     gathering = _rounds[loop]
     gathering.asked.add(str(job_id))
     # One who gives up must not take the answer from the others.
-    return (await asyncio.shield(gathering.answer)).get(str(job_id), State())
+    found = await asyncio.shield(gathering.answer)
+    return None if found is None else found.get(str(job_id), State())
 
 
 class Watched:
@@ -91,12 +101,14 @@ class Watched:
     def __init__(self, job_id: object) -> None:
         """Begin to look at a job, which is read by the caller now. Needs an event loop."""
         self._job_id = job_id
-        self._before: asyncio.Future[State] = asyncio.ensure_future(look(job_id))
+        self._before: asyncio.Future[State | None] = asyncio.ensure_future(look(job_id))
 
     async def has_news(self) -> bool:
         """Tell whether the state changed since the last time, or the job has ended."""
         before = await self._before
         state = await look(self._job_id)
+        if state is None:
+            return False
         self._before = asyncio.get_running_loop().create_future()
         self._before.set_result(state)
         return state != before or state.is_ended

@@ -13,7 +13,7 @@ from marketplace.api.auth import Scopes, caller_of
 from marketplace.api.fal import calls, present
 from marketplace.api.fal.door import FalView, error_response, ref_of
 from marketplace.api.fal.tokens import RunAuthentication
-from marketplace.api.waiting import give_up, hold
+from marketplace.api.waiting import give_up, hold, may_wait, too_many
 from marketplace.catalog import selectors as catalog
 from marketplace.core.errors import MarketError
 from marketplace.core.text import check_storable
@@ -53,6 +53,8 @@ class Run(FalView):
         return self._run(request, ref, _typed(schema, request.query_params.dict()))
 
     def _run(self, request: Request, ref: str, given: Any) -> Response:
+        if not may_wait(request, caller_of(request).org):
+            raise too_many()
         job = calls.submit(self, request, ref, given)
         late = MarketError(
             f"The request still runs. Ask {settings.PUBLIC_URL}{present.queue_path(job)} for it.",

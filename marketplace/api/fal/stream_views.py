@@ -96,10 +96,15 @@ class _StatusEvents:
         elif kind == "status":
             if data["status"] != present.COMPLETED:
                 yield _frame(data)
+        elif kind == "started":
+            yield self._runs([], event_id)
         elif self.with_logs and (line := present.log_line(Event(event_id, kind, data))):
             self.told = True
-            shown = {"status": present.IN_PROGRESS, **present.addresses(self.job)}
-            yield _frame({**shown, "logs": [line]}, event_id)
+            yield self._runs([line], event_id)
+
+    def _runs(self, lines: list[dict[str, str]], event_id: str) -> str:
+        shown = {"status": present.IN_PROGRESS, **present.addresses(self.job)}
+        return _frame({**shown, "logs": lines}, event_id)
 
 
 class StatusStream(FalView):

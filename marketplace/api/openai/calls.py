@@ -15,11 +15,11 @@ from marketplace.api.costs import with_cost
 from marketplace.api.doors import one_body
 from marketplace.api.openai.fields import Call
 from marketplace.api.openai.forms import refuse
-from marketplace.api.waiting import give_up, hold
+from marketplace.api.waiting import give_up, hold, may_wait, too_many
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Version
 from marketplace.core.errors import InvalidInput, MarketError
-from marketplace.jobs import selectors, services
+from marketplace.jobs import requests, selectors, services
 from marketplace.jobs.models import Job, JobStatus
 
 DOOR = "openai"
@@ -54,9 +54,17 @@ def version_of(org: Organisation, body: dict[str, Any]) -> tuple[Version, str]:
         raise as_called(error, {}) from error
 
 
-def submit(request: Request, call: Call) -> Job:
-    """Return the job of a call. Raises what `job_submit` raises, in the words of the call."""
+def submit(request: Request, call: Call, *, waits: bool = False) -> Job:
+    """Return the job of a call. Raises what `job_submit` raises, in the words of the call.
+
+    One that `waits` for its end is refused, by TooManyRequests, if no more answers of the
+    organisation may wait, unless it was made before: then nothing more is done for it.
+    """
     caller = caller_of(request)
+    if waits and not may_wait(request, caller.org):
+        key = idempotency.key_of(request)
+        if not key or not requests.was_made(caller.org, key):
+            raise too_many()
     try:
         job, _ = services.job_submit(
             org=caller.org,
@@ -76,7 +84,8 @@ def wait(request: Request, job: Job, path: str, what: str) -> Response:
     """Have the answer wait for what a GET of `path` says once the job has ended.
 
     Who hangs up cancels the job, if it has no Idempotency-Key. Who has waited MAX_CALL_WAIT_S is
-    answered 504, and where to find what will be made; that answer is what is returned.
+    answered 504, and where to find what will be made; that answer is what is returned, to be sent
+    at once where no more answers may wait.
     """
     late = MarketError(
         f"The {what} still being made, and can be fetched from {path} later.",
@@ -84,7 +93,7 @@ def wait(request: Request, job: Job, path: str, what: str) -> Response:
         extra={"id": str(job.pk)},
     )
     late.status = 504
-    hold(
+    waits = hold(
         request,
         job,
         path=path,
@@ -94,7 +103,7 @@ def wait(request: Request, job: Job, path: str, what: str) -> Response:
         late=late.status,
     )
     # Most answers of this kind are never sent, and shall not be logged as faults.
-    return _told(request, job, late, 202)
+    return _told(request, job, late, 202 if waits else late.status)
 
 
 def _told(request: Request, job: Job, error: MarketError, status: int) -> Response:

@@ -46,7 +46,7 @@ class _Pictures(DoorView):
         if version.family in VIDEO_FAMILIES:
             raise forms.refuse("model", "It makes clips: call it at videos.")
         call = fields.image_call(version, ref, body)
-        job = calls.submit(request, call)
+        job = calls.submit(request, call, waits=not call.stream)
         if call.stream:
             wanted = call.partial_images if flags.is_on(flags.PREVIEWS, request) else 0
             told = streams.of(job, self.event, wanted)

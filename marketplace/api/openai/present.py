@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import AsyncIterator, Iterator
+from itertools import chain
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -59,21 +60,28 @@ def by_url(job: Job) -> dict[str, Any]:
     return {**head(job), "data": data}
 
 
+def opened(file: File) -> Iterator[bytes]:
+    """Return a stored file in pieces, the first of which has been read.
+
+    So a file that the store does not give is an error before an answer says that it comes.
+    """
+    chunks = storage().read(file.key)
+    return chain([next(chunks, b"")], chunks)
+
+
 def _next(chunks: Iterator[bytes]) -> bytes | None:
     return next(chunks, None)
 
 
-async def bytes_of(file: File) -> AsyncIterator[bytes]:
-    """Yield a stored file in pieces, read in threads."""
-    chunks = await sync_to_async(storage().read, thread_sensitive=False)(file.key)
+async def pieces(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what is left of a file, read in threads."""
     while (chunk := await sync_to_async(_next, thread_sensitive=False)(chunks)) is not None:
         yield chunk
 
 
-async def base64_of(file: File) -> AsyncIterator[str]:
-    """Yield a stored file in base64, in pieces."""
+async def _base64(chunks: Iterator[bytes]) -> AsyncIterator[str]:
     left = b""
-    async for chunk in bytes_of(file):
+    async for chunk in pieces(chunks):
         left += chunk
         whole = len(left) - len(left) % 3
         yield base64.b64encode(left[:whole]).decode()
@@ -81,20 +89,28 @@ async def base64_of(file: File) -> AsyncIterator[str]:
     yield base64.b64encode(left).decode()
 
 
-async def object_with(name: str, file: File, rest: dict[str, Any]) -> AsyncIterator[str]:
+async def object_with(
+    name: str, chunks: Iterator[bytes], rest: dict[str, Any]
+) -> AsyncIterator[str]:
     """Yield a JSON object whose field `name` is a file in base64, beside the fields of `rest`."""
     yield f'{{"{name}": "'
-    async for piece in base64_of(file):
+    async for piece in _base64(chunks):
         yield piece
     yield '"' + "".join(f", {json.dumps(key)}: {json.dumps(rest[key])}" for key in rest) + "}"
 
 
-async def in_base64(told: dict[str, Any], files: list[File]) -> AsyncIterator[str]:
-    """Yield the JSON of `told` with the field `data`: the files in base64."""
+def in_base64(told: dict[str, Any], files: list[File]) -> AsyncIterator[str]:
+    """Return the JSON of `told` with the field `data`: the files in base64, all of them opened."""
+    return _in_base64(told, [(opened(file), file.nsfw) for file in files])
+
+
+async def _in_base64(
+    told: dict[str, Any], files: list[tuple[Iterator[bytes], bool | None]]
+) -> AsyncIterator[str]:
     yield json.dumps(told)[:-1] + ', "data": ['
-    for index, file in enumerate(files):
+    for index, (chunks, nsfw) in enumerate(files):
         yield ", " if index else ""
-        async for piece in object_with("b64_json", file, {"nsfw": file.nsfw}):
+        async for piece in object_with("b64_json", chunks, {"nsfw": nsfw}):
             yield piece
     yield "]}"
 

@@ -19,10 +19,12 @@ from marketplace.jobs.models import Job, JobStatus
 def of(job: Job, event: str, wanted: int) -> StreamingHttpResponse:
     """Return the events of a job, with up to `wanted` partial pictures.
 
-    Who goes before the end cancels the job, if it has no Idempotency-Key. Raises
-    TooManyRequests, having cancelled it, where the organisation has too many streams open.
+    Who goes before the end cancels the job, if it has no Idempotency-Key: with one, others may
+    wait for it. Raises TooManyRequests, having cancelled it so too, where the organisation has
+    too many streams open.
     """
     teller = _Teller(job, event, wanted)
+    gives_up = calls.gives_up(job)
     try:
         told = stream.stream(
             org=job.org,
@@ -31,10 +33,11 @@ def of(job: Job, event: str, wanted: int) -> StreamingHttpResponse:
             describe=lambda job: {"status": str(job.status)},
             previews=wanted > 0,
             render=teller.render,
-            on_close=None if calls.gives_up(job) is None else teller.close,
+            on_close=None if gives_up is None else teller.close,
         )
     except TooManyRequests:
-        give_up(job)
+        if gives_up is not None:
+            gives_up()
         raise
     return told
 
@@ -99,7 +102,9 @@ class _Teller:
             body = one_body(fault, job.trace_id, "")
             yield stream.frame("error", json.dumps({"error": body["error"]}))
             return
+        opened = sync_to_async(present.opened, thread_sensitive=False)
         for file in job.outputs.all():
+            chunks = await opened(file)
             kind = f"{self.event}.completed"
             rest = {
                 **self._about(kind),
@@ -108,7 +113,7 @@ class _Teller:
                 "charge_nano_usd": job.charge_nano,
             }
             yield f"event: {kind}\ndata: "
-            async for piece in present.object_with("b64_json", file, rest):
+            async for piece in present.object_with("b64_json", chunks, rest):
                 yield piece
             yield "\n\n"
 

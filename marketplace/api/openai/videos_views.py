@@ -45,13 +45,13 @@ def _answer(job: Job, **more: Any) -> Response:
     return with_cost(response, job)
 
 
-def _create(request: Request) -> Job:
+def _create(request: Request, *, waits: bool = False) -> Job:
     """Submit the clip that the body asks for."""
     org, body = caller_of(request).org, forms.read_body(request)
     version, ref = calls.version_of(org, body)
     if version.family not in VIDEO_FAMILIES:
         raise forms.refuse("model", "It makes pictures: call it at images/generations.")
-    return calls.submit(request, fields.video_call(version, ref, body))
+    return calls.submit(request, fields.video_call(version, ref, body), waits=waits)
 
 
 class VideoList(DoorView):
@@ -100,7 +100,7 @@ class VideoSync(DoorView):
 
     def post(self, request: Request) -> HttpResponseBase:
         """Answer with the clip."""
-        job = _create(request)
+        job = _create(request, waits=True)
         here = f"{calls.BASE}/videos/{job.pk}/content"
         if job.is_ended:
             return _content(request, job, here=True)
@@ -141,8 +141,10 @@ def _content(request: Request, job: Job, *, here: bool) -> HttpResponseBase:
     file = job.outputs.all().first() if job.is_ended else None
     if file is None:
         raise NotFound("The clip is not ready yet.", code="not_ready")
+    if job.purged_at is not None or file.deleted_at is not None:
+        raise NotFound("The clip was deleted.")
     if here:
-        body = present.bytes_of(file)
+        body = present.pieces(present.opened(file))
         made = with_cost(StreamingHttpResponse(body, content_type=file.content_type), job)
         if file.size is not None:
             made["Content-Length"] = str(file.size)

@@ -1,6 +1,7 @@
 """Streams and realtime sockets of the published client: what they tell, and who may open them."""
 
 import asyncio
+import json
 import time
 
 import fal_client
@@ -13,6 +14,7 @@ from websockets.sync.client import connect as open_socket
 from marketplace.accounts import services as accounts
 from marketplace.api.fal import realtime
 from marketplace.core import valkey
+from marketplace.jobs import events
 from marketplace.jobs.models import Job
 from tests.cast import PIXEL
 from tests.clients.conftest import failing, succeed, working
@@ -257,3 +259,26 @@ def quiet(seconds):
             return True
         time.sleep(0.01)
     return False
+
+
+@pytest.mark.parametrize("logs", ["0", "1"])
+def test_a_status_stream_tells_that_the_request_runs(market, client, logs):
+    request_id = client.submit(market.ref, GIVEN).request_id
+
+    def work(job):
+        events.emit(job.pk, "started", {"attempt": 1})  # as a worker tells it
+        later(job)
+
+    here = f"https://queue.fal.run/{market.ref}/requests/{request_id}/status/stream"
+    key = {"Authorization": f"Key {market.secret}"}
+    with httpx.stream("GET", here, params={"logs": logs}, headers=key, timeout=30) as answer:
+        sent = (line for line in answer.iter_lines() if line.startswith("data: "))
+        shown = (json.loads(line.removeprefix("data: ")) for line in sent)
+        told = [next(shown)]
+        with working(work):
+            told += shown
+    states = list(dict.fromkeys(each["status"] for each in told))
+    assert states == ["IN_QUEUE", "IN_PROGRESS", "COMPLETED"]
+    first = next(each for each in told if each["status"] == "IN_PROGRESS")
+    assert (first["request_id"], first["logs"]) == (request_id, [])
+    assert first["response_url"].endswith(request_id)

@@ -113,3 +113,16 @@ def test_too_many_streams_leave_no_call_behind(market, client, settings):
         )
     assert caught.value.status_code == 503
     assert Job.objects.get().status == "cancelled"
+
+
+def test_one_stream_too_many_takes_nothing_from_who_waits_for_the_same(market, client, settings):
+    once = {"model": market.ref, "prompt": PROMPT, "stream": True}
+    once["extra_headers"] = {"Idempotency-Key": "once"}
+    settings.STREAMS_PER_ORG = 1
+    waiting = client.images.generate(**once)
+    with pytest.raises(openai.InternalServerError) as caught:
+        client.with_options(max_retries=0).images.generate(**once)
+    assert caught.value.status_code == 503
+    with working(draw):
+        assert [each.type for each in waiting] == ["image_generation.completed"]
+    assert Job.objects.get().status == "succeeded"
