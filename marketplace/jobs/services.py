@@ -359,10 +359,10 @@ def job_failed(message: protocol.JobFailed) -> bool:
 
 
 def job_lost(job: Job, code: str) -> bool:
-    """Give up on an attempt whose worker is gone, or on a job whose time is up."""
+    """Give up on an attempt whose worker is gone or whose time is up, unless it began since."""
     with transaction.atomic():
         locked = _lock(str(job.pk), job.attempt)
-        if locked is None:
+        if locked is None or locked.status != job.status:
             return False
         _fail(locked, code, retryable=code == "worker_lost")
     if code != "worker_lost":
