@@ -135,7 +135,7 @@ def job_submit(
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
     acceptance.require(org, offer.licences)
-    given = media.bring(org=org, schema=version.input_schema, given=given)
+    given = media.bring(org, version.input_schema, given, options.keep_s)
     values, bound = requests.bound_of(version, given)
     files.inputs_check(org=org, schema=version.input_schema, values=values)
     allowed = requests.allowed_models(api_key)
