@@ -16,10 +16,12 @@ from django.db.models.functions import Least
 from inference import protocol
 from marketplace.accounts import audit
 from marketplace.accounts.models import Organisation
+from marketplace.catalog.models import Version
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import parse_id
 from marketplace.core.storage import storage
+from marketplace.jobs import loras
 from marketplace.jobs.files import file_fields
 from marketplace.jobs.models import LIVE, File, Job, Purpose, WebhookDelivery
 
@@ -150,27 +152,40 @@ def job_release(job_id: uuid.UUID) -> None:
     Job.objects.filter(pk=job_id).update(held_at=None)
 
 
-def _given(job: Job) -> set[str]:
+def _given(job: Job) -> set[uuid.UUID]:
     """Return the ids of the uploads that a job's input names."""
     names = file_fields(job.version.input_schema)
-    return {str(job.input[name]) for name in names if job.input.get(name) is not None}
+    return {parse_id(job.input[name]) for name in names if job.input.get(name) is not None}
 
 
-def uploads_held() -> list[uuid.UUID]:
-    """Return the ids of the uploads that held jobs were given."""
-    held = Job.objects.filter(held_at__isnull=False).select_related("version")
-    return [parse_id(value) for job in held for value in _given(job)]
+def uploads_needed(orgs: set[uuid.UUID], but: uuid.UUID | None = None) -> set[uuid.UUID]:
+    """Return the ids of the uploads that live and held jobs of `orgs` were given, LoRAs too.
+
+    What only the job `but` was given is not among them.
+    """
+    needs = Q(status__in=LIVE) | Q(held_at__isnull=False)
+    jobs = Job.objects.filter(needs, org__in=orgs).order_by()
+    if but is not None:
+        jobs = jobs.exclude(pk=but)
+    versions = Version.objects.filter(pk__in=jobs.values("version"))
+    fields = {
+        pk: names
+        for pk, schema in versions.values_list("pk", "input_schema")
+        if (names := file_fields(schema))
+    }
+    naming = jobs.filter(Q(version__in=fields) | Q(input__has_key=loras.FIELD))
+    found = set()
+    for version_id, given in naming.values_list("version_id", "input").iterator():
+        found |= {parse_id(given.get(name)) for name in fields.get(version_id, ())}
+        found |= {parse_id(entry["uri"]) for entry in given.get(loras.FIELD) or ()}
+    return found
 
 
 def _uploads(job: Job) -> "QuerySet[File]":
     """Return the uploads that a job was given, less those that a live or held job needs."""
-    wanted = _given(job)
-    if wanted:
-        needs = Q(status__in=LIVE) | Q(held_at__isnull=False)
-        live: Any = Job.objects.for_org(job.org_id).filter(needs).exclude(pk=job.pk)
-        for given in live.values_list("input", flat=True)[:10_000]:
-            wanted -= {str(value) for value in given.values() if isinstance(value, str)}
-    ids = [parse_id(value) for value in wanted]
+    ids = _given(job)
+    if ids:
+        ids -= uploads_needed({job.org_id}, but=job.pk)
     found: QuerySet[File] = File.objects.for_org(job.org_id).filter(pk__in=ids)
     return found
 

@@ -10,7 +10,7 @@ from inference import protocol
 from marketplace.core.clock import now
 from marketplace.core.storage import storage
 from marketplace.jobs import dispatch, retention, services
-from marketplace.jobs.models import LIVE, File, Job, JobStatus
+from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
 from marketplace.jobs.workers import reported, times_missing, workers_alive
 
 log = structlog.get_logger("mercato.jobs.sweeper")
@@ -75,14 +75,18 @@ def _give_up_lost(limit: int = 500) -> int:
 def files_expire(limit: int = 500) -> int:
     """Delete stored objects whose time is up, oldest first; the rows stay, marked.
 
-    Those of jobs that are held stay, and what such jobs were given. Returns how many. What the
-    store refuses to delete is logged and tried again next time.
+    Those of jobs that are held stay, and what such jobs and those that have not ended were given.
+    Returns how many. What the store refuses to delete is logged and tried again next time.
     """
     due = File.objects.filter(
         deleted_at__isnull=True, expires_at__lte=now(), job__held_at__isnull=True
-    ).exclude(pk__in=retention.uploads_held())
+    )
+    batch = list(due.order_by("expires_at")[:limit])
+    needed = retention.uploads_needed({f.org_id for f in batch if f.purpose == Purpose.INPUT})
     deleted = 0
-    for file in due.order_by("expires_at")[:limit]:
+    for file in batch:
+        if file.pk in needed:
+            continue
         try:
             storage().delete(file.key)
         except Exception as error:  # whatever a store's client raises, the others are still due
