@@ -123,9 +123,9 @@ class Job(models.Model):
                 name="job_usage",
             ),
             models.Index(
-                fields=["finished_at"],
+                fields=["org", "finished_at"],
                 condition=Q(purged_at__isnull=True, finished_at__isnull=False),
-                name="job_purge_due",
+                name="job_purge_by_org",
             ),
             models.Index(fields=["org"], condition=Q(held_at__isnull=False), name="job_held"),
             models.Index(

@@ -1,10 +1,13 @@
 """Repairs what was lost: messages, workers, time. Nothing else polls the database for work."""
 
 import math
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 import structlog
 from django.conf import settings
+from django.db.models import Q
 
 from inference import protocol
 from marketplace.core.clock import now
@@ -72,25 +75,40 @@ def _give_up_lost(limit: int = 500) -> int:
     return lost
 
 
-def files_expire(limit: int = 500) -> int:
+def _due_files(limit: int) -> Iterator[list[File]]:
+    """Yield files whose time is up, oldest first, so many at once, and each of them once."""
+    due = File.objects.filter(
+        deleted_at__isnull=True, expires_at__lte=now(), job__held_at__isnull=True
+    ).order_by("expires_at", "pk")
+    batch = list(due[:limit])
+    while batch:
+        yield batch
+        last = batch[-1]
+        after = Q(expires_at__gt=last.expires_at) | Q(pk__gt=last.pk)
+        batch = list(due.filter(after, expires_at__gte=last.expires_at)[:limit])
+
+
+def files_expire(limit: int = 500, budget_s: float = 60.0) -> int:
     """Delete stored objects whose time is up, oldest first; the rows stay, marked.
 
     Those of jobs that are held stay, and what such jobs and those that have not ended were given.
     Returns how many. What the store refuses to delete is logged and tried again next time.
     """
-    due = File.objects.filter(
-        deleted_at__isnull=True, expires_at__lte=now(), job__held_at__isnull=True
-    )
-    batch = list(due.order_by("expires_at")[:limit])
-    needed = retention.uploads_needed({f.org_id for f in batch if f.purpose == Purpose.INPUT})
+    until = time.monotonic() + budget_s
     deleted = 0
-    for file in batch:
-        if file.pk in needed:
-            continue
-        try:
-            storage().delete(file.key)
-        except Exception as error:  # whatever a store's client raises, the others are still due
-            log.warning("file not deleted", file_id=str(file.pk), error=repr(error)[:300])
-            continue
-        deleted += File.objects.filter(pk=file.pk).update(deleted_at=now())
+    for batch in _due_files(limit):
+        needed = retention.uploads_needed({f.org_id for f in batch if f.purpose == Purpose.INPUT})
+        deleted += sum(_expire_file(file) for file in batch if file.pk not in needed)
+        if time.monotonic() >= until:
+            log.warning("more files are due than were deleted in time", deleted=deleted)
+            break
     return deleted
+
+
+def _expire_file(file: File) -> int:
+    try:
+        storage().delete(file.key)
+    except Exception as error:  # whatever a store's client raises, the others are still due
+        log.warning("file not deleted", file_id=str(file.pk), error=repr(error)[:300])
+        return 0
+    return File.objects.filter(pk=file.pk).update(deleted_at=now())

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 
 from billing.models import Charge
 from marketplace.accounts.models import AuditEvent
@@ -43,6 +44,41 @@ def test_old_jobs_lose_their_inputs_and_keep_their_charge(cast, make):
     told = WebhookDelivery.objects.get(job=old)
     assert told.payload["data"]["result"] == {}
     assert retention.jobs_purge() == 0
+
+
+def test_all_that_is_due_goes_in_one_run(cast, make):
+    for _ in range(5):
+        make(days_ago=31)
+    kept = make(days_ago=29)
+    assert retention.jobs_purge(limit=2, budget_s=0) == 2, "time for one batch only"
+    assert retention.jobs_purge(limit=2) == 3
+    assert list(Job.objects.filter(purged_at__isnull=True)) == [kept]
+
+
+def test_those_who_keep_data_for_long_do_not_stand_before_those_who_do_not(cast, make):
+    """Whoever keeps data for a day does not wait for a look at all that others keep."""
+    retention.retention_set(org=cast.developer, days=60)
+    long = make(days_ago=40)
+    sample = {field.attname: getattr(long, field.attname) for field in Job._meta.concrete_fields}
+    own = {"id", "quote_nano", "charge_nano", "idempotency_key"}
+    Job.objects.bulk_create(
+        Job(**{k: v for k, v in sample.items() if k not in own}, quote_nano=0, charge_nano=0)
+        for _ in range(3000)
+    )
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE jobs_job")
+        limits = {"now": now(), "usual": 30, "limit": 1000}
+        cursor.execute(f"EXPLAIN (ANALYZE, FORMAT JSON) {retention._OVERDUE}", limits)
+        (plan,) = cursor.fetchone()
+    assert seen(plan[0]["Plan"]) <= 10, plan
+    Job.objects.exclude(pk=long.pk).delete()
+
+
+def seen(node):
+    """Return how many rows of jobs a plan has read, thrown away ones too."""
+    mine = node.get("Relation Name") == "jobs_job"
+    read = node["Actual Loops"] * (node["Actual Rows"] + node.get("Rows Removed by Filter", 0))
+    return mine * read + sum(seen(child) for child in node.get("Plans", ()))
 
 
 def test_an_organisation_keeps_its_own_number_of_days(cast, make):
