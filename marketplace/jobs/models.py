@@ -198,6 +198,11 @@ class File(models.Model):
     metadata = models.JSONField(null=True, blank=True, help_text="What its owner noted about it.")
     expires_at = models.DateTimeField()
     deleted_at = models.DateTimeField(null=True, blank=True)
+    link_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Until then somebody has a link that stores it, whether it was deleted or not.",
+    )
     objects = OrgQuerySet.as_manager()
 
     class Meta:
@@ -213,6 +218,11 @@ class File(models.Model):
                 include=["size"],
                 name="file_uploads",
                 condition=Q(purpose="input", deleted_at__isnull=True),
+            ),
+            models.Index(
+                fields=["link_until"],
+                name="file_deleted_links",
+                condition=Q(deleted_at__isnull=False, link_until__isnull=False),
             ),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [

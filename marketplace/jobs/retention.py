@@ -23,7 +23,7 @@ from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import parse_id
 from marketplace.core.storage import storage
 from marketplace.jobs import loras
-from marketplace.jobs.files import file_fields
+from marketplace.jobs.files import file_fields, mark_deleted
 from marketplace.jobs.models import LIVE, File, Job, Purpose, WebhookDelivery
 
 _BLANK: dict[str, Any] = {"input": {}, "output": None, "logs": "", "error": "", "payload": None}
@@ -225,6 +225,6 @@ def job_purge(*, org: Organisation, job: Job) -> None:
     for file in files:
         storage().delete(file.key)
     with transaction.atomic():
-        File.objects.filter(pk__in=[file.pk for file in files]).update(deleted_at=now())
+        mark_deleted([file.pk for file in files])
         _strip([job.pk])
         audit.record(org=org, action="job.purge", target=job.pk, files=len(files))
