@@ -23,6 +23,7 @@ _UPLOAD_TTL_S = 900
 _UPLOAD_TTL = timedelta(seconds=_UPLOAD_TTL_S)
 LINK_GRACE = timedelta(minutes=15)
 """What began to be sent before a link ended may arrive this long after."""
+_MOST_KEEP_S = 2**31 - 1  # what the column holds
 UPLOADS = "inputs/"
 """How keys of uploads begin."""
 _TYPE = re.compile(r"[ -~]*")
@@ -85,6 +86,7 @@ def upload_note(
         key=f"{UPLOADS}{org.pk}/{file_id}",
         name=name.strip(),
         content_type=content_type,
+        keep_s=None if keep_s is None else min(keep_s, _MOST_KEEP_S),
         expires_at=now() + keep,
         link_until=None if link_s is None else now() + timedelta(seconds=link_s),
     )

@@ -196,6 +196,11 @@ class File(models.Model):
     )
     created_at = models.DateTimeField(default=now, editable=False)
     metadata = models.JSONField(null=True, blank=True, help_text="What its owner noted about it.")
+    keep_s = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="Seconds that an upload is kept, if fewer than the organisation's.",
+    )
     expires_at = models.DateTimeField()
     deleted_at = models.DateTimeField(null=True, blank=True)
     link_until = models.DateTimeField(

@@ -87,7 +87,11 @@ def retention_set(*, org: Organisation, days: int | None) -> None:
     kept = File.objects.for_org(org).filter(deleted_at__isnull=True)
     until = ExpressionWrapper(F("created_at") + age, output_field=DateTimeField())
     short = Job.objects.for_org(org).filter(keep_s__isnull=False)
-    kept.exclude(job__in=short).update(expires_at=until)
+    asked = ExpressionWrapper(
+        F("created_at") + F("keep_s") * timedelta(seconds=1), output_field=DateTimeField()
+    )
+    # Where an upload's sender asked for nothing, `asked` is null, and not the least.
+    kept.exclude(job__in=short).update(expires_at=Least(until, asked))
     kept.filter(job__in=short).update(expires_at=Least("expires_at", until))
     audit.record(org=org, action="retention.set", target=f"{keep_days_of(org)} days", days=days)
 

@@ -10,7 +10,7 @@ from marketplace.accounts.models import AuditEvent
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.storage import storage
-from marketplace.jobs import retention, services, sweeper
+from marketplace.jobs import files, places, retention, services, sweeper
 from marketplace.jobs.models import File, Job, Purpose, WebhookDelivery
 from tests.cast import SCHEMA, listed_version, report_failed, report_finished
 
@@ -110,6 +110,33 @@ def test_files_there_already_go_by_the_new_number(cast, make):
     assert storage().size(file.key) is None
 
 
+def test_an_upload_whose_sender_asked_for_less_is_kept_for_no_longer(cast):
+    def store(**more):
+        return files.upload_store(
+            org=cast.developer, name="a.png", content_type="image/png", body=b"x", **more
+        )
+
+    def kept(file):
+        file.refresh_from_db()
+        return round((file.expires_at - file.created_at) / timedelta(hours=1))
+
+    usual, short, endless = store(), store(keep_s=5 * 86_400), store(keep_s=10**9)
+    for days, least in ((60, 5), (3, 3), (60, 5)):
+        retention.retention_set(org=cast.developer, days=days)
+        assert [kept(file) for file in (usual, short, endless)] == [
+            days * 24, least * 24, days * 24,
+        ]  # fmt: skip
+
+
+def test_parts_of_an_upload_are_kept_for_a_day_all_the_same(cast):
+    place = places.place_make(org=cast.developer, name="a.png", content_type="image/png")
+    places.part_store(place, 1, b"x")
+    part = File.objects.get()
+    retention.retention_set(org=cast.developer, days=60)
+    part.refresh_from_db()
+    assert part.expires_at - part.created_at <= timedelta(days=1)
+
+
 @pytest.mark.parametrize("days", [0, 366])
 def test_bounds_are_the_markets(cast, days):
     with pytest.raises(InvalidInput) as error:
@@ -143,18 +170,18 @@ def test_an_upload_goes_with_its_job_unless_another_needs_it(cast, make):
     }
     version = listed_version(cast.vendor, cast.licence, cast.sam, name="edit", input_schema=schema)
     store = storage()
-    files = []
+    given = []
     for name in ("shared", "alone"):
         store.write(f"test/{cast.developer.pk}/{name}", [b"x"], 10)
-        files.append(
+        given.append(
             File.objects.create(
                 org=cast.developer, purpose=Purpose.INPUT, name=name, content_type="image/png",
                 key=f"test/{cast.developer.pk}/{name}", size=1,
                 expires_at=now() + timedelta(days=1),
             )
         )  # fmt: skip
-    shared, alone = files
-    ended = [make(ref=version.model.ref, image=str(file.pk)) for file in files]
+    shared, alone = given
+    ended = [make(ref=version.model.ref, image=str(file.pk)) for file in given]
     services.job_submit(
         org=cast.developer, ref=version.model.ref, given={"prompt": "x", "image": str(shared.pk)}
     )
