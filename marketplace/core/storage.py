@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -302,6 +302,19 @@ def read_token(token: str, op: str) -> dict[str, Any]:
     if claims.get("op") != op:
         raise NotFound("This link is not valid for that.")
     return claims
+
+
+_gone: dict[str, Callable[[str], bool]] = {}
+
+
+def gone_register(prefix: str, check: Callable[[str], bool]) -> None:
+    """Have the embedded store ask `check` whether a key that begins so was deleted for good."""
+    _gone[prefix] = check
+
+
+def is_gone(key: str) -> bool:
+    """Tell whether links to store `key` are good for nothing any more."""
+    return any(key.startswith(prefix) and check(key) for prefix, check in _gone.items())
 
 
 @cache

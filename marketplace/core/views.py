@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from marketplace.core import health
 from marketplace.core.errors import InvalidInput, MarketError
-from marketplace.core.storage import LocalStorage, read_token, storage
+from marketplace.core.storage import LocalStorage, is_gone, read_token, storage
 
 _CHUNK = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
@@ -45,6 +45,8 @@ def _put(request: HttpRequest, store: LocalStorage, token: str) -> HttpResponse:
     declared = request.headers.get("Content-Length", "")
     if declared.isdecimal() and int(declared) > claims["max"]:
         raise InvalidInput(f"More than {claims['max']} bytes.", code="file_too_large")
+    if is_gone(claims["key"]):
+        raise MarketError("This file was deleted.", code="not_found")
     size, digest = store.write(claims["key"], _body(request), claims["max"])
     return JsonResponse({"size": size, "sha256": digest}, status=201)
 

@@ -12,10 +12,13 @@ class JobsConfig(AppConfig):
     def ready(self) -> None:
         """Register the gauges that are read at scrape time, and rules of the audit."""
         from billing.invariants import register, register_check
+        from marketplace.core.storage import gone_register
         from marketplace.jobs import gauges  # noqa: F401  (registers on import)
         from marketplace.jobs.checks import charges_rated_wrong
+        from marketplace.jobs.files import UPLOADS, is_deleted
         from marketplace.jobs.selectors import free_units_drift
 
+        gone_register(UPLOADS, is_deleted)
         register_check("a charge is what its pinned price says", charges_rated_wrong)
         register_check("free units are those of the jobs", free_units_drift)
         register(

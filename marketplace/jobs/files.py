@@ -8,11 +8,12 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import BigIntegerField, QuerySet, Sum, Value
+from django.db.models import BigIntegerField, Case, F, QuerySet, Sum, Value, When
 from django.db.models.functions import Coalesce
 
 from marketplace.accounts.models import Organisation
 from marketplace.core.clock import now
+from marketplace.core.database import give_back
 from marketplace.core.errors import InvalidInput
 from marketplace.core.ids import new_id, parse_id
 from marketplace.core.storage import SignedPut, storage
@@ -20,6 +21,11 @@ from marketplace.jobs.models import File, Purpose
 
 _UPLOAD_TTL_S = 900
 _UPLOAD_TTL = timedelta(seconds=_UPLOAD_TTL_S)
+LINK_GRACE = timedelta(minutes=15)
+"""What began to be sent before a link ended may arrive this long after."""
+_MOST_KEEP_S = 2**31 - 1  # what the column holds
+UPLOADS = "inputs/"
+"""How keys of uploads begin."""
 _TYPE = re.compile(r"[ -~]*")
 _LOOKED_AT = 64
 """Announced uploads whose size the store is asked for, when there is no room."""
@@ -33,20 +39,38 @@ def type_require(content_type: str) -> None:
 
 
 def upload_create(
+    *, org: Organisation, name: str, content_type: str, size: int | None = None
+) -> tuple[File, SignedPut, int]:
+    """Announce an upload. Returns the row, how to send the bytes, and how many at most.
+
+    Raises InvalidInput as `upload_note` does. Without `size` it counts as large as one may be.
+    """
+    most = settings.FILE_MAX_BYTES
+    file = upload_note(
+        org=org,
+        name=name,
+        content_type=content_type,
+        size=most if size is None else size,
+        link_s=_UPLOAD_TTL_S,
+    )
+    return file, storage().signed_put(file.key, content_type, most, _UPLOAD_TTL_S), most
+
+
+def upload_note(
     *,
     org: Organisation,
     name: str,
     content_type: str,
-    size: int | None = None,
+    size: int,
     file_id: uuid.UUID | None = None,
     keep_s: int | None = None,
-) -> tuple[File, SignedPut, int]:
-    """Announce an upload. Returns the row, how to send the bytes, and how many at most.
+    link_s: int | None = None,
+) -> File:
+    """Write the row of an upload whose bytes come through this process, or by a link of `link_s`.
 
-    It is kept as the organisation says, or for `keep_s` seconds where that is less.
-
-    Raises InvalidInput if it does not fit beside the uploads that are kept: UPLOADS_MAX_BYTES
-    for all of an organisation's. Without `size` it counts as large as one may be.
+    It is kept as the organisation says, or for `keep_s` seconds where that is less. Raises
+    InvalidInput if it does not fit beside the uploads that are kept: UPLOADS_MAX_BYTES for all of
+    an organisation's.
     """
     if not name.strip() or "/" in name:
         raise InvalidInput("Give a file name.", fields={"name": ["A name without slashes."]})
@@ -59,13 +83,15 @@ def upload_create(
         id=file_id,
         org=org,
         purpose=Purpose.INPUT,
-        key=f"inputs/{org.pk}/{file_id}",
+        key=f"{UPLOADS}{org.pk}/{file_id}",
         name=name.strip(),
         content_type=content_type,
+        keep_s=None if keep_s is None else min(keep_s, _MOST_KEEP_S),
         expires_at=now() + keep,
+        link_until=None if link_s is None else now() + timedelta(seconds=link_s),
     )
     with transaction.atomic():
-        fits = _has_room(org, settings.FILE_MAX_BYTES if size is None else size)
+        fits = _has_room(org, size)
         if fits:
             file.save(force_insert=True)
     if not fits:  # said out here, for what was learned of other uploads is kept
@@ -74,8 +100,7 @@ def upload_create(
             "organisation: wait until the oldest are deleted, or keep them for fewer days.",
             code="uploads_full",
         )
-    limit = settings.FILE_MAX_BYTES
-    return file, storage().signed_put(file.key, content_type, limit, _UPLOAD_TTL_S), limit
+    return file
 
 
 def upload_store(
@@ -92,14 +117,14 @@ def upload_store(
     limit = settings.FILE_MAX_BYTES
     if len(body) > limit:
         raise InvalidInput(f"The file is larger than {limit} bytes.", code="file_too_large")
-    file = upload_create(
+    file = upload_note(
         org=org,
         name=name,
         content_type=content_type,
         size=len(body),
         file_id=file_id,
         keep_s=keep_s,
-    )[0]
+    )
     file.metadata = metadata
     return upload_fill(file, body)
 
@@ -115,26 +140,47 @@ def upload_fill(file: File, body: bytes) -> File:
 def upload_delete(file: File) -> None:
     """Delete an upload at once: a job that waits for it will fail, free of charge."""
     storage().delete(file.key)
-    File.objects.filter(pk=file.pk).update(deleted_at=now())
+    mark_deleted([file.pk])
+
+
+def is_deleted(key: str) -> bool:
+    """Tell whether what is stored under `key` was an upload, and is deleted."""
+    gone = File.objects.filter(key=key, deleted_at__isnull=False).exists()
+    give_back()  # what is sent then may take minutes
+    return gone
+
+
+def mark_deleted(pks: list[uuid.UUID]) -> int:
+    """Note that stored objects are deleted, and whether there is a link that may bring them back.
+
+    `LINK_GRACE` after its end that is looked at once more. Returns how many there were.
+    """
+    moment = now()
+    link = When(link_until__gt=moment - LINK_GRACE, then=F("link_until"))
+    return File.objects.filter(pk__in=pks).update(deleted_at=moment, link_until=Case(link))
 
 
 def _has_room(org: Organisation, size: int) -> bool:
     """Tell whether `size` bytes more are not too many for an organisation.
 
-    Call it in the transaction that adds them: two that find room at once would both take it.
+    One that was deleted counts in full while there is a link to send it again. Call this in the
+    transaction that adds them: two that find room at once would both take it.
     """
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"uploads:{org.pk}"]
         )
     most: int = settings.UPLOADS_MAX_BYTES
-    rows = File.objects.for_org(org).filter(purpose=Purpose.INPUT, deleted_at__isnull=True)
+    uploads = File.objects.for_org(org).filter(purpose=Purpose.INPUT)
+    again = uploads.filter(deleted_at__isnull=False, link_until__gt=now()).count()
+    most -= again * settings.FILE_MAX_BYTES
+    rows = uploads.filter(deleted_at__isnull=True)
     if _bytes(rows) + size <= most:
         return True
     for file in rows.filter(size__isnull=True)[:_LOOKED_AT]:
         if size_refresh(file).size is None and file.created_at < now() - _UPLOAD_TTL:
             # It never came, and cannot any more.
-            File.objects.filter(pk=file.pk).update(deleted_at=now())
+            mark_deleted([file.pk])
     return _bytes(rows) + size <= most
 
 
@@ -185,7 +231,7 @@ def problem(file: File) -> str:
         return "The file was not uploaded yet."
     if size > settings.FILE_MAX_BYTES:
         storage().delete(file.key)
-        File.objects.filter(pk=file.pk).update(deleted_at=now())
+        mark_deleted([file.pk])
         return f"The file had more than {settings.FILE_MAX_BYTES} bytes, and was deleted."
     if size != file.size:
         File.objects.filter(pk=file.pk).update(size=size)

@@ -25,11 +25,15 @@ _OURS = re.compile(r"/(?:(?:replicate/)?v1/files|fal/cdn/files)/([0-9a-f-]{32,36
 _SIGNED = "/files/"
 
 
-def bring(*, org: Organisation, schema: dict[str, Any], given: Any) -> Any:
+def bring(org: Organisation, schema: dict[str, Any], given: Any, keep_s: int | None = None) -> Any:
     """Return `given` with the id of a file in place of every address of one.
 
-    Raises InvalidInput naming the field. What was brought before stays, as an upload does.
+    Raises InvalidInput naming the field. What was brought before stays, as an upload does. Where
+    the call's data is kept for `keep_s` seconds after its end, what is brought is so from the
+    latest moment at which it can end.
     """
+    if keep_s is not None:
+        keep_s += settings.JOB_DEADLINE_S
     if not isinstance(given, dict):
         return given
     brought = dict(given)
@@ -37,7 +41,7 @@ def bring(*, org: Organisation, schema: dict[str, Any], given: Any) -> Any:
         value = given.get(name)
         if isinstance(value, str) and _ADDRESS.match(value):
             try:
-                brought[name] = _file_of(org, name, value)
+                brought[name] = _file_of(org, name, value, keep_s)
             except MarketError as error:
                 why = error.message
                 raise InvalidInput(
@@ -46,17 +50,18 @@ def bring(*, org: Organisation, schema: dict[str, Any], given: Any) -> Any:
     return brought
 
 
-def _file_of(org: Organisation, name: str, address: str) -> str:
+def _file_of(org: Organisation, name: str, address: str, keep_s: int | None) -> str:
     if address[:5].lower() == "data:":
-        return _keep(org, name, data_decode(address))
+        return _keep(org, name, data_decode(address), keep_s)
     if address.startswith(settings.PUBLIC_URL + "/"):
-        return _own(org, name, urlsplit(address).path)
+        return _own(org, name, urlsplit(address).path, keep_s)
     # It may take seconds, in which another request can use the connection.
     give_back()
-    return _keep(org, name, http.get(address, max_bytes=settings.INPUT_FETCH_MAX_BYTES))
+    body = http.get(address, max_bytes=settings.INPUT_FETCH_MAX_BYTES)
+    return _keep(org, name, body, keep_s)
 
 
-def _own(org: Organisation, name: str, path: str) -> str:
+def _own(org: Organisation, name: str, path: str, keep_s: int | None) -> str:
     """Return the file that an address of ours names: nothing is fetched from ourselves.
 
     A signed link is a permission to read, so what it leads to is copied for whoever has it.
@@ -72,7 +77,7 @@ def _own(org: Organisation, name: str, path: str) -> str:
         return str(mine.pk)
     if (storage().size(key) or 0) > settings.INPUT_FETCH_MAX_BYTES:
         raise InvalidInput("The file is too large.", code="file_too_large")
-    return _keep(org, name, b"".join(storage().read(key)))
+    return _keep(org, name, b"".join(storage().read(key)), keep_s)
 
 
 def data_decode(uri: str) -> bytes:
@@ -88,11 +93,14 @@ def data_decode(uri: str) -> bytes:
         raise InvalidInput("The data URI is not base64.", code="invalid_data_uri") from error
 
 
-def _keep(org: Organisation, name: str, body: bytes) -> str:
+def _keep(org: Organisation, name: str, body: bytes, keep_s: int | None) -> str:
     """Return the id of a new file. What it is, its first bytes say, and not who sent it."""
     content_type = files.picture_type(body)
     if content_type is None:
         raise InvalidInput("It is no PNG, JPEG or WebP picture.", code="wrong_content_type")
     if len(body) > settings.INPUT_FETCH_MAX_BYTES:
         raise InvalidInput("The picture is too large.", code="file_too_large")
-    return str(files.upload_store(org=org, name=name, content_type=content_type, body=body).pk)
+    file = files.upload_store(
+        org=org, name=name, content_type=content_type, body=body, keep_s=keep_s
+    )
+    return str(file.pk)

@@ -123,9 +123,9 @@ class Job(models.Model):
                 name="job_usage",
             ),
             models.Index(
-                fields=["finished_at"],
+                fields=["org", "finished_at"],
                 condition=Q(purged_at__isnull=True, finished_at__isnull=False),
-                name="job_purge_due",
+                name="job_purge_by_org",
             ),
             models.Index(fields=["org"], condition=Q(held_at__isnull=False), name="job_held"),
             models.Index(
@@ -196,8 +196,18 @@ class File(models.Model):
     )
     created_at = models.DateTimeField(default=now, editable=False)
     metadata = models.JSONField(null=True, blank=True, help_text="What its owner noted about it.")
+    keep_s = models.PositiveIntegerField(
+        null=True,
+        blank=True,
+        help_text="Seconds that an upload is kept, if fewer than the organisation's.",
+    )
     expires_at = models.DateTimeField()
     deleted_at = models.DateTimeField(null=True, blank=True)
+    link_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="Until then somebody has a link that stores it, whether it was deleted or not.",
+    )
     objects = OrgQuerySet.as_manager()
 
     class Meta:
@@ -213,6 +223,11 @@ class File(models.Model):
                 include=["size"],
                 name="file_uploads",
                 condition=Q(purpose="input", deleted_at__isnull=True),
+            ),
+            models.Index(
+                fields=["link_until"],
+                name="file_deleted_links",
+                condition=Q(deleted_at__isnull=False, link_until__isnull=False),
             ),
         ]
         constraints: ClassVar[list[models.BaseConstraint]] = [

@@ -149,7 +149,7 @@ def parts_join(place: Place, told: Sequence[tuple[int, str]]) -> File:
         raise InvalidInput(f"A part but the last has at least {_JOINABLE} bytes.")
     if file is None:
         with suppress(IntegrityError):  # another does the same
-            files.upload_create(
+            files.upload_note(
                 org=org,
                 name=place.name,
                 content_type=place.content_type,

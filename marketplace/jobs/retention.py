@@ -3,24 +3,27 @@
 Charges are kept: what a job cost, and why, stays explained without its inputs and outputs.
 """
 
+import time
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import DateTimeField, DurationField, ExpressionWrapper, F, Q, QuerySet
 from django.db.models.functions import Least
 
 from inference import protocol
 from marketplace.accounts import audit
 from marketplace.accounts.models import Organisation
+from marketplace.catalog.models import Version
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput, WrongState
 from marketplace.core.ids import parse_id
 from marketplace.core.storage import storage
-from marketplace.jobs.files import file_fields
+from marketplace.jobs import loras
+from marketplace.jobs.files import file_fields, mark_deleted
 from marketplace.jobs.models import LIVE, File, Job, Purpose, WebhookDelivery
 
 _BLANK: dict[str, Any] = {"input": {}, "output": None, "logs": "", "error": "", "payload": None}
@@ -84,12 +87,16 @@ def retention_set(*, org: Organisation, days: int | None) -> None:
     kept = File.objects.for_org(org).filter(deleted_at__isnull=True)
     until = ExpressionWrapper(F("created_at") + age, output_field=DateTimeField())
     short = Job.objects.for_org(org).filter(keep_s__isnull=False)
-    kept.exclude(job__in=short).update(expires_at=until)
+    asked = ExpressionWrapper(
+        F("created_at") + F("keep_s") * timedelta(seconds=1), output_field=DateTimeField()
+    )
+    # Where an upload's sender asked for nothing, `asked` is null, and not the least.
+    kept.exclude(job__in=short).update(expires_at=Least(until, asked))
     kept.filter(job__in=short).update(expires_at=Least("expires_at", until))
     audit.record(org=org, action="retention.set", target=f"{keep_days_of(org)} days", days=days)
 
 
-def _strip(jobs: list[Job]) -> int:
+def _strip(jobs: list[uuid.UUID]) -> int:
     """Blank the inputs and results of ended jobs, in their rows and in what webhooks told."""
     moment = now()
     with transaction.atomic():
@@ -103,37 +110,54 @@ def _strip(jobs: list[Job]) -> int:
                 row.payload |= {name: _BLANK[name] for name in _BLANK.keys() & row.payload.keys()}
             row.last_answer = row.last_error = ""  # a receiver may have echoed what it was told
             row.save(update_fields=["payload", "last_answer", "last_error"])
-        rows = Job.objects.filter(pk__in=[job.pk for job in jobs], purged_at__isnull=True)
+        rows = Job.objects.filter(pk__in=jobs, purged_at__isnull=True)
         return rows.update(input={}, result={}, error_message="", purged_at=moment)
 
 
-def _due(limit: int) -> "list[Job]":
-    """Return ended jobs whose time is up, by how long their organisations keep them."""
-    own = Organisation.objects.filter(keep_days__isnull=False)
+_OVERDUE = """
+SELECT due.id FROM accounts_organisation o CROSS JOIN LATERAL (
+    SELECT j.id FROM jobs_job j
+    WHERE j.org_id = o.id AND j.purged_at IS NULL AND j.held_at IS NULL
+      AND j.finished_at <= %(now)s - coalesce(o.keep_days, %(usual)s) * interval '24 hours'
+    ORDER BY j.finished_at LIMIT %(limit)s
+) due LIMIT %(limit)s"""
+"""Ended jobs whose organisations keep them no longer.
+
+By organisation: in one order of time, those who keep data for long stand before those who do not.
+"""
+
+
+def _overdue(limit: int) -> list[uuid.UUID]:
+    usual = settings.FILE_KEEP_DAYS
+    with connection.cursor() as cursor:
+        cursor.execute(_OVERDUE, {"now": now(), "usual": usual, "limit": limit})
+        return [pk for (pk,) in cursor.fetchall()]
+
+
+def _asked(limit: int) -> list[uuid.UUID]:
+    """Return ended jobs that are kept no longer, for their callers asked so."""
     kept = ExpressionWrapper(F("keep_s") * timedelta(seconds=1), output_field=DurationField())
-    asked = Job.objects.filter(
+    due = Job.objects.filter(
         purged_at__isnull=True,
         held_at__isnull=True,
         keep_s__isnull=False,
         finished_at__lte=ExpressionWrapper(now() - kept, output_field=DateTimeField()),
     )
-    found: list[Job] = list(asked.only("pk")[:limit])
-    for days in {None, *own.values_list("keep_days", flat=True).distinct()}:
-        if len(found) >= limit:
-            break
-        age = timedelta(days=settings.FILE_KEEP_DAYS if days is None else days)
-        rows = Job.objects.filter(
-            purged_at__isnull=True, held_at__isnull=True, finished_at__lte=now() - age
-        )
-        whose = Q(org__keep_days=days) if days is not None else Q(org__keep_days__isnull=True)
-        found += rows.filter(whose).order_by("finished_at").only("pk")[: limit - len(found)]
-    return found
+    return list(due.order_by("finished_at").values_list("pk", flat=True)[:limit])
 
 
-def jobs_purge(limit: int = 1000) -> int:
+def jobs_purge(limit: int = 1000, budget_s: float = 60.0) -> int:
     """Blank the inputs of jobs whose time is up. Returns how many. Files go by `files_expire`."""
-    due = _due(limit)
-    done = _strip(due) if due else 0
+    until = time.monotonic() + budget_s
+    done = 0
+    for find in (_asked, _overdue):
+        while due := find(limit):
+            done += _strip(due)
+            if time.monotonic() >= until:
+                log.warning("more jobs are due than were purged in time", jobs=done)
+                return done
+            if len(due) < limit:
+                break
     if done:
         log.info("purged", jobs=done)
     return done
@@ -150,27 +174,40 @@ def job_release(job_id: uuid.UUID) -> None:
     Job.objects.filter(pk=job_id).update(held_at=None)
 
 
-def _given(job: Job) -> set[str]:
+def _given(job: Job) -> set[uuid.UUID]:
     """Return the ids of the uploads that a job's input names."""
     names = file_fields(job.version.input_schema)
-    return {str(job.input[name]) for name in names if job.input.get(name) is not None}
+    return {parse_id(job.input[name]) for name in names if job.input.get(name) is not None}
 
 
-def uploads_held() -> list[uuid.UUID]:
-    """Return the ids of the uploads that held jobs were given."""
-    held = Job.objects.filter(held_at__isnull=False).select_related("version")
-    return [parse_id(value) for job in held for value in _given(job)]
+def uploads_needed(orgs: set[uuid.UUID], but: uuid.UUID | None = None) -> set[uuid.UUID]:
+    """Return the ids of the uploads that live and held jobs of `orgs` were given, LoRAs too.
+
+    What only the job `but` was given is not among them.
+    """
+    needs = Q(status__in=LIVE) | Q(held_at__isnull=False)
+    jobs = Job.objects.filter(needs, org__in=orgs).order_by()
+    if but is not None:
+        jobs = jobs.exclude(pk=but)
+    versions = Version.objects.filter(pk__in=jobs.values("version"))
+    fields = {
+        pk: names
+        for pk, schema in versions.values_list("pk", "input_schema")
+        if (names := file_fields(schema))
+    }
+    naming = jobs.filter(Q(version__in=fields) | Q(input__has_key=loras.FIELD))
+    found = set()
+    for version_id, given in naming.values_list("version_id", "input").iterator():
+        found |= {parse_id(given.get(name)) for name in fields.get(version_id, ())}
+        found |= {parse_id(entry["uri"]) for entry in given.get(loras.FIELD) or ()}
+    return found
 
 
 def _uploads(job: Job) -> "QuerySet[File]":
     """Return the uploads that a job was given, less those that a live or held job needs."""
-    wanted = _given(job)
-    if wanted:
-        needs = Q(status__in=LIVE) | Q(held_at__isnull=False)
-        live: Any = Job.objects.for_org(job.org_id).filter(needs).exclude(pk=job.pk)
-        for given in live.values_list("input", flat=True)[:10_000]:
-            wanted -= {str(value) for value in given.values() if isinstance(value, str)}
-    ids = [parse_id(value) for value in wanted]
+    ids = _given(job)
+    if ids:
+        ids -= uploads_needed({job.org_id}, but=job.pk)
     found: QuerySet[File] = File.objects.for_org(job.org_id).filter(pk__in=ids)
     return found
 
@@ -192,6 +229,6 @@ def job_purge(*, org: Organisation, job: Job) -> None:
     for file in files:
         storage().delete(file.key)
     with transaction.atomic():
-        File.objects.filter(pk__in=[file.pk for file in files]).update(deleted_at=now())
-        _strip([job])
+        mark_deleted([file.pk for file in files])
+        _strip([job.pk])
         audit.record(org=org, action="job.purge", target=job.pk, files=len(files))

@@ -135,7 +135,7 @@ def job_submit(
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
     acceptance.require(org, offer.licences)
-    given = media.bring(org=org, schema=version.input_schema, given=given)
+    given = media.bring(org, version.input_schema, given, options.keep_s)
     values, bound = requests.bound_of(version, given)
     files.inputs_check(org=org, schema=version.input_schema, values=values)
     allowed = requests.allowed_models(api_key)
@@ -358,10 +358,10 @@ def job_failed(message: protocol.JobFailed) -> bool:
 
 
 def job_lost(job: Job, code: str) -> bool:
-    """Give up on an attempt whose worker is gone, or on a job whose time is up."""
+    """Give up on an attempt whose worker is gone or whose time is up, unless it began since."""
     with transaction.atomic():
         locked = _lock(str(job.pk), job.attempt)
-        if locked is None:
+        if locked is None or locked.status != job.status:
             return False
         _fail(locked, code, retryable=code == "worker_lost")
     if code != "worker_lost":

@@ -1,16 +1,19 @@
 """Repairs what was lost: messages, workers, time. Nothing else polls the database for work."""
 
 import math
+import time
+from collections.abc import Iterator
 from datetime import timedelta
 
 import structlog
 from django.conf import settings
+from django.db.models import Q, QuerySet
 
 from inference import protocol
 from marketplace.core.clock import now
 from marketplace.core.storage import storage
-from marketplace.jobs import dispatch, retention, services
-from marketplace.jobs.models import LIVE, File, Job, JobStatus
+from marketplace.jobs import dispatch, files, retention, services
+from marketplace.jobs.models import LIVE, File, Job, JobStatus, Purpose
 from marketplace.jobs.workers import reported, times_missing, workers_alive
 
 log = structlog.get_logger("mercato.jobs.sweeper")
@@ -72,21 +75,55 @@ def _give_up_lost(limit: int = 500) -> int:
     return lost
 
 
-def files_expire(limit: int = 500) -> int:
+def _batches(due: "QuerySet[File]", by: str, limit: int, until: float) -> Iterator[list[File]]:
+    """Yield files in the order of a time, so many at once, and each once, until the time is up."""
+    due = due.order_by(by, "pk")
+    batch = list(due[:limit])
+    while batch:
+        yield batch
+        if time.monotonic() >= until:
+            log.warning("more files are due than there was time for", by=by)
+            return
+        last = batch[-1]
+        moment = getattr(last, by)
+        after = Q((f"{by}__gt", moment)) | Q(pk__gt=last.pk)
+        batch = list(due.filter(after, (f"{by}__gte", moment))[:limit])
+
+
+def files_expire(limit: int = 500, budget_s: float = 60.0) -> int:
     """Delete stored objects whose time is up, oldest first; the rows stay, marked.
 
-    Those of jobs that are held stay, and what such jobs were given. Returns how many. What the
-    store refuses to delete is logged and tried again next time.
+    Those of jobs that are held stay, and what such jobs and those that have not ended were given.
+    Returns how many. What the store refuses to delete is logged and tried again next time.
     """
+    until = time.monotonic() + budget_s
     due = File.objects.filter(
         deleted_at__isnull=True, expires_at__lte=now(), job__held_at__isnull=True
-    ).exclude(pk__in=retention.uploads_held())
+    )
     deleted = 0
-    for file in due.order_by("expires_at")[:limit]:
-        try:
-            storage().delete(file.key)
-        except Exception as error:  # whatever a store's client raises, the others are still due
-            log.warning("file not deleted", file_id=str(file.pk), error=repr(error)[:300])
-            continue
-        deleted += File.objects.filter(pk=file.pk).update(deleted_at=now())
+    for batch in _batches(due, "expires_at", limit, until):
+        needed = retention.uploads_needed({f.org_id for f in batch if f.purpose == Purpose.INPUT})
+        deleted += sum(_delete(file) for file in batch if file.pk not in needed)
     return deleted
+
+
+def links_expire(limit: int = 500, budget_s: float = 60.0) -> int:
+    """Delete again what was deleted while there was a link to it, once that has ended.
+
+    With the link it may have been sent once more, and nothing else would ever look at it. Returns
+    how many such uploads there were.
+    """
+    until = time.monotonic() + budget_s
+    ended = File.objects.filter(deleted_at__isnull=False, link_until__lte=now() - files.LINK_GRACE)
+    return sum(
+        _delete(file) for batch in _batches(ended, "link_until", limit, until) for file in batch
+    )
+
+
+def _delete(file: File) -> int:
+    try:
+        storage().delete(file.key)
+    except Exception as error:  # whatever a store's client raises, the others are still due
+        log.warning("file not deleted", file_id=str(file.pk), error=repr(error)[:300])
+        return 0
+    return files.mark_deleted([file.pk])

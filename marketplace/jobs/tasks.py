@@ -93,6 +93,7 @@ def mail_endpoints() -> None:
 def expire_files() -> None:
     """Delete stored objects whose time is up."""
     sweeper.files_expire()
+    sweeper.links_expire()
 
 
 @shared_task(name="jobs.refresh_standings")

@@ -1,5 +1,6 @@
 """A call may say how long its data is kept, when it must start, and that it may wait."""
 
+import base64
 from datetime import timedelta
 
 import pytest
@@ -10,9 +11,18 @@ from marketplace.catalog.models import Version
 from marketplace.core import valkey
 from marketplace.core.clock import now
 from marketplace.core.errors import InvalidInput
-from marketplace.jobs import dispatch, requests, retention, selectors, services, sweeper
+from marketplace.jobs import dispatch, files, requests, retention, selectors, services, sweeper
 from marketplace.jobs.models import File, Job, JobStatus
-from tests.cast import SCHEMA, SCHEMA_WITH_FORMAT, listed_version, report_finished, report_started
+from tests.cast import (
+    PIXEL,
+    SCHEMA,
+    SCHEMA_WITH_FORMAT,
+    listed_version,
+    report_finished,
+    report_started,
+)
+
+DATA_URI = f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"
 
 
 @pytest.fixture
@@ -77,6 +87,34 @@ def test_keeping_longer_from_now_on_does_not_lengthen_what_was_to_go_soon(cast, 
     File.objects.filter(job=job).update(expires_at=now() + timedelta(days=50))
     retention.retention_set(org=cast.developer, days=2)
     assert File.objects.get(job=job).expires_at < now() + timedelta(days=3)
+
+
+@pytest.fixture
+def painter(cast):
+    image = {"type": "string", "format": "file-id"}
+    schema = {**SCHEMA, "properties": {**SCHEMA["properties"], "image": image}}
+    made = listed_version(cast.vendor, cast.licence, cast.sam, name="paint", input_schema=schema)
+    return made.model.ref
+
+
+@pytest.mark.parametrize("address", ["data:", "link"])
+def test_a_picture_that_the_call_brought_goes_with_it(cast, submit, painter, settings, address):
+    given = {"image": DATA_URI}
+    if address == "link":  # one that reads the file of somebody else, which is copied
+        theirs = files.upload_store(
+            org=cast.stranger, name="a.png", content_type="image/png", body=PIXEL
+        )
+        given["image"] = selectors.file_url(theirs, 300)
+    job = submit(ref=painter, given=given, keep_s=3600)
+    file = File.objects.for_org(cast.developer).get(pk=job.input["image"])
+    kept = timedelta(seconds=3600 + settings.JOB_DEADLINE_S)
+    assert abs(file.expires_at - file.created_at - kept) < timedelta(minutes=1)
+
+
+def test_a_picture_that_the_call_brought_is_kept_as_usual_without(cast, submit, painter):
+    job = submit(ref=painter, given={"image": DATA_URI})
+    file = File.objects.get(pk=job.input["image"])
+    assert file.expires_at - file.created_at > timedelta(days=29)
 
 
 # When it must start

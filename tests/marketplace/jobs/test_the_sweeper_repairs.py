@@ -86,6 +86,17 @@ def test_a_running_job_gets_a_grace_past_its_deadline(cast):
     assert services.job_finished(report_finished(Job.objects.get(pk=job.pk)))
 
 
+@pytest.mark.parametrize("code", ["start_timeout", "deadline_exceeded", "worker_lost"])
+def test_one_that_began_since_it_was_looked_at_runs_on(cast, code):
+    seen = submit(cast)
+    assert services.job_started(report_started(seen))
+    assert not services.job_lost(seen, code), "it was queued then, and is running now"
+    now_running = Job.objects.get(pk=seen.pk)
+    assert (now_running.status, now_running.attempt) == ("running", 1)
+    assert not valkey.client().exists(protocol.cancel_key(str(seen.pk)))
+    assert services.job_finished(report_finished(now_running))
+
+
 def test_expired_files_are_deleted_and_say_so(cast, api):
     job = submit(cast)
     services.job_finished(report_finished(job))
