@@ -7,7 +7,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ("accounts", "0008_no_single_address"),
-        ("jobs", "0009_webhook_endpoints"),
+        ("jobs", "0010_failed_deliveries"),
     ]
 
     operations = [
