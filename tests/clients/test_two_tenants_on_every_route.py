@@ -10,13 +10,12 @@ import uuid
 
 import httpx
 import pytest
-from django.apps import apps
 from PIL import Image
 
 from marketplace.core.storage import storage
 from marketplace.jobs import services
 from tests.cast import SCHEMA, listed_version
-from tests.clients.belongings import belongings_of
+from tests.clients.belongings import belongings_of, rows
 from tests.clients.routes import all_routes
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY")
@@ -80,18 +79,6 @@ def theirs(market, settings):
     made = belongings_of(market)
     made.ids["request_id"] = made.ids["job_id"]
     return made
-
-
-def rows():
-    """Return {(table, key): digest} of all rows, and the text of each."""
-    found = {}
-    for model in apps.get_models(include_auto_created=True):
-        if model._meta.managed and not model._meta.proxy:
-            for row in model.objects.order_by().values():
-                found[model._meta.label, str(row[model._meta.pk.attname])] = repr(
-                    sorted(row.items())
-                )
-    return found
 
 
 def objects():
