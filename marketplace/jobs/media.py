@@ -14,13 +14,11 @@ from django.conf import settings
 
 from marketplace.accounts.models import Organisation
 from marketplace.core import http
-from marketplace.core.database import give_back
-from marketplace.core.errors import InvalidInput, MarketError, NotFound
+from marketplace.core.errors import InvalidInput, MarketError, NotFound, TooManyRequests
 from marketplace.core.storage import read_token, storage
-from marketplace.jobs import files
+from marketplace.jobs import fetching, files
 from marketplace.jobs.models import File
 
-_ADDRESS = re.compile(r"(?i)(https?|data):")
 _OURS = re.compile(r"/(?:(?:replicate/)?v1/files|fal/cdn/files)/([0-9a-f-]{32,36})(?:/download)?")
 _SIGNED = "/files/"
 
@@ -28,17 +26,20 @@ _SIGNED = "/files/"
 def bring(*, org: Organisation, schema: dict[str, Any], given: Any) -> Any:
     """Return `given` with the id of a file in place of every address of one.
 
-    Raises InvalidInput naming the field. What was brought before stays, as an upload does.
+    Raises InvalidInput naming the field, or TooManyRequests. What was brought before stays, as an
+    upload does.
     """
     if not isinstance(given, dict):
         return given
     brought = dict(given)
     for name in files.file_fields(schema):
         value = given.get(name)
-        if isinstance(value, str) and _ADDRESS.match(value):
+        if isinstance(value, str) and fetching.ADDRESS.match(value):
             try:
                 brought[name] = _file_of(org, name, value)
             except MarketError as error:
+                if isinstance(error, TooManyRequests):
+                    raise
                 why = error.message
                 raise InvalidInput(
                     f"input.{name}: {why}", code=error.code, fields={f"input.{name}": [why]}
@@ -51,9 +52,8 @@ def _file_of(org: Organisation, name: str, address: str) -> str:
         return _keep(org, name, data_decode(address))
     if address.startswith(settings.PUBLIC_URL + "/"):
         return _own(org, name, urlsplit(address).path)
-    # It may take seconds, in which another request can use the connection.
-    give_back()
-    return _keep(org, name, http.get(address, max_bytes=settings.INPUT_FETCH_MAX_BYTES))
+    with fetching.turn(org):
+        return _keep(org, name, http.get(address, max_bytes=settings.INPUT_FETCH_MAX_BYTES))
 
 
 def _own(org: Organisation, name: str, path: str) -> str:

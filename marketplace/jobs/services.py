@@ -29,6 +29,7 @@ from marketplace.jobs import (
     dispatch,
     draft_terms,
     events,
+    fetching,
     files,
     loras,
     media,
@@ -134,6 +135,7 @@ def job_submit(
     requests.check_open(org)
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
+    fetching.check(offer, org, api_key, given)
     acceptance.require(org, offer.licences)
     given = media.bring(org=org, schema=version.input_schema, given=given)
     values, bound = requests.bound_of(version, given)
