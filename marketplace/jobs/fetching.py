@@ -42,7 +42,7 @@ class _Turns:
         self._changed = threading.Condition()
 
     def _free(self, org_id: uuid.UUID) -> bool:
-        most = settings.INPUT_FETCHES_AT_ONCE
+        most: int = settings.INPUT_FETCHES_AT_ONCE
         return self._held.total() < most and self._held[org_id] < max(1, most // 2)
 
     @contextmanager
