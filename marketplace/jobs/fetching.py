@@ -10,7 +10,6 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -18,14 +17,12 @@ from django.db import transaction
 
 from billing import services as billing
 from marketplace.accounts.models import ApiKey, Organisation
-from marketplace.catalog import quota
 from marketplace.catalog import selectors as catalog
 from marketplace.core import limits
-from marketplace.core.clock import now
 from marketplace.core.database import give_back
 from marketplace.core.errors import InsufficientFunds, TooManyRequests
 from marketplace.core.ids import new_id
-from marketplace.jobs import files, quoting, requests
+from marketplace.jobs import files, requests
 from marketplace.jobs.models import Job
 
 ADDRESS = re.compile(r"(?i)(https?|data):")
@@ -104,10 +101,7 @@ def check(offer: catalog.Offer, org: Organisation, api_key: ApiKey | None, given
 def _funds_check(
     offer: catalog.Offer, org: Organisation, api_key: ApiKey | None, bound: dict[str, Any]
 ) -> None:
-    price, model, free = offer.price, offer.version.model, Decimal(0)
-    if price.free_quota:
-        free = quota.quota_left(org_id=org.pk, price=price, month=billing.month_of(now()))
-    quote = quoting.quote(catalog.terms(price), bound, free)
+    model, quote = offer.version.model, requests.quote_now(org, offer.price, bound)
     try:
         with transaction.atomic():
             billing.hold_reserve(

@@ -53,10 +53,7 @@ def quote_make(
     if price is None:
         raise WrongState("This model has no price yet.")
     values, bound = requests.bound_of(version, given)
-    free = Decimal(0)
-    if org is not None:
-        free = quota.quota_left(org_id=org.pk, price=price, month=billing.month_of(now()))
-    return values, quoting.quote(catalog.terms(price), bound, free)
+    return values, requests.quote_now(org, price, bound)
 
 
 @transaction.atomic
