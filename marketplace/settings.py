@@ -282,6 +282,9 @@ WHITENOISE_USE_FINDERS = True
 MEDIA_DIR = VAR_DIR / "media"
 FILE_MAX_BYTES = env.int("FILE_MAX_BYTES", default=64 * 2**20)
 INPUT_FETCH_MAX_BYTES = env.int("INPUT_FETCH_MAX_BYTES", default=32 * 2**20)  # by URL, each
+INPUT_FETCHES_AT_ONCE = env.int("INPUT_FETCHES_AT_ONCE", default=16)  # in one web process
+INPUT_FETCHES_PER_SECOND = env.float("INPUT_FETCHES_PER_SECOND", default=10.0)  # by organisation
+INPUT_FETCHES_BURST = env.int("INPUT_FETCHES_BURST", default=200)
 UPLOADS_MAX_BYTES = env.int("UPLOADS_MAX_BYTES", default=2 * 2**30)  # an organisation's, kept
 FILE_URL_TTL_S = env.int("FILE_URL_TTL_S", default=3600)
 FILE_KEEP_DAYS = env.int("FILE_KEEP_DAYS", default=30)  # or as an organisation says, within

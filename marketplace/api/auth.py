@@ -74,7 +74,10 @@ class ApiKeyAuthentication(BaseAuthentication):
 
 
 class HasScope(BasePermission):
-    """Requires one of the scopes that the view names for the method; default `read`."""
+    """Requires one of the scopes that the view names for the method; default `read`.
+
+    A view answers HEAD by its GET, so that needs what GET does.
+    """
 
     def has_permission(self, request: Request, view: "APIView") -> bool:
         """Raise NotAuthenticated without a key, NotAllowed without the scope."""
@@ -82,7 +85,8 @@ class HasScope(BasePermission):
         if not isinstance(caller, Caller):
             raise NotAuthenticated("Send the header `Authorization: Bearer <your key>`.")
         scopes: dict[str, tuple[Scope, ...]] = getattr(view, "scopes", {})
-        accepted = scopes.get(request.method or "", (Scope.READ,))
+        method = "GET" if request.method == "HEAD" else request.method or ""
+        accepted = scopes.get(method, (Scope.READ,))
         if not set(accepted) & set(caller.key.scopes):
             names = " or ".join(accepted)
             raise NotAllowed(f"This key lacks the scope {names}.", code="scope_missing")

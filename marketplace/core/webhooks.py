@@ -25,6 +25,7 @@ from marketplace.core.text import printable
 log = structlog.get_logger("mercato.core.webhooks")
 _ANSWER_KEPT = 2000
 _GONE = 410
+_AFTER = timedelta(milliseconds=1)
 _SLOW_S = 1.0
 """A send that took longer lets those to other servers go first."""
 URL_LENGTH = 2000
@@ -149,20 +150,29 @@ def _same_server(row: Any) -> "models.QuerySet[Any]":
     return _due_besides(row).filter(there)
 
 
+def _put_back(row: Any, rows: "models.QuerySet[Any]", to: datetime) -> None:
+    """Have rows be due at `to`, but for those that another sender takes or moves right now.
+
+    Two that put back each other's would wait crosswise.
+    """
+    with transaction.atomic():
+        free = rows.select_for_update(skip_locked=True, no_key=True)
+        type(row)._default_manager.filter(pk__in=free.values("pk")).update(next_attempt_at=to)
+
+
 def _give_way(row: WebhookRow, *, heard: bool) -> None:
     """After a slow send, put what else is due of its organisation behind what is due of others.
 
-    All of it, for one server has many names. Where that server did not answer, the attempt counts
-    for all that is due to it: they would have failed as well, each after as long a wait.
+    All of it, for one server has many names; what goes to the same comes last. Where that server
+    did not answer, the attempt counts for all that is due to it: they would have failed as well,
+    each after as long a wait.
     """
     moment = now()
-    with transaction.atomic():
-        # What another sender takes or moves right now is left to it: two would wait crosswise.
-        theirs = _due_besides(row).select_for_update(skip_locked=True, no_key=True)
-        type(row)._default_manager.filter(pk__in=theirs.values("pk")).update(next_attempt_at=moment)
-    if heard:
-        return
+    _put_back(row, _due_besides(row), moment)
     rows = _same_server(row)
+    if heard:
+        _put_back(row, rows, moment + _AFTER)
+        return
     why = "Its server did not answer another event just before."
     counted = {"attempts": models.F("attempts") + 1, "last_error": why}
     rows = rows.annotate(tries=models.F("attempts") - models.F("replayed_at_attempt"))

@@ -14,13 +14,11 @@ from django.conf import settings
 
 from marketplace.accounts.models import Organisation
 from marketplace.core import http
-from marketplace.core.database import give_back
-from marketplace.core.errors import InvalidInput, MarketError, NotFound
+from marketplace.core.errors import InvalidInput, MarketError, NotFound, TooManyRequests
 from marketplace.core.storage import read_token, storage
-from marketplace.jobs import files
+from marketplace.jobs import fetching, files
 from marketplace.jobs.models import File
 
-_ADDRESS = re.compile(r"(?i)(https?|data):")
 _OURS = re.compile(r"/(?:(?:replicate/)?v1/files|fal/cdn/files)/([0-9a-f-]{32,36})(?:/download)?")
 _SIGNED = "/files/"
 
@@ -28,9 +26,9 @@ _SIGNED = "/files/"
 def bring(org: Organisation, schema: dict[str, Any], given: Any, keep_s: int | None = None) -> Any:
     """Return `given` with the id of a file in place of every address of one.
 
-    Raises InvalidInput naming the field. What was brought before stays, as an upload does. Where
-    the call's data is kept for `keep_s` seconds after its end, what is brought is so from the
-    latest moment at which it can end.
+    Raises InvalidInput naming the field, or TooManyRequests. What was brought before stays, as an
+    upload does. Where the call's data is kept for `keep_s` seconds after its end, what is brought
+    is so from the latest moment at which it can end.
     """
     if keep_s is not None:
         keep_s += settings.JOB_DEADLINE_S
@@ -39,10 +37,12 @@ def bring(org: Organisation, schema: dict[str, Any], given: Any, keep_s: int | N
     brought = dict(given)
     for name in files.file_fields(schema):
         value = given.get(name)
-        if isinstance(value, str) and _ADDRESS.match(value):
+        if isinstance(value, str) and fetching.ADDRESS.match(value):
             try:
                 brought[name] = _file_of(org, name, value, keep_s)
             except MarketError as error:
+                if isinstance(error, TooManyRequests):
+                    raise
                 why = error.message
                 raise InvalidInput(
                     f"input.{name}: {why}", code=error.code, fields={f"input.{name}": [why]}
@@ -55,10 +55,9 @@ def _file_of(org: Organisation, name: str, address: str, keep_s: int | None) -> 
         return _keep(org, name, data_decode(address), keep_s)
     if address.startswith(settings.PUBLIC_URL + "/"):
         return _own(org, name, urlsplit(address).path, keep_s)
-    # It may take seconds, in which another request can use the connection.
-    give_back()
-    body = http.get(address, max_bytes=settings.INPUT_FETCH_MAX_BYTES)
-    return _keep(org, name, body, keep_s)
+    with fetching.turn(org):
+        body = http.get(address, max_bytes=settings.INPUT_FETCH_MAX_BYTES)
+        return _keep(org, name, body, keep_s)
 
 
 def _own(org: Organisation, name: str, path: str, keep_s: int | None) -> str:

@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any, NoReturn
 
 from django.conf import settings
@@ -15,9 +16,9 @@ from billing.rating import Rating
 from inference import protocol
 from marketplace.accounts import services as accounts
 from marketplace.accounts.models import ApiKey, Organisation
-from marketplace.catalog import schemas
+from marketplace.catalog import quota, schemas
 from marketplace.catalog import selectors as catalog
-from marketplace.catalog.models import Version
+from marketplace.catalog.models import Price, Version
 from marketplace.core import flags
 from marketplace.core.clock import now
 from marketplace.core.errors import InsufficientFunds, InvalidInput, NotAllowed, WrongState
@@ -81,6 +82,14 @@ def bound_of(version: Version, given: Any) -> tuple[dict[str, Any], dict[str, An
         )
     values = schemas.validate_input(version.input_schema, given)
     return values, quoting.upper_bound(version.input_schema, values, version.max_engine_s)
+
+
+def quote_now(org: Organisation | None, price: Price, bound: dict[str, Any]) -> Rating:
+    """Return the most a call can cost, with what is free to `org` as it stands now."""
+    free = Decimal(0)
+    if org is not None:
+        free = quota.quota_left(org_id=org.pk, price=price, month=billing.month_of(now()))
+    return quoting.quote(catalog.terms(price), bound, free)
 
 
 def digest_of(ref: str, given: Any, webhook_url: str, options: Options) -> str:

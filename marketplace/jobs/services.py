@@ -29,6 +29,7 @@ from marketplace.jobs import (
     dispatch,
     draft_terms,
     events,
+    fetching,
     files,
     loras,
     media,
@@ -52,10 +53,7 @@ def quote_make(
     if price is None:
         raise WrongState("This model has no price yet.")
     values, bound = requests.bound_of(version, given)
-    free = Decimal(0)
-    if org is not None:
-        free = quota.quota_left(org_id=org.pk, price=price, month=billing.month_of(now()))
-    return values, quoting.quote(catalog.terms(price), bound, free)
+    return values, requests.quote_now(org, price, bound)
 
 
 @transaction.atomic
@@ -134,6 +132,7 @@ def job_submit(
     requests.check_open(org)
     offer = catalog.offer(ref=ref, org=org)
     version = offer.version
+    fetching.check(offer, org, api_key, given)
     acceptance.require(org, offer.licences)
     given = media.bring(org, version.input_schema, given, options.keep_s)
     values, bound = requests.bound_of(version, given)

@@ -1,10 +1,11 @@
-"""Everything that one organisation can have, for tests that walk over all routes."""
+"""Everything that one organisation can have, for tests that walk over all routes, and its rows."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 
+from django.apps import apps
 from django.utils import timezone
 
 from billing.invoicing.close import close
@@ -104,3 +105,15 @@ def belongings_of(cast: Cast, *, keys: int = 1) -> Belongings:
     }
     found = {name: [str(pk) for pk in several] for name, several in ids.items()}
     return Belongings(private=private.model.ref, ids=found)
+
+
+def rows() -> dict[tuple[str, str], str]:
+    """Return {(table, key): text} of all rows."""
+    found = {}
+    for model in apps.get_models(include_auto_created=True):
+        if model._meta.managed and not model._meta.proxy:
+            for row in model._default_manager.order_by().values():
+                found[model._meta.label, str(row[model._meta.pk.attname])] = repr(
+                    sorted(row.items())
+                )
+    return found

@@ -8,12 +8,12 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from marketplace.accounts.models import Scope
+from marketplace.accounts.models import ApiKey, Scope
 from marketplace.api.auth import PublicRead, Scopes, caller_of
 from marketplace.api.fal import calls, signing, tokens
 from marketplace.api.fal.door import FalView
 from marketplace.core.clock import now
-from marketplace.jobs import places
+from marketplace.jobs import names, places
 
 _RUN: Scopes = {"POST": (Scope.RUN,)}
 CDN = "/fal/cdn"
@@ -30,18 +30,27 @@ class TokenCreate(serializers.Serializer[Any]):
     )
 
 
+def _refs(key: ApiKey, app: str) -> list[str]:
+    return [app] if "/" in app else names.refs_named(key, app) or [app]
+
+
 class Tokens(FalView):
     """Tokens with which a browser calls models."""
 
     scopes: ClassVar[Scopes] = _RUN
 
     def post(self, request: Request) -> Response:
-        """Return a token as a bare string."""
+        """Return a token as a bare string.
+
+        Clients name a model by its `alias` alone. What that means is settled now: a token is good
+        for no other vendor's. One that is open stays as it is, and the call says why it is refused,
+        since clients tell nobody of an error here.
+        """
         body = TokenCreate(data=request.data)
         body.is_valid(raise_exception=True)
         asked = body.validated_data
         key = caller_of(request).key
-        apps = [str(app) for app in asked["allowed_apps"]]
+        apps = [ref for app in asked["allowed_apps"] for ref in _refs(key, str(app))]
         return Response(tokens.run_token(key, apps, asked["token_expiration"]))
 
 

@@ -35,8 +35,12 @@ def _typed(schema: dict[str, Any], query: dict[str, str]) -> dict[str, Any]:
 
 
 class Run(FalView):
-    """Call a model and wait for its end, with neither a thread nor a connection meanwhile."""
+    """Call a model and wait for its end, with neither a thread nor a connection meanwhile.
 
+    GET calls too, as these clients have it; HEAD, which is thought to be harmless, does not.
+    """
+
+    http_method_names = tuple(name for name in FalView.http_method_names if name != "head")
     authentication_classes = (RunAuthentication,)
     scopes: ClassVar[Scopes] = {"POST": (Scope.RUN,), "GET": (Scope.RUN,)}
     throttle_post = False

@@ -12,6 +12,7 @@ from marketplace.accounts import audit
 from marketplace.accounts.models import ApiKey
 from marketplace.accounts.selectors import api_key_of_id
 from marketplace.api.auth import ApiKeyAuthentication, Caller
+from marketplace.catalog import selectors as catalog
 from marketplace.core.errors import NotAllowed, NotAuthenticated
 
 RUN_MAX_S = 3600
@@ -23,7 +24,10 @@ _RUN, _UPLOAD = "mercato.fal.run", "mercato.fal.upload"
 
 
 def run_token(key: ApiKey, apps: list[str], ttl_s: int) -> str:
-    """Return what allows to call `apps` (`alias` or `owner/alias`; none: all) for `ttl_s`."""
+    """Return what allows to call `apps` (`owner/alias`; none: all) for `ttl_s`.
+
+    An `alias` alone allows nothing: it says that nobody knew whose was meant.
+    """
     claims = {"key": str(key.pk), "apps": apps, "ttl": ttl_s}
     return signing.dumps(claims, salt=_RUN, compress=True)
 
@@ -76,11 +80,28 @@ class RunAuthentication(OwnAuthentication):
             return super().authenticate(request)
         claims = _claims(token, _RUN)
         named = request.parser_context["kwargs"]
-        alias = named.get("alias", "").partition(":")[0]
-        if claims["apps"] and not {alias, f"{named.get('owner')}/{alias}"} & set(claims["apps"]):
-            raise NotAllowed("This token is for other models.", code="model_not_allowed")
+        caller, key = _caller(claims["key"])
+        if claims["apps"]:
+            _require_app(caller, claims["apps"], named.get("owner", ""), named.get("alias", ""))
         scope[KEY_OF_SCOPE] = claims["key"]  # for the answer that waits for the call's end
-        return _caller(claims["key"])
+        return caller, key
+
+
+def _require_app(caller: Caller, apps: list[str], owner: str, alias: str) -> None:
+    """Raise NotAllowed unless a token for `apps` is good for a model, or NotFound without one."""
+    name = alias.partition(":")[0]
+    ref = f"{owner}/{name}"
+    if ref in apps:
+        return
+    if name not in apps:
+        raise NotAllowed("This token is for other models.", code="model_not_allowed")
+    catalog.version_runnable(ref=ref, org=caller.org)
+    raise NotAllowed(
+        f"This token was asked for {name} alone, and several vendors have a model of that name, or "
+        f'none had one then. Ask for a token with "allowed_apps": ["{ref}"], or call {ref} once '
+        "with a key.",
+        code="model_not_named",
+    )
 
 
 class UploadAuthentication(ApiKeyAuthentication):

@@ -18,7 +18,7 @@ from marketplace.api.openai.forms import refuse
 from marketplace.api.waiting import give_up, hold, may_wait, too_many
 from marketplace.catalog import selectors as catalog
 from marketplace.catalog.models import Version
-from marketplace.core.errors import InvalidInput, MarketError
+from marketplace.core.errors import InvalidInput, MarketError, TooManyRequests
 from marketplace.jobs import requests, selectors, services
 from marketplace.jobs.models import Job, JobStatus
 
@@ -31,7 +31,8 @@ _FAULTS_OF_THE_INPUT = ("invalid_input", "input_unavailable")
 
 def as_called(error: MarketError, names: dict[str, str]) -> MarketError:
     """Return an error about fields of our input as one about the fields of the call."""
-    made = MarketError(error.message, code=error.code, extra=error.extra)
+    kind = TooManyRequests if isinstance(error, TooManyRequests) else MarketError
+    made = kind(error.message, code=error.code, extra=error.extra)
     made.status = error.status
     if error.code in _OF_MODEL:
         made.fields = {"model": [error.message]}
